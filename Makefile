@@ -1,0 +1,59 @@
+# Everything one does with the project, from nothing but Python, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+DEVELOPING := $(VENV)/developing
+
+.PHONY: help run demo test check format test-container clean
+help:
+	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
+	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
+	@echo 'make test            run all tests'
+	@echo 'make check           lint and type-check'
+	@echo 'make format          format the code'
+	@echo 'make test-container  build and run the containers for real, with podman'
+	@echo 'make clean           remove what was built; the data stays'
+
+run: $(INSTALLED)
+	@exec $(BIN)/aggregator serve
+
+demo: $(INSTALLED)
+	@exec $(BIN)/python loadgen/demo.py
+
+test: $(DEVELOPING)
+	$(BIN)/python -m pytest -q
+
+check: $(DEVELOPING)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(DEVELOPING)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test-container:
+	tests/container/try.sh
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/python: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.13 ...'; exit 1; }
+	@echo 'making a virtual environment in $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED): $(VENV)/python setup.cfg pyproject.toml
+	@echo 'installing the event aggregator into it'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[loadgen]'
+	@touch $@
+
+$(DEVELOPING): $(INSTALLED)
+	@echo 'installing what the tests need'
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[test,check]'
+	@touch $@

@@ -1,0 +1,105 @@
+"""The composition root: the one file that knows every part."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from aggregator.budget import Budget
+from aggregator.decode import Decoder
+from aggregator.errors import StoreError
+from aggregator.intake import Intake
+from aggregator.key import RECIPE
+from aggregator.ledger import Ledger
+from aggregator.pipeline import Line, Order
+from aggregator.plugins import Plugins
+from aggregator.problems import as_problems
+from aggregator.queue import Queue
+from aggregator.settings import Configuration
+from aggregator.store import Store
+from aggregator.watchdog import end_stuck
+from aggregator.web import Face
+from aggregator.worker import Worker
+
+log = logging.getLogger(__name__)
+
+INTAKE = web.AppKey("INTAKE", Intake)
+STORE = web.AppKey("STORE", Store)
+WORKER = web.AppKey("WORKER", asyncio.Task[None])
+
+
+def create_app(
+    configuration: Configuration,
+    plugins: Plugins,
+    stuck: Callable[[str], None] = end_stuck,
+) -> web.Application:
+    """The application, wired and not started. Raises SettingError."""
+    settings = configuration.settings
+    left, right = plugins.line(Order.parse(settings.pipeline), configuration.stages)
+    store, queue = plugins.store(settings), plugins.queue(settings)
+    intake_line = Line(left, settings.stage_timeout, stuck)
+    batch_line = Line(right, settings.stage_timeout, stuck)
+    ledger = Ledger()
+    worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
+    decoder = Decoder(settings.max_events, settings.max_event)
+    intake = Intake(decoder, intake_line, queue, ledger, worker)
+    face = Face(settings, intake, store, Budget(settings.queue_bytes), time.monotonic())
+
+    app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
+    app[INTAKE] = intake
+    app[STORE] = store
+    app.cleanup_ctx.append(_opened(store, queue, ledger))
+    app.cleanup_ctx.append(_closing(intake_line, batch_line))
+    app.cleanup_ctx.append(_working(worker))
+    app.add_routes(face.routes())
+    return app
+
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+def _opened(store: Store, queue: Queue, ledger: Ledger) -> Context:
+    async def opened(_: web.Application) -> AsyncIterator[None]:
+        await store.open(RECIPE)
+        try:
+            ledger.counters = await store.counters()
+            await queue.open()
+            yield
+        finally:
+            await store.close()
+
+    return opened
+
+
+def _closing(*lines: Line) -> Context:
+    async def closing(_: web.Application) -> AsyncIterator[None]:
+        yield
+        for line in reversed(lines):
+            await line.close()
+
+    return closing
+
+
+def _working(worker: Worker) -> Context:
+    """Runs the worker, and lets it finish what was accepted. Nothing is taken once it has died."""
+
+    async def working(app: web.Application) -> AsyncIterator[None]:
+        app[WORKER] = task = asyncio.create_task(worker.run(), name="worker")
+        task.add_done_callback(lambda _: _died(worker, task))
+        yield
+        await worker.stop()
+        with contextlib.suppress(Exception):
+            await task
+
+    return working
+
+
+def _died(worker: Worker, task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error or task.cancelled():
+        worker.trouble = f"the worker died: {error!r}"
+        worker.ledger.fail_waiting(StoreError(worker.trouble))
+        log.critical("%s", worker.trouble, exc_info=error)

@@ -1,0 +1,42 @@
+"""How many bytes of requests may be under way at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aggregator.errors import QueueFull
+
+
+class Budget:
+    """Bytes held by requests, from the first byte read until the answer.
+
+    Bodies still being read count, or a thousand slow publishers would fill the memory before
+    the queue's own bound is asked.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """A request's share, given back at the end of the block."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.held -= share.held
+
+
+class Share:
+    """What one request holds of the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more, or raise QueueFull."""
+        if self._budget.held + size > self._budget.most:
+            raise QueueFull("Too many bytes of requests are under way (queue_bytes). Try again.")
+        self._budget.held += size
+        self.held += size

@@ -1,0 +1,130 @@
+"""The command `aggregator`."""
+
+import asyncio
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from aggregator import __version__, settings
+from aggregator.errors import AggregatorError
+from aggregator.pipeline import Order
+from aggregator.plugins import GROUPS, Plugins
+from aggregator.server import serve as run_server
+from aggregator.settings import Configuration
+
+_EXIT_USAGE = 2
+_CONFIG_HELP = "TOML file with settings, and a table [stages.NAME] for each stage that has some."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aggregator")
+def main() -> None:
+    """Takes events over HTTP and stores each exactly once."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command a flag for every setting."""
+    for each in reversed(settings.each()):
+        unit = f" [{each.metadata['unit']}]" if each.metadata["unit"] else ""
+        command = click.option(
+            f"--{each.name.replace('_', '-')}",
+            each.name,
+            metavar="VALUE",
+            help=f"{each.metadata['help']}{unit} Default: {each.default}",
+        )(command)
+    return click.option("--config", metavar="FILE", help=_CONFIG_HELP)(command)
+
+
+@main.command()
+@_with_settings
+def serve(**flags: Any) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Each option is also a variable AGGREGATOR_… in the environment, and a key in the TOML file.
+    """
+    configuration = _load(flags)
+    logging.getLogger().setLevel(configuration.settings.log_level.upper())
+    try:
+        status = asyncio.run(run_server(configuration, Plugins.installed()))
+    except AggregatorError as error:
+        _fail(error)
+    sys.exit(status)
+
+
+@main.command(name="settings")
+@_with_settings
+def show_settings(**flags: Any) -> None:
+    """Print the settings in force, and where each comes from."""
+    configuration = _load(flags)
+    rows = [
+        (name, settings.masked(name, getattr(configuration.settings, name)), origin)
+        for name, origin in configuration.origins.items()
+    ]
+    for stage, table in configuration.stages.items():
+        rows += [
+            (f"stages.{stage}.{name}", settings.masked(name, value), "file")
+            for name, value in table.items()
+        ]
+    _print_table([("setting", "value", "from"), *rows])
+
+
+@main.command()
+@_with_settings
+def plugins(**flags: Any) -> None:
+    """Print what is installed in each slot, from which package, and the pipeline."""
+    order = _parsed(_load(flags))
+    found = Plugins.installed().found
+    for group in GROUPS:
+        click.echo(group)
+        for plugin in found:
+            if plugin.group == group:
+                click.echo(f"  {plugin.name:<12} {plugin.target:<45} {plugin.package}")
+    click.echo(f"pipeline\n  {order}")
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The service.")
+def health(url: str) -> None:
+    """Exit with 0 if the service answers that it is ready, with 1 if not."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:  # noqa: S310
+            click.echo(response.read().decode())
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
+        click.echo(reason, err=True)
+        sys.exit(1)
+
+
+def _load(flags: dict[str, Any]) -> Configuration:
+    try:
+        return settings.load(flags, os.environ)
+    except AggregatorError as error:
+        _fail(error)
+        raise
+
+
+def _parsed(configuration: Configuration) -> Order:
+    try:
+        return Order.parse(configuration.settings.pipeline)
+    except AggregatorError as error:
+        _fail(error)
+        raise
+
+
+def _fail(error: AggregatorError) -> None:
+    for line in str(error).splitlines():
+        click.echo(f"aggregator: {line}", err=True)
+    sys.exit(_EXIT_USAGE)
+
+
+def _print_table(rows: list[tuple[str, str, str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for name, value, origin in rows:
+        click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")

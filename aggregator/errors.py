@@ -1,0 +1,70 @@
+"""What can go wrong, as a tree; `problems.py` turns each into its HTTP status.
+
+AggregatorError
+├── SettingError          a setting or plugin that cannot be used: stops the start
+├── RequestError          the request as a whole is refused
+│   ├── Unparsable        400
+│   ├── NotFound          404
+│   ├── TooSlow           408
+│   ├── TooLarge          413
+│   └── Unsupported       415
+├── Unavailable           503: try again later
+│   ├── QueueFull         nothing of the submission was taken
+│   └── StoreError        the store failed; the fate of what was under way is unknown
+└── StageFault            500: a stage broke its contract
+    └── KeyHeld           an event was appended under a key that another event holds
+
+A duplicate or an invalid event is no error: see `outcome.py`.
+"""
+
+
+class AggregatorError(Exception):
+    """The base of all of them. The message tells its reader what to do."""
+
+
+class SettingError(AggregatorError):
+    """A setting, a plugin or a store that the service cannot start with."""
+
+
+class RequestError(AggregatorError):
+    """The request as a whole is refused; nothing of it was stored or counted."""
+
+
+class Unparsable(RequestError):
+    """The body or a query argument cannot be read as what it claims to be."""
+
+
+class NotFound(RequestError):
+    """Nothing is stored there."""
+
+
+class TooSlow(RequestError):
+    """The body did not arrive in time."""
+
+
+class TooLarge(RequestError):
+    """The request goes over a limit; the message names the limit's setting."""
+
+
+class Unsupported(RequestError):
+    """The body's media type, charset or encoding is not one the service reads."""
+
+
+class Unavailable(AggregatorError):
+    """The service cannot take this now; the same request may be sent again."""
+
+
+class QueueFull(Unavailable):
+    """The bound on what may be under way is reached; nothing of the submission was taken."""
+
+
+class StoreError(Unavailable):
+    """The store failed. What was under way may or may not be stored; a retry tells."""
+
+
+class StageFault(AggregatorError):
+    """A stage raised, hung, or broke its contract; the message begins with its name."""
+
+
+class KeyHeld(StageFault):
+    """An event was appended under a key that is held: no stage had claimed it."""

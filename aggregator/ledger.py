@@ -1,0 +1,71 @@
+"""Who waits for which submission, and the numbers that go with it."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+from aggregator.errors import AggregatorError
+from aggregator.event import Submission
+from aggregator.store import Counters
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Counters as of the last commit, and the events accepted and not committed, of one moment."""
+
+    counters: Counters
+    queued: int
+
+
+class Ledger:
+    """Every submission that was accepted and is not settled yet.
+
+    The counters change in the same step in which the queued events do, so that their sum is
+    true at every moment.
+    """
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._queued: dict[str, int] = {}
+        self._answers: dict[str, asyncio.Future[Submission]] = {}
+
+    def enter(self, submission: Submission) -> asyncio.Future[Submission]:
+        """Accept a submission; the future gives it back with every event settled, or raises."""
+        answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
+        self._queued[submission.id] = len(submission.events)
+        self._answers[submission.id] = answer
+        return answer
+
+    def withdraw(self, submission: Submission) -> None:
+        """Forget a submission that the queue did not take."""
+        del self._queued[submission.id]
+        del self._answers[submission.id]
+
+    def settle(self, stored: Iterable[Submission], counters: Counters) -> None:
+        """The submissions were committed, and the counters with them."""
+        self.counters = counters
+        for submission in stored:
+            self._queued.pop(submission.id, None)
+            answer = self._answers.pop(submission.id, None)
+            if answer and not answer.done():
+                answer.set_result(submission)
+
+    def fail(self, submissions: Iterable[Submission], error: AggregatorError) -> None:
+        """The submissions were not committed, or their fate is unknown."""
+        for submission in submissions:
+            self._queued.pop(submission.id, None)
+            self._refuse(submission.id, error)
+
+    def fail_waiting(self, error: AggregatorError) -> None:
+        """Answer everybody who waits; what is queued is still on its way and stays counted."""
+        for waiting in list(self._answers):
+            self._refuse(waiting, error)
+
+    def snapshot(self) -> Snapshot:
+        """The numbers of this moment."""
+        return Snapshot(self.counters, sum(self._queued.values()))
+
+    def _refuse(self, submission: str, error: AggregatorError) -> None:
+        answer = self._answers.pop(submission, None)
+        if answer and not answer.done():
+            answer.set_exception(error)

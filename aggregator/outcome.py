@@ -1,0 +1,57 @@
+"""What became of one event. Every event ends with exactly one of these."""
+
+from typing import ClassVar
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with an event: where (a JSON pointer, RFC 6901, into the event) and what."""
+
+    pointer: str
+    detail: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag=True):
+    """The base of the outcomes. `refuses` is true where the publisher should mend the event."""
+
+    status: ClassVar[str]
+    refuses: ClassVar[bool] = False
+
+
+class Stored(Outcome, frozen=True):
+    """The event was new and is stored under `seq`."""
+
+    status = "stored"
+    seq: int
+
+
+class Duplicate(Outcome, frozen=True):
+    """The same event is stored already: as `seq`, received at `received_at` (µs since 1970)."""
+
+    status = "duplicate"
+    seq: int
+    received_at: int
+
+
+class Conflict(Outcome, frozen=True):
+    """Another content is stored under the same key; that first one is kept."""
+
+    status = "conflict"
+    seq: int
+    received_at: int
+
+
+class Invalid(Outcome, frozen=True):
+    """The event does not keep the contract of an event."""
+
+    status = "invalid"
+    refuses = True
+    faults: tuple[Fault, ...]
+
+
+class Filtered(Outcome, frozen=True):
+    """A stage kept the event out on purpose; its key stays new."""
+
+    status = "filtered"
+    reason: str

@@ -1,0 +1,144 @@
+"""The order of the stages, and the care with which they are run.
+
+The order reads like the picture: in `validate | dedup persist` the bar is the queue. What a stage
+hands back is checked against the contract in `stage.py`; a breach is a StageFault that names it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aggregator.errors import AggregatorError, SettingError, StageFault
+from aggregator.event import Event, Pending
+from aggregator.stage import BatchStage, IntakeStage, Stage
+from aggregator.store import Transaction
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The names of the stages on each side of the bar."""
+
+    intake: tuple[str, ...]
+    batch: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Order":
+        """Read `validate | dedup persist`. Raises SettingError."""
+        sides = text.split("|")
+        if len(sides) != 2:
+            raise SettingError(
+                f"pipeline: {text!r} needs exactly one bar: it stands for the queue, "
+                "as in 'validate | dedup persist'"
+            )
+        order = cls(*(tuple(side.split()) for side in sides))
+        names = order.intake + order.batch
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise SettingError(f"pipeline: {', '.join(doubled)} stands in {text!r} twice")
+        return order
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.intake)} | {' '.join(self.batch)}".strip()
+
+
+@dataclass(frozen=True)
+class Named:
+    """A stage, and the name that the pipeline knows it by."""
+
+    name: str
+    stage: Stage
+
+
+class Line:
+    """The stages of one side of the bar, run in order over lists of events.
+
+    A stage that has not answered after `timeout` seconds is cancelled, which is its fault; one
+    that does not even end when cancelled is reported to `stuck`, for nothing can go on then.
+    """
+
+    def __init__(
+        self, stages: Sequence[Named], timeout: float, stuck: Callable[[str], None]
+    ) -> None:
+        self.stages = stages
+        self.timeout = timeout
+        self.stuck = stuck
+
+    async def run(self, events: Sequence[Event], tx: Transaction | None = None) -> list[Event]:
+        """Run the events through all stages; return those that no stage kept back.
+
+        Those that wait come again once the others are through, until none waits. Raises
+        StageFault, StoreError, or whatever else a stage let through from its transaction.
+        """
+        passed: list[Event] = []
+        while events:
+            going: Sequence[Event] = events
+            for named in self.stages:
+                going = await self._pass(named, going, tx) if going else going
+            passed += going
+            waiting = [event for event in events if event.verdict is Pending.WAITING]
+            if len(waiting) == len(events):
+                raise StageFault(f"all {len(events)} events wait for each other")
+            for event in waiting:
+                event.reopen()
+            events = waiting
+        return passed
+
+    @property
+    def last_name(self) -> str:
+        """The name of the last stage, for messages."""
+        return self.stages[-1].name if self.stages else "missing"
+
+    async def close(self) -> None:
+        """Close every stage, the last one first."""
+        for named in reversed(self.stages):
+            await named.stage.close()
+
+    async def _pass(
+        self, named: Named, events: Sequence[Event], tx: Transaction | None
+    ) -> Sequence[Event]:
+        clock = asyncio.get_running_loop()
+        overdue = clock.call_later(2 * self.timeout, self.stuck, named.name)
+        try:
+            async with asyncio.timeout(self.timeout):
+                returned = await _process(named.stage, events, tx)
+        except AggregatorError as error:
+            if isinstance(error, StageFault):
+                raise StageFault(f"{named.name}: {error}") from error
+            raise
+        except TimeoutError as error:
+            raise StageFault(f"{named.name}: no answer after {self.timeout:g} s") from error
+        except Exception as error:
+            raise StageFault(f"{named.name}: {type(error).__name__}: {error}") from error
+        finally:
+            overdue.cancel()
+        _check(named.name, events, returned)
+        return returned
+
+
+async def _process(
+    stage: Stage, events: Sequence[Event], tx: Transaction | None
+) -> Sequence[Event]:
+    if isinstance(stage, IntakeStage):
+        return await stage.process(events)
+    assert isinstance(stage, BatchStage)
+    assert tx is not None
+    return await stage.process(events, tx)
+
+
+def _check(name: str, given: Sequence[Event], returned: Sequence[Event]) -> None:
+    """Raise StageFault unless each given event went on, in order, or was kept back."""
+    going = iter(returned)
+    expected = next(going, None)
+    for event in given:
+        if event is expected:
+            if event.verdict is not Pending.GOING:
+                raise StageFault(f"{name}: event {event.index} was kept back and returned as well")
+            expected = next(going, None)
+        elif event.verdict is Pending.GOING:
+            raise StageFault(
+                f"{name}: event {event.index} was lost: neither settled nor returned in its place"
+            )
+    if expected is not None:
+        raise StageFault(f"{name}: returned an event that it was not given, or gave it back twice")

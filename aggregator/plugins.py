@@ -1,0 +1,136 @@
+"""Finds what is installed in each slot: stages by name, stores and queues by their URL's scheme."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from marshmallow import ValidationError
+
+from aggregator.errors import AggregatorError, SettingError
+from aggregator.pipeline import Named, Order
+from aggregator.queue import Queue
+from aggregator.settings import Settings, masked
+from aggregator.stage import BatchStage, IntakeStage, Stage
+from aggregator.store import Store
+
+T = TypeVar("T", Stage, Store, Queue)
+
+STAGES = "aggregator.stages"
+STORES = "aggregator.stores"
+QUEUES = "aggregator.queues"
+GROUPS = (STAGES, STORES, QUEUES)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A class in a slot, and the package that put it there."""
+
+    group: str
+    name: str
+    target: str
+    package: str
+    entry: EntryPoint
+
+    def load(self, contract: type[T]) -> type[T]:
+        """The class. Raises SettingError with everything one needs to mend it."""
+        try:
+            loaded = self.entry.load()
+        except Exception as error:
+            raise SettingError(
+                f"{self} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        if not (isinstance(loaded, type) and issubclass(loaded, contract)):
+            raise SettingError(f"{self} is not a class derived from {contract.__name__}")
+        return loaded
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.name} = {self.target} (from {self.package})"
+
+
+class Plugins:
+    """Everything that is installed, ours like a stranger's."""
+
+    def __init__(self, found: Iterable[Plugin]) -> None:
+        self.found = sorted(found, key=lambda plugin: (plugin.group, plugin.name))
+
+    @classmethod
+    def installed(cls) -> "Plugins":
+        """What the packages of this environment have registered. Loads none of it."""
+        return cls(
+            Plugin(group, entry.name, entry.value, _package(entry), entry)
+            for group in GROUPS
+            for entry in entry_points(group=group)
+        )
+
+    def line(
+        self, order: Order, tables: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[list[Named], list[Named]]:
+        """The stages left and right of the bar, made with their tables. Raises SettingError."""
+        if strange := sorted(set(tables) - set(order.intake + order.batch)):
+            raise SettingError(f"stages: {', '.join(strange)} is not in the pipeline ({order})")
+        return (
+            [Named(name, self._stage(name, IntakeStage, tables)) for name in order.intake],
+            [Named(name, self._stage(name, BatchStage, tables)) for name in order.batch],
+        )
+
+    def store(self, settings: Settings) -> Store:
+        """The store behind the URL, not opened yet. Raises SettingError."""
+        return self._by_scheme(STORES, settings.store, Store)(  # type: ignore[type-abstract]
+            settings.store
+        )
+
+    def queue(self, settings: Settings) -> Queue:
+        """The queue behind the URL, not opened yet. Raises SettingError."""
+        kind = self._by_scheme(QUEUES, settings.queue, Queue)  # type: ignore[type-abstract]
+        return kind(settings.queue, settings.queue_events)
+
+    def find(self, group: str, name: str) -> Plugin:
+        """The plugin of that name. Raises SettingError if there is none, or more than one."""
+        slot = [plugin for plugin in self.found if plugin.group == group]
+        matching = [plugin for plugin in slot if plugin.name == name]
+        if not matching:
+            installed = ", ".join(plugin.name for plugin in slot) or "nothing"
+            raise SettingError(f"{group}: there is no {name!r}; installed: {installed}")
+        if len(matching) > 1:
+            packages = " and ".join(plugin.package for plugin in matching)
+            raise SettingError(f"{group}: {name!r} is claimed by {packages}; uninstall one")
+        return matching[0]
+
+    def _stage(
+        self,
+        name: str,
+        side: type[IntakeStage] | type[BatchStage],
+        tables: Mapping[str, Mapping[str, Any]],
+    ) -> Stage:
+        plugin = self.find(STAGES, name)
+        kind = plugin.load(Stage)
+        if not issubclass(kind, side):
+            place = "left" if side is BatchStage else "right"
+            raise SettingError(f"pipeline: {name} belongs {place} of the bar")
+        return _make(name, kind, tables.get(name, {}))
+
+    def _by_scheme(self, group: str, url: str, contract: type[T]) -> type[T]:
+        scheme, colon, _ = url.partition(":")
+        if not colon:
+            slot = group.rpartition(".")[2].removesuffix("s")
+            raise SettingError(f"{slot}: {masked(slot, url)!r} is no URL; try 'memory:'")
+        return self.find(group, scheme).load(contract)
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+
+
+def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
+    if table and kind.schema is None:
+        raise SettingError(f"stages.{name}: {name} has no settings")
+    try:
+        arguments: dict[str, Any] = kind.schema().load(dict(table)) if kind.schema else {}
+        return kind(**arguments)
+    except ValidationError as error:
+        raise SettingError(f"stages.{name}: {error}") from error
+    except AggregatorError:
+        raise
+    except Exception as error:
+        raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error

@@ -1,0 +1,105 @@
+"""Runs the application until a signal, or until it can do nothing any more."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+
+from aiohttp import web
+
+from aggregator import __version__
+from aggregator.app import INTAKE, STORE, WORKER, create_app
+from aggregator.errors import SettingError
+from aggregator.pipeline import Order
+from aggregator.plugins import Plugins
+from aggregator.settings import Configuration
+from aggregator.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+DRAIN = 10.0
+"""Seconds for requests under way, once a signal has come."""
+LAST_CALL = 14.0
+"""Seconds from the signal until the process ends in any case."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_EXIT_FAILED = 1
+_PATIENCE = 10.0  # seconds for which the event loop may be blocked
+
+
+async def serve(configuration: Configuration, plugins: Plugins) -> int:
+    """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
+    stopping = asyncio.Event()
+    _handle_signals(stopping)
+    app = create_app(configuration, plugins)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False)
+    watchdog = Watchdog(max(_PATIENCE, 2 * configuration.settings.stage_timeout))
+    try:
+        await runner.setup()
+        await _listen(runner, configuration)
+        _announce(runner, configuration, app)
+        watchdog.start()
+        await _until_stopped(stopping, app[WORKER])
+        app[INTAKE].is_open = False
+        has_failed = app[WORKER].done()
+    finally:
+        await runner.cleanup()
+        watchdog.stop()
+    if has_failed:
+        log.critical("the worker has died, so nothing can be stored; ending the process")
+        return _EXIT_FAILED
+    log.info("stopped: everything accepted is settled")
+    return 0
+
+
+def _handle_signals(stopping: asyncio.Event) -> None:
+    """The first signal stops in good order; a second, or too long a time, ends at once."""
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        log.info("%s: taking nothing more, settling what was accepted", signal.Signals(number).name)
+        stopping.set()
+        deadline = threading.Timer(LAST_CALL, _give_up)
+        deadline.daemon = True
+        deadline.start()
+
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+
+
+def _give_up() -> None:
+    log.critical("not settled within %g s; ending. What was not answered may be lost", LAST_CALL)
+    os._exit(_EXIT_FAILED)
+
+
+async def _listen(runner: web.AppRunner, configuration: Configuration) -> None:
+    host, port = configuration.settings.host, configuration.settings.port
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SettingError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+
+
+async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") -> None:
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait({signalled, worker}, return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+
+
+def _announce(runner: web.AppRunner, configuration: Configuration, app: web.Application) -> None:
+    host, port = runner.addresses[0][:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    event = (
+        '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
+        ' "source": "shell", "payload": {"user": "ada"}}'
+    )
+    print(  # noqa: T201, this is for whoever started it
+        f"aggregator {__version__} listens on {url}\n"
+        f"  store     {app[STORE].about()}\n"
+        f"  pipeline  {Order.parse(configuration.settings.pipeline)}\n"
+        f"  try       curl {url}/publish -H 'Content-Type: application/json' -d '{event}'\n"
+        f"  stop      Ctrl-C",
+        flush=True,
+    )

@@ -1,0 +1,182 @@
+"""Every setting, once: name, type, default, unit and help. The docs and `--help` are made of this.
+
+A flag wins over the environment, that over the file, that over the default.
+"""
+
+import logging
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from marshmallow import Schema, ValidationError
+from marshmallow import fields as kinds
+from marshmallow.validate import Length, OneOf, Range
+
+from aggregator.errors import SettingError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "AGGREGATOR_"
+_CONFIG = "config"
+_STAGES = "stages"
+_HIDDEN = "…"
+_PASSWORD = re.compile(r"(//[^:/@]*:)[^@]*(?=@)")
+_SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
+
+
+class _Whole(kinds.Integer):
+    """A whole number, or the digits of one, which is all that flags and the environment hold."""
+
+    def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
+        digits = isinstance(value, str) and re.fullmatch("-?[0-9]+", value)
+        return super()._deserialize(int(value) if digits else value, *rest, **more)
+
+
+def _text(default: str, help_: str, *checks: Any) -> Any:
+    kind = kinds.String(validate=[Length(min=1), *checks])
+    return field(default=default, metadata={"kind": kind, "unit": "", "help": help_})
+
+
+def _whole(default: int, unit: str, help_: str, least: int = 1, most: int | None = None) -> Any:
+    kind = _Whole(strict=True, validate=Range(least, most))
+    return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
+
+
+def _seconds(default: float, help_: str) -> Any:
+    kind = kinds.Float(validate=Range(min=0, min_inclusive=False))
+    return field(default=default, metadata={"kind": kind, "unit": "seconds", "help": help_})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the service runs with. Read once, at the start, and handed on."""
+
+    host: str = _text("127.0.0.1", "Address to listen on.")
+    port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
+    queue: str = _text("memory:", "URL of the queue.")
+    pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
+    max_events: int = _whole(10_000, "events", "Most events in one request.")
+    max_event: int = _whole(1_048_576, "bytes", "Longest event.")
+    max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
+    body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
+    queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
+    queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
+    batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
+    stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
+    log_level: str = _text(
+        "info", "Least severe messages to log.", OneOf(["debug", "info", "warning", "error"])
+    )
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings in force, the stages' own tables, and where each setting came from."""
+
+    settings: Settings
+    stages: Mapping[str, Mapping[str, Any]]
+    origins: Mapping[str, str]
+
+
+def each() -> tuple[Field[Any], ...]:
+    """The settings in order; kind, unit and help stand in a field's metadata."""
+    return fields(Settings)
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
+    """Put the settings together. Raises SettingError that names everything wrong at once."""
+    path = flags.get(_CONFIG) or environ.get(PREFIX + _CONFIG.upper())
+    file = _read(Path(path)) if path else {}
+    stages = file.pop(_STAGES, {})
+    layers = {
+        "flag": {name: value for name, value in flags.items() if value is not None},
+        "environment": _from_environment(environ),
+        f"file {path}": file,
+    }
+    values: dict[str, Any] = {}
+    origins = {each_.name: "default" for each_ in each()}
+    for origin, layer in reversed(layers.items()):
+        for name, value in layer.items():
+            if name != _CONFIG:
+                values[name], origins[name] = value, origin
+    problems = _stage_problems(stages)
+    loaded = _check(values, origins, problems)
+    if problems:
+        raise SettingError("\n".join(problems))
+    return Configuration(Settings(**loaded), stages, origins)
+
+
+def masked(name: str, value: object) -> str:
+    """The value for people to see: without the password in a URL, and without a stage's secrets."""
+    if _SECRET.search(name):
+        return _HIDDEN
+    return _PASSWORD.sub(rf"\1{_HIDDEN}", str(value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"config: cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"config: {path} is not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours; unknown names only warn, for Kubernetes adds its own to every pod."""
+    known = {each_.name for each_ in each()} | {_CONFIG}
+    found = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX):
+            name = variable.removeprefix(PREFIX).lower()
+            if name in known:
+                found[name] = value
+            else:
+                log.warning("%s in the environment is no setting of ours", variable)
+    return found
+
+
+def _check(
+    values: Mapping[str, Any], origins: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
+    schema = Schema.from_dict({each_.name: each_.metadata["kind"] for each_ in each()})()
+    try:
+        loaded: dict[str, Any] = schema.load(dict(values))
+    except ValidationError as error:
+        for name, said in error.normalized_messages().items():  # type: ignore[no-untyped-call]
+            shown = masked(name, values[name])
+            problems.append(f"{name}: {shown!r} (from {origins[name]}): {' '.join(said)}")
+            if name == "port" and "://" in shown:
+                problems[-1] += (
+                    " Kubernetes sets this for a Service named aggregator: "
+                    "set enableServiceLinks: false in the pod."
+                )
+        return {}
+    problems += _disagreements(Settings(**loaded))
+    return loaded
+
+
+def _disagreements(settings: Settings) -> list[str]:
+    found = []
+    for smaller, larger in (
+        ("max_event", "max_body"),
+        ("max_body", "queue_bytes"),
+        ("max_events", "queue_events"),
+    ):
+        low, high = getattr(settings, smaller), getattr(settings, larger)
+        if low > high:
+            found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
+    return found
+
+
+def _stage_problems(stages: object) -> list[str]:
+    if not isinstance(stages, Mapping):
+        return ["stages: should be tables, one [stages.NAME] for each stage that has settings"]
+    return [
+        f"stages.{name}: should be a table, [stages.{name}]"
+        for name, table in stages.items()
+        if not isinstance(table, Mapping)
+    ]

@@ -1,0 +1,50 @@
+"""The contract of a stage: one swappable step of the pipeline.
+
+A stage gets events in order and returns those that go on, in order. Each one that it keeps back it
+settles with exactly one outcome (`event.settle(Filtered("sampled out"))`), or puts back with
+`event.wait()`. An event lost, doubled, reordered or invented, an event both settled and returned,
+an exception, and a time-out are the stage's fault: the publisher is answered 500, and the log
+names the stage.
+
+Derive from `IntakeStage` or `BatchStage`, and register the class in the entry-point group
+`aggregator.stages`; its name there is its name in the setting `pipeline`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from marshmallow import Schema
+
+from aggregator.event import Event
+from aggregator.store import Transaction
+
+
+class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar
+    """What both kinds of stage have in common."""
+
+    schema: ClassVar[type[Schema] | None] = None
+    """Checks the table `[stages.NAME]`; what it loads becomes the constructor's arguments."""
+
+    async def close(self) -> None:  # noqa: B027, most stages hold nothing
+        """Let go of what the stage holds; called once, after the last event."""
+
+
+class IntakeStage(Stage):
+    """A stage left of the bar: it runs in the request, many at a time, and sees no store."""
+
+    @abstractmethod
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return those of the events of one submission that go on."""
+
+
+class BatchStage(Stage):
+    """A stage right of the bar: it runs in the worker, one call at a time, in the transaction.
+
+    Whatever it keeps outside the store (memory, counters, files, sockets) it changes only in
+    `tx.after_commit`: a batch may be rolled back and come again in smaller parts.
+    """
+
+    @abstractmethod
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        """Return those of the events of one batch that go on."""

@@ -1,0 +1,171 @@
+"""Settles what the queue holds: batch after batch, each in one transaction.
+
+While one commit is on its way, what arrives gathers into the next batch: batches are large under
+load and immediate when idle, without a timer.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aggregator.errors import AggregatorError, StageFault, StoreError, Unavailable
+from aggregator.event import Event, Submission
+from aggregator.ledger import Ledger
+from aggregator.outcome import Conflict, Duplicate, Stored
+from aggregator.pipeline import Line
+from aggregator.queue import Queue
+from aggregator.store import Counters, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.1  # seconds between attempts to get a failed store back, doubled each time
+_LONGEST_PAUSE = 5.0
+_BY_TOPIC = (Stored, Duplicate, Conflict)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A submission, and those of its events that the intake left open."""
+
+    submission: Submission
+    going: list[Event]
+
+
+class Worker:
+    """The one task that begins and commits transactions."""
+
+    def __init__(
+        self, store: Store, queue: Queue, line: Line, ledger: Ledger, batch_events: int
+    ) -> None:
+        self.store = store
+        self.queue = queue
+        self.line = line
+        self.ledger = ledger
+        self.batch_events = batch_events
+        self.trouble = ""
+        """Why nothing can be stored just now; empty while all is well."""
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until the queue is closed and empty."""
+        while batch := await self.queue.take(self.batch_events):
+            try:
+                await self._settle([_part(submission) for submission in batch])
+            except StoreError as error:
+                self.ledger.fail(batch, error)
+                await self._recover(error)
+            await self.queue.done(batch)
+
+    async def stop(self) -> None:
+        """Let `run` end once everything accepted is settled."""
+        self._stopping.set()
+        await self.queue.close()
+
+    async def _settle(self, parts: list[_Part]) -> None:
+        try:
+            async with self.store.transaction() as tx:
+                await self._process(parts, tx)
+                counters = await _count(parts, tx)
+        except StageFault as fault:
+            log.error("%s; replaying %d submissions one by one", fault, len(parts))
+            await self._replay(parts)
+        else:
+            self._acknowledge(parts, counters, tx)
+
+    async def _replay(self, parts: list[_Part]) -> None:
+        """Each submission in a savepoint of one new transaction, so that only the bad fail."""
+        good: list[_Part] = []
+        failed: list[tuple[_Part, AggregatorError]] = []
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + 3 * self.line.timeout
+        async with self.store.transaction() as tx:
+            for part in parts:
+                fault = _NOT_TRIED if clock.time() > deadline else await self._attempt(part, tx)
+                if fault:
+                    failed.append((part, fault))
+                else:
+                    good.append(part)
+            counters = await _count(good, tx)
+        self._acknowledge(good, counters, tx)
+        for part, fault in failed:
+            log.error("submission %s failed: %s", part.submission.id, fault)
+            self.ledger.fail([part.submission], fault)
+
+    async def _attempt(self, part: _Part, tx: Transaction) -> AggregatorError | None:
+        for event in part.going:
+            event.reopen()
+        effects = len(tx.effects)
+        try:
+            async with tx.savepoint():
+                await self._process([part], tx)
+        except StageFault as fault:
+            del tx.effects[effects:]
+            return fault
+        return None
+
+    async def _process(self, parts: Sequence[_Part], tx: Transaction) -> None:
+        left = await self.line.run([event for part in parts for event in part.going], tx)
+        if left:
+            raise StageFault(
+                f"event {left[0].index} on topic {left[0].topic!r} came through the pipeline "
+                f"without an outcome (the last stage is {self.line.last_name})"
+            )
+
+    def _acknowledge(self, parts: Sequence[_Part], counters: Counters, tx: Transaction) -> None:
+        for effect in tx.effects:
+            try:
+                effect()
+            except Exception:
+                log.exception("after the commit, a stage's effect failed; the events are stored")
+        self.ledger.settle([part.submission for part in parts], counters)
+
+    async def _recover(self, error: StoreError) -> None:
+        """Acknowledge nothing until the store is proved again, or the service stops."""
+        pause = _FIRST_PAUSE
+        self.trouble = str(error)
+        while True:
+            log.error("the store failed: %s", self.trouble)
+            self.ledger.fail_waiting(StoreError(self.trouble))
+            try:
+                await self.store.reopen()
+                self.ledger.counters = await self.store.counters()
+            except AggregatorError as again:
+                self.trouble = str(again)
+            else:
+                break
+            if await self._stops_within(pause):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self.trouble = ""
+        log.warning("the store is back: reopened and checkpointed")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+_NOT_TRIED: AggregatorError = Unavailable(
+    "Earlier submissions of the batch took all its time. Try again."
+)
+
+
+def _part(submission: Submission) -> _Part:
+    return _Part(submission, [event for event in submission.events if event.outcome is None])
+
+
+async def _count(parts: Sequence[_Part], tx: Transaction) -> Counters:
+    """Count what the intake decided and what the worker decided, in the same transaction."""
+    settled = [event for part in parts for event in part.submission.events]
+    counted = Counter(event.outcome.status for event in settled if event.outcome)
+    by_topic: dict[str, Counter[str]] = {}
+    for event in settled:
+        if isinstance(event.outcome, _BY_TOPIC):
+            by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
+    return await tx.count(
+        Counters(**counted), {topic: Counters(**counts) for topic, counts in by_topic.items()}
+    )

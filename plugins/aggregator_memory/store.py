@@ -1,0 +1,216 @@
+"""A store in this process: the shortest way to keep the contract, and an example for authors."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from aggregator import timestamp
+from aggregator.errors import KeyHeld, SettingError
+from aggregator.event import Event
+from aggregator.store import (
+    Counters,
+    Holder,
+    Page,
+    Query,
+    Sighting,
+    Store,
+    StoredEvent,
+    Transaction,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Shelf:
+    """What is kept. The store has one, and each transaction one of its own for what is new."""
+
+    events: list[Event] = field(default_factory=list)  # in the order of seq, from 1
+    seqs: dict[bytes, int] = field(default_factory=dict)  # by key
+    sightings: list[Sighting] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+    counters: Counters = field(default_factory=Counters)
+
+    def copy(self) -> "Shelf":
+        """A shelf with the same things on it."""
+        return replace(
+            self,
+            events=self.events.copy(),
+            seqs=self.seqs.copy(),
+            sightings=self.sightings.copy(),
+            topics=self.topics.copy(),
+        )
+
+    def add(self, new: "Shelf") -> None:
+        """Take over what is new; its counters are the later ones."""
+        self.events += new.events
+        self.seqs |= new.seqs
+        self.sightings += new.sightings
+        self.topics |= new.topics
+        self.counters = new.counters
+
+
+class MemoryTransaction(Transaction):
+    """Gathers what is new on a shelf of its own, so that nobody sees it before the commit."""
+
+    def __init__(self, kept: Shelf) -> None:
+        super().__init__()
+        self._kept = kept
+        self._new = Shelf(counters=kept.counters)
+        self._failure: KeyHeld | None = None
+
+    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+        """The holder of each key."""
+        return [self._holder(key) for key in keys]
+
+    async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
+        """The source and payload of each event."""
+        events = [self._event(seq) for seq in seqs]
+        return [(event.source, event.payload) for event in events]
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        """Store the events under the next seqs."""
+        keys = [event.key for event in events]
+        if len(set(keys)) < len(keys) or any(self._holder(key) for key in keys):
+            self._failure = KeyHeld("an event was appended under a key that is held")
+            raise self._failure
+        first = len(self._kept.events) + len(self._new.events) + 1
+        seqs = list(range(first, first + len(events)))
+        self._new.events += events
+        self._new.seqs.update(zip(keys, seqs, strict=True))
+        return seqs
+
+    async def record(self, sightings: Sequence[Sighting]) -> None:
+        """Keep the sightings."""
+        self._new.sightings += sightings
+
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+        """Add to the counters."""
+        topics = {topic for topic, counts in by_topic.items() if counts.stored}
+        self._new.topics |= topics - self._kept.topics
+        before = self._new.counters
+        self._new.counters = Counters(
+            stored=before.stored + counted.stored,
+            duplicate=before.duplicate + counted.duplicate,
+            conflict=before.conflict + counted.conflict,
+            invalid=before.invalid + counted.invalid,
+            filtered=before.filtered + counted.filtered,
+            refused=before.refused + counted.refused,
+            topics=len(self._kept.topics) + len(self._new.topics),
+        )
+        return self._new.counters
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Put the shelf back as it was when the block raises, or when a call in it failed."""
+        before = self._new.copy()
+        try:
+            yield
+            self._raise_failure()
+        except BaseException:
+            self._new, self._failure = before, None
+            raise
+
+    def commit(self) -> None:
+        """Put what is new where everybody sees it, in one step."""
+        self._raise_failure()
+        self._kept.add(self._new)
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    def _holder(self, key: bytes) -> Holder | None:
+        seq = self._kept.seqs.get(key) or self._new.seqs.get(key)
+        if seq is None:
+            return None
+        event = self._event(seq)
+        return Holder(seq, event.digest, event.received_at)
+
+    def _event(self, seq: int) -> Event:
+        place = seq - 1
+        kept = len(self._kept.events)
+        return self._kept.events[place] if place < kept else self._new.events[place - kept]
+
+
+class MemoryStore(Store):
+    """`memory:` keeps the contract in every point but one: it forgets when the process ends."""
+
+    def __init__(self, url: str) -> None:
+        if url != "memory:":
+            raise SettingError(f"store: {url!r} should be 'memory:', which takes nothing more")
+        super().__init__(url)
+        self._kept = Shelf()
+        self._turn = asyncio.Lock()
+
+    async def open(self, recipe: str) -> None:  # noqa: ARG002, nothing here is older than this
+        """Say that nothing lasts."""
+        log.warning("the store memory: forgets every event when the service ends")
+
+    async def reopen(self) -> None:
+        """Nothing can have been damaged."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def about(self) -> str:
+        """For the operator."""
+        return "memory: (forgets every event when the service ends)"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One at a time."""
+        async with self._turn:
+            tx = MemoryTransaction(self._kept)
+            yield tx
+            tx.commit()
+
+    async def events(self, query: Query) -> Page:
+        """One page of events."""
+        size = len(self._kept.events)
+        if query.descending:
+            seqs = range(min(query.after or size + 1, size + 1) - 1, 0, -1)
+        else:
+            seqs = range((query.after or 0) + 1, size + 1)
+        found = (seq for seq in seqs if _matches(query, self._kept.events[seq - 1]))
+        page = [self._read(seq) for seq in islice(found, query.limit)]
+        is_last = next(found, None) is None
+        return Page(page, None if is_last else page[-1].seq)
+
+    async def find(self, key: bytes) -> StoredEvent | None:
+        """The event that holds the key."""
+        seq = self._kept.seqs.get(key)
+        return self._read(seq) if seq else None
+
+    async def counters(self) -> Counters:
+        """The counters."""
+        return self._kept.counters
+
+    async def topics(self, limit: int) -> list[str]:
+        """The names of topics."""
+        return sorted(self._kept.topics)[:limit]
+
+    def _read(self, seq: int) -> StoredEvent:
+        event = self._kept.events[seq - 1]
+        return StoredEvent(
+            seq,
+            event.received_at,
+            event.topic,
+            event.event_id,
+            event.timestamp,
+            event.source,
+            event.payload,
+        )
+
+
+def _matches(query: Query, event: Event) -> bool:
+    moment = timestamp.moment(event.timestamp)
+    return (
+        query.topic in (None, event.topic)
+        and query.source in (None, event.source)
+        and (query.since is None or (moment is not None and query.since <= moment))
+        and (query.until is None or (moment is not None and moment < query.until))
+    )

@@ -1,0 +1,45 @@
+"""Keeps a second process off the store.
+
+`flock` on a file beside the database: it ends with its process, however that ends, and is told
+apart between containers, where every process may be number 1. Not on the database itself, since
+closing that would drop SQLite's own locks (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from aggregator.errors import SettingError
+
+
+class Lock:
+    """The right to write to a database file."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + ".lock")
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take the lock, or raise SettingError with who holds it."""
+        if self._file is not None:
+            return
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 1000).decode(errors="replace").strip() or "another process"
+            os.close(file)
+            raise SettingError(
+                f"store: {self.path.with_suffix('')} is in use by {holder}; "
+                "stop that one, or give this one a store of its own"
+            ) from None
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self._file = file
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -1,0 +1,64 @@
+"""A SQLite connection with a thread of its own, and functions run on it, one hop each.
+
+This is the only place that uses private names of aiosqlite: `_execute` runs a function on the
+connection's thread, and there is no public way to. Without it each statement is a hop of its
+own; with it a batch takes four. A test fails should the names ever go or change.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from aggregator.errors import StoreError
+
+R = TypeVar("R")
+
+_OUR_MISTAKES = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+
+class Thread:
+    """One connection. What SQLite says of trouble with the file is raised as StoreError."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._open = True
+
+    @classmethod
+    async def connect(cls, database: str, **options: Any) -> "Thread":
+        """Open the database; the options are those of `sqlite3.connect`."""
+        try:
+            return cls(await aiosqlite.connect(database, isolation_level=None, **options))
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot open {database}: {error}") from error
+
+    async def run(self, function: Callable[..., R], *args: Any) -> R:
+        """Call `function(connection, *args)` on the thread.
+
+        Cancelling the wait does not cancel the call; what is run next waits for it.
+        """
+        if not self._open:
+            raise StoreError("the store is closed")
+        db = self._connection._conn
+        try:
+            result: R = await self._connection._execute(  # type: ignore[no-untyped-call]
+                function, db, *args
+            )
+        except _OUR_MISTAKES:
+            raise
+        except sqlite3.Error as error:
+            raise StoreError(f"{function.__name__.strip('_')}: {_told(error)}") from error
+        return result
+
+    async def close(self) -> None:
+        """Close the connection after what is under way; a broken one as far as it goes."""
+        self._open = False
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            await self._connection.close()
+
+
+def _told(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorname", None)
+    return f"{error} ({code})" if code else str(error)

@@ -1,0 +1,1 @@
+"""The stages that the default pipeline is made of: validate, dedup and persist."""

@@ -1,0 +1,53 @@
+"""Fixtures: the real app in this process on either store, and the real service in its own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from aggregator import settings
+from aggregator.app import create_app
+from aggregator.plugins import Plugins
+from running import Service
+
+Client = TestClient[Any, Any]
+Start = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store; every test that asks for it runs once on each kind."""
+    return {"sqlite": f"sqlite:///{tmp_path}/aggregator.db", "memory": "memory:"}[request.param]
+
+
+@pytest.fixture
+async def start(store_url: str) -> AsyncIterator[Start]:
+    """Starts the app with settings of the test's own: `await start(max_events=5)`."""
+    clients: list[Client] = []
+
+    async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
+        configuration = settings.load({"store": store_url, **flags}, {})
+        app = create_app(configuration, plugins or Plugins.installed())
+        client = TestClient(TestServer(app))
+        clients.append(client)
+        await client.start_server()
+        return client
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def client(start: Start) -> Client:
+    """The app with default settings."""
+    return await start()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The service as a process of its own, with SQLite in `tmp_path`; not started yet."""
+    with Service(tmp_path) as service:
+        yield service

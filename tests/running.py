@@ -1,0 +1,109 @@
+"""The service as a real process, which tests start, kill and start again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+LIMIT = 20.0
+
+
+class Service:
+    """`aggregator serve` on a free port, in a folder of its own."""
+
+    def __init__(self, folder: Path, python: str = sys.executable) -> None:
+        self.folder = folder
+        self.python = python
+        self.url = ""
+        self.errors = folder / "stderr.log"
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._process.poll() is None:
+            self.kill()
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The process started last."""
+        assert self._process
+        return self._process
+
+    def start(self, *flags: str, environ: dict[str, str] | None = None) -> str:
+        """Start it and wait until it listens; return its URL."""
+        with self.errors.open("a") as errors:
+            self._process = subprocess.Popen(
+                [self.python, "-m", "aggregator", "serve", "--port", "0", *flags],
+                cwd=self.folder,
+                env={**os.environ, **(environ or {})},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self._process.stdout
+        first = self._process.stdout.readline()
+        assert " listens on " in first, f"it did not start: {self.said()}"
+        self.url = first.split()[-1]
+        return self.url
+
+    def kill(self) -> None:
+        """As a power cut does: no chance to do anything."""
+        self.process.kill()
+        self.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop; return its exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        status = self.process.wait(LIMIT)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return status
+
+    def said(self) -> str:
+        """What it wrote on standard error, over all its starts."""
+        return self.errors.read_text()
+
+    def publish(self, events: Any) -> tuple[int, Any]:
+        """Status and answer."""
+        return self.call("/publish", json.dumps(events).encode())
+
+    def call(self, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        """Status and JSON of a GET, or of a POST if there is a body."""
+        request = urllib.request.Request(
+            self.url + path, body, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=LIMIT) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def stored(self) -> list[dict[str, Any]]:
+        """Every stored event, in order."""
+        events: list[dict[str, Any]] = []
+        after = "0"
+        while after is not None:
+            _, page = self.call(f"/events?limit=1000&after={after}")
+            events += page["events"]
+            after = page["next"]
+        return events
+
+    def until_ready(self) -> None:
+        """Wait until it can store again."""
+        end = time.monotonic() + LIMIT
+        while self.call("/readyz")[0] != 200:
+            assert time.monotonic() < end, "it never became ready"
+            time.sleep(0.02)
