@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aggregator.errors import AggregatorError, SettingError, StageFault
+from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Transaction
@@ -79,16 +79,16 @@ class Line:
             passed += going
             waiting = [event for event in events if event.verdict is Pending.WAITING]
             if len(waiting) == len(events):
-                raise StageFault(f"all {len(events)} events wait for each other")
+                raise StageFault(f"{self.names}: all {len(events)} events wait for each other")
             for event in waiting:
                 event.reopen()
             events = waiting
         return passed
 
     @property
-    def last_name(self) -> str:
-        """The name of the last stage, for messages."""
-        return self.stages[-1].name if self.stages else "missing"
+    def names(self) -> str:
+        """The names of the stages, for messages."""
+        return " ".join(named.name for named in self.stages)
 
     async def close(self) -> None:
         """Close every stage, the last one first."""
@@ -113,6 +113,8 @@ class Line:
             raise StageFault(f"{named.name}: {type(error).__name__}: {error}") from error
         finally:
             overdue.cancel()
+        if tx and tx.failure and not isinstance(tx.failure, StoreError):
+            raise StageFault(f"{named.name}: went on after {tx.failure!r}")
         _check(named.name, events, returned)
         return returned
 

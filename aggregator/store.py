@@ -91,11 +91,18 @@ class Transaction(ABC):
     """What a stage is lent: it can neither commit nor roll back.
 
     After any of these calls has failed, or was cancelled, the transaction can only be rolled
-    back, even if the stage swallows the error.
+    back, even if the stage swallows the error: the store keeps it in `failure`, makes no further
+    call, and raises it where the block would have committed.
     """
 
     def __init__(self) -> None:
         self.effects: list[Callable[[], None]] = []
+        self.failure: BaseException | None = None
+
+    def raise_failure(self) -> None:
+        """Raise what an earlier call raised, if one did. For stores and the pipeline."""
+        if self.failure:
+            raise self.failure
 
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not."""

@@ -109,8 +109,8 @@ class Worker:
         left = await self.line.run([event for part in parts for event in part.going], tx)
         if left:
             raise StageFault(
-                f"event {left[0].index} on topic {left[0].topic!r} came through the pipeline "
-                f"without an outcome (the last stage is {self.line.last_name})"
+                f"{self.line.names}: event {left[0].index} on topic {left[0].topic!r} came through "
+                "without an outcome; is there a stage that stores it?"
             )
 
     def _acknowledge(self, parts: Sequence[_Part], counters: Counters, tx: Transaction) -> None:

@@ -60,14 +60,15 @@ class MemoryTransaction(Transaction):
         super().__init__()
         self._kept = kept
         self._new = Shelf(counters=kept.counters)
-        self._failure: KeyHeld | None = None
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """The holder of each key."""
+        self.raise_failure()
         return [self._holder(key) for key in keys]
 
     async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
         """The source and payload of each event."""
+        self.raise_failure()
         events = [self._event(seq) for seq in seqs]
         return [(event.source, event.payload) for event in events]
 
@@ -75,8 +76,8 @@ class MemoryTransaction(Transaction):
         """Store the events under the next seqs."""
         keys = [event.key for event in events]
         if len(set(keys)) < len(keys) or any(self._holder(key) for key in keys):
-            self._failure = KeyHeld("an event was appended under a key that is held")
-            raise self._failure
+            self.failure = KeyHeld("an event was appended under a key that is held")
+        self.raise_failure()
         first = len(self._kept.events) + len(self._new.events) + 1
         seqs = list(range(first, first + len(events)))
         self._new.events += events
@@ -85,10 +86,12 @@ class MemoryTransaction(Transaction):
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Keep the sightings."""
+        self.raise_failure()
         self._new.sightings += sightings
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
         """Add to the counters."""
+        self.raise_failure()
         topics = {topic for topic, counts in by_topic.items() if counts.stored}
         self._new.topics |= topics - self._kept.topics
         before = self._new.counters
@@ -109,19 +112,15 @@ class MemoryTransaction(Transaction):
         before = self._new.copy()
         try:
             yield
-            self._raise_failure()
+            self.raise_failure()
         except BaseException:
-            self._new, self._failure = before, None
+            self._new, self.failure = before, None
             raise
 
     def commit(self) -> None:
         """Put what is new where everybody sees it, in one step."""
-        self._raise_failure()
+        self.raise_failure()
         self._kept.add(self._new)
-
-    def _raise_failure(self) -> None:
-        if self._failure:
-            raise self._failure
 
     def _holder(self, key: bytes) -> Holder | None:
         seq = self._kept.seqs.get(key) or self._new.seqs.get(key)

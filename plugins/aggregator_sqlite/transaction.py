@@ -54,7 +54,6 @@ class SqliteTransaction(Transaction):
         super().__init__()
         self._writer = writer
         self._begun = False
-        self._failure: BaseException | None = None
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """The holder of each key. The writer's lock, held from the start, keeps rivals waiting."""
@@ -82,18 +81,18 @@ class SqliteTransaction(Transaction):
         await self._call(_savepoint)
         try:
             yield
-            self._raise_failure()
+            self.raise_failure()
         except BaseException as error:
-            if isinstance(self._failure, StoreError):
-                raise self._failure from error
+            if isinstance(self.failure, StoreError):
+                raise self.failure from error
             await self._writer.run(_undo_savepoint)
-            self._failure = None
+            self.failure = None
             raise
         await self._call(_release_savepoint)
 
     async def commit(self) -> None:
         """Commit, unless a call failed: then raise what it raised."""
-        self._raise_failure()
+        self.raise_failure()
         if self._begun:
             await self._writer.run(_commit)
 
@@ -101,23 +100,19 @@ class SqliteTransaction(Transaction):
         """Undo everything; raises StoreError if the store had failed, whatever came of that."""
         if self._begun:
             await self._writer.run(_roll_back)
-        if isinstance(self._failure, StoreError):
-            raise self._failure
+        if isinstance(self.failure, StoreError):
+            raise self.failure
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
-        self._raise_failure()
+        self.raise_failure()
         is_first, self._begun = not self._begun, True
         try:
             if is_first:
                 return await self._writer.run(_begin_with, function, *args)
             return await self._writer.run(function, *args)
         except BaseException as error:
-            self._failure = error
+            self.failure = error
             raise
-
-    def _raise_failure(self) -> None:
-        if self._failure:
-            raise self._failure
 
 
 def _begin_with(db: sqlite3.Connection, function: Callable[..., R], *args: Any) -> R:

@@ -1,0 +1,444 @@
+"""Contract suites for authors of plugins: derive a class, say how to make yours, run pytest.
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def new_store(self, tmp_path):
+            return lambda: MyStore(f"my://{tmp_path}/store")
+
+Needs pytest and pytest-asyncio in auto mode (`asyncio_mode = auto`).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from aggregator.content import digest_of
+from aggregator.errors import KeyHeld, QueueFull
+from aggregator.event import Event, Submission
+from aggregator.key import RECIPE, key_of
+from aggregator.pipeline import Line, Named
+from aggregator.queue import Queue
+from aggregator.stage import BatchStage, IntakeStage, Stage
+from aggregator.store import Counters, Page, Query, Sighting, Store, Transaction
+
+_SOON = 0.05  # seconds in which something that must wait is given the chance not to
+_TIMEOUT = 5.0
+
+
+def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
+    """An event as the intake makes it; `members` replace what it has."""
+    members = {"source": "tests", "payload": b'{"user":"ada"}', **members}
+    return Event(
+        index=members.pop("index", 0),
+        submission="submission",
+        received_at=members.pop("received_at", 1_800_000_000_000_000),
+        topic=topic,
+        event_id=event_id,
+        timestamp=members.pop("timestamp", "2026-01-31T12:00:00Z"),
+        key=key_of(topic, event_id),
+        digest=digest_of(members["source"], members["payload"]),
+        **members,
+    )
+
+
+def make_submission(name: str, events: int) -> Submission:
+    """A submission of so many events."""
+    return Submission(name, [make_event(f"{name}-{index}", index=index) for index in range(events)])
+
+
+class _Rollback(Exception):
+    """Raised by tests to have a transaction rolled back."""
+
+
+async def _stored(store: Store, *events: Event) -> list[int]:
+    async with store.transaction() as tx:
+        return await tx.append(events)
+
+
+async def _walk(store: Store, **wanted: Any) -> list[str]:
+    """The event_ids of all pages."""
+    found: list[str] = []
+    page = Page([], None)
+    while True:
+        page = await store.events(Query(**wanted))
+        found += [event.event_id for event in page.events]
+        if page.next is None:
+            return found
+        wanted["after"] = page.next
+
+
+class StoreContract:
+    """What every store promises."""
+
+    is_durable = True
+    """False for a store that says at its start that it forgets."""
+
+    @pytest.fixture
+    def new_store(self) -> Callable[[], Store]:
+        """Override: makes a store object, each time on the same data; nothing is stored yet."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self, new_store: Callable[[], Store]) -> Any:
+        """An open store."""
+        store = new_store()
+        await store.open(RECIPE)
+        yield store
+        await store.close()
+
+    async def test_committed_event_is_read_back_as_it_was(self, store: Store) -> None:
+        event = make_event("1", payload=b'{ "n": 1.50 }', timestamp="2026-01-31T12:00:00+05:30")
+        (seq,) = await _stored(store, event)
+        found = await store.find(event.key)
+        assert found
+        assert (found.seq, found.topic, found.event_id) == (seq, "logins", "1")
+        assert (found.source, found.payload) == ("tests", b'{ "n": 1.50 }')
+        assert found.timestamp == "2026-01-31T12:00:00+05:30"
+        assert found.received_at == event.received_at
+        assert not found.is_damaged
+        assert (await store.events(Query())).events == [found]
+
+    async def test_rolled_back_event_is_not_remembered(self, store: Store) -> None:
+        event = make_event("1")
+        with pytest.raises(_Rollback):
+            async with store.transaction() as tx:
+                await tx.append([event])
+                await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
+                raise _Rollback
+        assert await store.find(event.key) is None
+        assert await store.counters() == Counters()
+        assert await store.topics(10) == []
+        async with store.transaction() as tx:
+            assert await tx.claim([event.key]) == [None]
+
+    async def test_claim_leaves_nothing_behind(self, store: Store) -> None:
+        key = make_event("1").key
+        for _ in range(2):
+            async with store.transaction() as tx:
+                assert await tx.claim([key, key]) == [None, None]
+
+    async def test_claim_names_the_first_holder(self, store: Store) -> None:
+        first, new = make_event("1", received_at=7), make_event("2")
+        (seq,) = await _stored(store, first)
+        async with store.transaction() as tx:
+            holder, nobody = await tx.claim([first.key, new.key])
+        assert nobody is None
+        assert holder
+        assert (holder.seq, holder.digest, holder.received_at) == (seq, first.digest, 7)
+
+    async def test_claim_sees_events_of_its_own_transaction(self, store: Store) -> None:
+        event = make_event("1")
+        async with store.transaction() as tx:
+            (seq,) = await tx.append([event])
+            (holder,) = await tx.claim([event.key])
+            assert holder
+            assert holder.seq == seq
+
+    async def test_claim_takes_many_keys(self, store: Store) -> None:
+        events = [make_event(str(number)) for number in range(3000)]
+        seqs = await _stored(store, *events[::2])
+        async with store.transaction() as tx:
+            holders = await tx.claim([event.key for event in events])
+        assert [holder.seq for holder in holders[::2] if holder] == seqs
+        assert set(holders[1::2]) == {None}
+
+    async def test_contents_come_in_the_order_asked_for(self, store: Store) -> None:
+        one = make_event("1", payload=b'{"a":1}', source="x")
+        two = make_event("2", payload=b'{"b":2}', source="y")
+        async with store.transaction() as tx:
+            first, second = await tx.append([one, two])
+            asked = await tx.contents([second, first, second])
+        assert asked == [("y", b'{"b":2}'), ("x", b'{"a":1}'), ("y", b'{"b":2}')]
+
+    async def test_seqs_only_grow(self, store: Store) -> None:
+        seqs = await _stored(store, make_event("1"), make_event("2"))
+        with suppress(_Rollback):
+            async with store.transaction() as tx:
+                await tx.append([make_event("3")])
+                raise _Rollback
+        seqs += await _stored(store, make_event("4"))
+        assert seqs == sorted(set(seqs))
+
+    @pytest.mark.parametrize("twice", [("1", "1"), ("new", "held")])
+    async def test_append_under_a_held_key_stores_nothing(
+        self, store: Store, twice: tuple[str, str]
+    ) -> None:
+        await _stored(store, make_event("held"))
+        with pytest.raises(KeyHeld):
+            await _stored(store, *(make_event(event_id) for event_id in twice))
+        assert await _walk(store) == ["held"]
+
+    async def test_transaction_whose_call_failed_cannot_commit(self, store: Store) -> None:
+        await _stored(store, make_event("held"))
+        with pytest.raises(KeyHeld):
+            async with store.transaction() as tx:
+                await tx.append([make_event("1")])
+                with suppress(KeyHeld):
+                    await tx.append([make_event("held")])
+        assert await _walk(store) == ["held"]
+
+    async def test_savepoint_is_undone_alone(self, store: Store) -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event("before")])
+            with suppress(_Rollback):
+                async with tx.savepoint():
+                    await tx.append([make_event("inside")])
+                    raise _Rollback
+            async with tx.savepoint():
+                await tx.append([make_event("after")])
+        assert await _walk(store) == ["before", "after"]
+
+    async def test_savepoint_whose_call_failed_is_undone(self, store: Store) -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+            with pytest.raises(KeyHeld):
+                async with tx.savepoint():
+                    await tx.append([make_event("2")])
+                    with suppress(KeyHeld):
+                        await tx.append([make_event("1")])
+            await tx.append([make_event("3")])
+        assert await _walk(store) == ["1", "3"]
+
+    async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event("1", "b"), make_event("2", "a"), make_event("3", "a")])
+            await tx.record([Sighting(1, "tests", 5, is_conflict=False)])
+            totals = await tx.count(
+                Counters(stored=3, duplicate=1, invalid=4),
+                {"b": Counters(stored=1), "a": Counters(stored=2, duplicate=1)},
+            )
+        assert totals == Counters(stored=3, duplicate=1, invalid=4, topics=2)
+        async with store.transaction() as tx:
+            await tx.append([make_event("4", "a")])
+            await tx.count(
+                Counters(stored=1, conflict=1, filtered=2, refused=3),
+                {"a": Counters(stored=1, conflict=1)},
+            )
+        assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, topics=2)
+        assert await store.topics(10) == ["a", "b"]
+        assert await store.topics(1) == ["a"]
+
+    async def test_second_transaction_waits_and_gets_later_seqs(self, store: Store) -> None:
+        first_has_appended, may_end = asyncio.Event(), asyncio.Event()
+
+        async def first() -> list[int]:
+            async with store.transaction() as tx:
+                seqs = await tx.append([make_event("1")])
+                first_has_appended.set()
+                await may_end.wait()
+                return seqs
+
+        async def second() -> tuple[bool, list[int]]:
+            async with store.transaction() as tx:
+                (holder,) = await tx.claim([make_event("1").key])
+                return holder is not None, await tx.append([make_event("2")])
+
+        one = asyncio.create_task(first())
+        await first_has_appended.wait()
+        two = asyncio.create_task(second())
+        done, _ = await asyncio.wait({two}, timeout=_SOON)
+        assert not done
+        assert (await store.events(Query())).events == []
+        may_end.set()
+        saw_the_first, later = await two
+        assert saw_the_first
+        assert await one < later
+        assert await _walk(store) == ["1", "2"]
+
+    async def test_events_are_found_by_topic_source_and_time(self, store: Store) -> None:
+        await _stored(
+            store,
+            make_event("1", "a", timestamp="2026-01-01T00:00:00Z"),
+            make_event("2", "b", timestamp="2026-01-02T00:00:00Z", source="x"),
+            make_event("3", "a", timestamp="2026-01-03T00:00:00Z", source="x"),
+            make_event("4", "a", timestamp="2026-01-03T01:00:00+02:00"),
+        )
+        second, third = 1_767_312_000_000_000, 1_767_398_400_000_000
+        assert await _walk(store, topic="a") == ["1", "3", "4"]
+        assert await _walk(store, source="x") == ["2", "3"]
+        assert await _walk(store, since=second, until=third) == ["2", "4"]
+        assert await _walk(store, topic="a", since=second, descending=True) == ["4", "3"]
+        assert await _walk(store, topic="nobody's") == []
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("limit", [1, 3, 10, 11])
+    async def test_pages_hold_every_event_once(
+        self, store: Store, limit: int, descending: bool
+    ) -> None:
+        ids = [str(number) for number in range(10)]
+        await _stored(store, *(make_event(event_id) for event_id in ids))
+        wanted = list(reversed(ids)) if descending else ids
+        assert await _walk(store, limit=limit, descending=descending) == wanted
+        page = await store.events(Query(limit=limit, descending=descending))
+        assert len(page.events) <= limit
+        assert (page.next is None) == (limit >= len(ids))
+
+    async def test_what_is_committed_outlives_the_store_object(
+        self, store: Store, new_store: Callable[[], Store]
+    ) -> None:
+        event = make_event("1")
+        seqs = await _stored(store, event)
+        await store.close()
+        again = new_store()
+        await again.open(RECIPE)
+        try:
+            async with again.transaction() as tx:
+                (holder,) = await tx.claim([event.key])
+            assert ([holder.seq] if holder else []) == (seqs if self.is_durable else [])
+            assert await _stored(again, make_event("2")) > (seqs if self.is_durable else [])
+        finally:
+            await again.close()
+
+    async def test_reopened_store_goes_on(self, store: Store) -> None:
+        await _stored(store, make_event("1"))
+        await store.reopen()
+        await _stored(store, make_event("2"))
+        assert await _walk(store) == ["1", "2"]
+
+    async def test_store_can_be_closed_twice(self, store: Store) -> None:
+        await store.close()
+        await store.close()
+
+    async def test_store_tells_what_it_is(self, store: Store) -> None:
+        assert store.about()
+
+
+class QueueContract:
+    """What every queue promises."""
+
+    @pytest.fixture
+    def new_queue(self) -> Callable[[int], Queue]:
+        """Override: makes an empty queue that holds so many events."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def queue(self, new_queue: Callable[[int], Queue]) -> Queue:
+        """An open queue for 10 events."""
+        queue = new_queue(10)
+        await queue.open()
+        return queue
+
+    async def test_first_in_is_first_out(self, queue: Queue) -> None:
+        for name in ("a", "b", "c"):
+            await queue.put(make_submission(name, 1))
+        batch = await queue.take(100)
+        assert [submission.id for submission in batch] == ["a", "b", "c"]
+        assert [event.event_id for event in batch[0].events] == ["a-0"]
+
+    async def test_take_waits_for_the_first(self, queue: Queue) -> None:
+        taking = asyncio.create_task(queue.take(100))
+        done, _ = await asyncio.wait({taking}, timeout=_SOON)
+        assert not done
+        await queue.put(make_submission("a", 1))
+        assert [submission.id for submission in await taking] == ["a"]
+
+    async def test_take_stops_once_it_has_enough_events(self, queue: Queue) -> None:
+        for name in ("a", "b", "c"):
+            await queue.put(make_submission(name, 2))
+        assert [submission.id for submission in await queue.take(3)] == ["a", "b"]
+        assert [submission.id for submission in await queue.take(3)] == ["c"]
+
+    async def test_submission_larger_than_a_batch_is_taken_alone(self, queue: Queue) -> None:
+        await queue.put(make_submission("large", 5))
+        await queue.put(make_submission("small", 1))
+        assert [submission.id for submission in await queue.take(3)] == ["large"]
+
+    async def test_full_queue_takes_nothing_until_a_batch_is_done(self, queue: Queue) -> None:
+        await queue.put(make_submission("a", 10))
+        batch = await queue.take(100)
+        with pytest.raises(QueueFull):
+            await queue.put(make_submission("b", 1))
+        await queue.done(batch)
+        await queue.put(make_submission("b", 1))
+        assert [submission.id for submission in await queue.take(100)] == ["b"]
+
+    async def test_submissions_without_events_fill_it_too(self, queue: Queue) -> None:
+        for number in range(10):
+            await queue.put(make_submission(str(number), 0))
+        with pytest.raises(QueueFull):
+            await queue.put(make_submission("one too many", 0))
+
+    async def test_closed_queue_gives_what_is_left_and_then_nothing(self, queue: Queue) -> None:
+        await queue.put(make_submission("a", 1))
+        await queue.close()
+        await queue.close()
+        with pytest.raises(QueueFull):
+            await queue.put(make_submission("b", 1))
+        assert [submission.id for submission in await queue.take(100)] == ["a"]
+        assert await queue.take(100) == []
+        assert await queue.take(100) == []
+
+    async def test_closing_ends_a_take_that_waits(self, queue: Queue) -> None:
+        taking = asyncio.create_task(queue.take(100))
+        await asyncio.sleep(0)
+        await queue.close()
+        assert await asyncio.wait_for(taking, _TIMEOUT) == []
+
+
+class StageContract:
+    """What every stage promises. The events are good ones unless `events` is overridden too."""
+
+    @pytest.fixture
+    def stage(self) -> Stage:
+        """Override: a stage."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self) -> Any:
+        """Override: an open store, for a stage right of the bar."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def events(self) -> list[Event]:
+        """Events of two topics, as they come out of `dedup`: no key stands twice."""
+        return [
+            make_event("1", index=0),
+            make_event("2", "orders", index=1),
+            make_event("1", "orders", index=2),
+            make_event("3", index=3, payload=b'{"user":"bob"}'),
+        ]
+
+    async def test_every_event_goes_on_or_has_one_outcome(
+        self, stage: Stage, store: Store, events: list[Event]
+    ) -> None:
+        async with store.transaction() as tx:
+            passed = await _run(stage, events, tx)
+        settled = [event for event in events if event.outcome]
+        assert len(passed) + len(settled) == len(events)
+
+    async def test_no_events_are_no_trouble(self, stage: Stage, store: Store) -> None:
+        async with store.transaction() as tx:
+            assert list(await _process(stage, [], tx)) == []
+
+    async def test_rolled_back_batch_leaves_no_trace(
+        self, stage: Stage, store: Store, events: list[Event]
+    ) -> None:
+        verdicts = []
+        for _ in range(2):
+            for event in events:
+                event.reopen()
+            with suppress(_Rollback):
+                async with store.transaction() as tx:
+                    await _run(stage, events, tx)
+                    raise _Rollback
+            verdicts.append([event.verdict for event in events])
+        assert verdicts[0] == verdicts[1]
+
+    async def test_stage_can_be_closed(self, stage: Stage) -> None:
+        await stage.close()
+
+
+async def _run(stage: Stage, events: Sequence[Event], tx: Transaction) -> list[Event]:
+    """Through the pipeline's own eyes, which raise StageFault at a breach of the contract."""
+    line = Line([Named("stage", stage)], _TIMEOUT, pytest.fail)
+    return await line.run(events, tx)
+
+
+async def _process(stage: Stage, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+    if isinstance(stage, IntakeStage):
+        return await stage.process(events)
+    assert isinstance(stage, BatchStage)
+    return await stage.process(events, tx)

@@ -1,0 +1,114 @@
+"""Stages that do what a stage may not do, each to the events that say so in their payload."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+from aggregator.event import Event
+from aggregator.outcome import Filtered
+from aggregator.stage import BatchStage, IntakeStage
+from aggregator.store import Transaction
+from aggregator.testing import make_event
+
+
+def is_bad(event: Event) -> bool:
+    return b'"bad"' in event.payload
+
+
+class Raises(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            raise RuntimeError("it is bad")
+        return events
+
+
+class RaisesOnIntake(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            raise RuntimeError("it is bad")
+        return events
+
+
+class Hangs(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await asyncio.Event().wait()
+        return events
+
+
+class Loses(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return [event for event in events if not is_bad(event)]
+
+
+class Doubles(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return [event for event in events for _ in range(1 + is_bad(event))]
+
+
+class Invents(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return [*events, *(make_event("invented") for event in events if is_bad(event))]
+
+
+class Reorders(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return sorted(events, key=is_bad, reverse=True)
+
+
+class KeepsAndReturns(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.settle(Filtered("bad"))
+        return events
+
+
+class SettlesTwice(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.settle(Filtered("bad"))
+                event.settle(Filtered("very bad"))
+        return [event for event in events if not is_bad(event)]
+
+
+class WaitsForEver(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.wait()
+        return [event for event in events if not is_bad(event)]
+
+
+class Swallows(BatchStage):
+    """Goes on after a call of its transaction has failed."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            try:
+                await tx.append([events[0], events[0]])
+            except Exception:  # noqa: BLE001, this is what it does wrong
+                return events
+        return events
+
+
+class Filters(BatchStage):
+    """No fault: keeps bad events out."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.settle(Filtered("it is bad"))
+        return [event for event in events if not is_bad(event)]
+
+
+class Remembers(BatchStage):
+    """No fault: remembers after the commit."""
+
+    memory: ClassVar[list[str]] = []
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            tx.after_commit(lambda event_id=event.event_id: self.memory.append(event_id))
+        return events

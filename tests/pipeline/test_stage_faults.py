@@ -1,0 +1,143 @@
+"""A stage that breaks its contract hurts the submission it breaks it on, and no other."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from added import with_stages
+from conftest import Start
+from events import event
+from misbehaving import Remembers
+
+BAD = {"is": "bad"}
+FAULTS = {
+    "Raises": "RuntimeError: it is bad",
+    "Hangs": "no answer after",
+    "Loses": "was lost",
+    "Doubles": "gave it back twice",
+    "Invents": "was not given",
+    "Reorders": "was lost",
+    "KeepsAndReturns": "kept back and returned as well",
+    "SettlesTwice": "is filtered already",
+    "WaitsForEver": "wait for each other",
+    "Swallows": "went on after KeyHeld",
+}
+
+
+async def publish(client: Any, *events: dict[str, Any]) -> tuple[int, Any]:
+    async with client.post("/publish", json=list(events)) as response:
+        return response.status, await response.json()
+
+
+async def stats(client: Any) -> dict[str, Any]:
+    async with client.get("/stats") as response:
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+@pytest.mark.parametrize("stage", FAULTS)
+async def test_neighbours_of_a_bad_submission_are_stored(
+    start: Start, stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(
+        with_stages(odd=f"misbehaving:{stage}"),
+        pipeline="validate | dedup odd persist",
+        stage_timeout=0.5,
+    )
+    good = [event(f"good-{number}") for number in range(6)]
+    bad = [event("neighbour"), event("bad", payload=BAD)]
+    answers = await asyncio.gather(
+        *(publish(client, one) for one in good[:3]),
+        publish(client, *bad),
+        *(publish(client, one) for one in good[3:]),
+    )
+    assert [status for status, _ in answers] == [200, 200, 200, 500, 200, 200, 200]
+    assert answers[3][1]["title"] == "Internal Server Error"
+    assert FAULTS[stage] in answers[3][1]["detail"]
+    assert FAULTS[stage] in caplog.text
+    assert "odd" in caplog.text
+    async with client.get("/events") as response:
+        stored = sorted(found["event_id"] for found in (await response.json())["events"])
+    assert stored == sorted(one["event_id"] for one in good)
+    numbers = await stats(client)
+    assert (numbers["received_total"], numbers["unique_processed"]) == (6, 6)
+    assert numbers["queue_size_current"] == 0
+
+
+async def test_fault_on_the_intake_side_hurts_its_request_alone(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:RaisesOnIntake"), pipeline="validate odd | dedup persist"
+    )
+    status, problem = await publish(client, event("1"), event("2", payload=BAD))
+    assert status == 500
+    assert problem["detail"] == "odd: RuntimeError: it is bad"
+    status, _ = await publish(client, event("1"))
+    assert status == 200
+    assert (await stats(client))["received_total"] == 1
+
+
+async def test_what_failed_can_be_sent_again(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Raises"), pipeline="validate | dedup odd persist"
+    )
+    assert (await publish(client, event("1", payload=BAD)))[0] == 500
+    _, answer = await publish(client, event("1"))
+    assert answer["results"][0]["status"] == "stored"
+
+
+async def test_pipeline_that_stores_nothing_is_a_fault(start: Start) -> None:
+    client = await start(pipeline="validate | dedup")
+    status, problem = await publish(client, event("1"))
+    assert status == 500
+    assert "dedup: event 0 on topic 'logins' came through without an outcome" in problem["detail"]
+
+
+async def test_persist_without_dedup_never_stores_a_key_twice(start: Start) -> None:
+    client = await start(pipeline="validate | persist")
+    assert (await publish(client, event("1")))[0] == 200
+    status, problem = await publish(client, event("1"))
+    assert status == 500
+    assert "key that is held" in problem["detail"]
+
+
+async def test_pipeline_without_validate_takes_no_malformed_event(start: Start) -> None:
+    client = await start(pipeline="| dedup persist")
+    status, answer = await publish(client, event("1"), {"topic": 5})
+    assert status == 207
+    assert [result["status"] for result in answer["results"]] == ["stored", "invalid"]
+
+
+async def test_filtered_key_stays_new(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
+    )
+    status, answer = await publish(client, event("1", payload=BAD))
+    assert (status, answer["filtered"]) == (200, 1)
+    assert answer["results"][0]["reason"] == "it is bad"
+    assert (await publish(client, event("1")))[1]["results"][0]["status"] == "stored"
+    numbers = await stats(client)
+    assert (numbers["filtered"], numbers["unique_processed"]) == (1, 1)
+
+
+async def test_twin_of_a_filtered_event_is_looked_at_for_itself(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
+    )
+    bad = event("1", payload=BAD)
+    _, answer = await publish(client, bad, bad, event("1"), bad, event("1"))
+    statuses = [result["status"] for result in answer["results"]]
+    assert statuses == ["filtered", "filtered", "stored", "conflict", "duplicate"]
+    assert {result.get("seq") for result in answer["results"]} == {None, 1}
+
+
+async def test_effects_of_a_submission_that_failed_never_happen(start: Start) -> None:
+    Remembers.memory.clear()
+    client = await start(
+        with_stages(remembers="misbehaving:Remembers", odd="misbehaving:Raises"),
+        pipeline="validate | dedup remembers odd persist",
+    )
+    await asyncio.gather(
+        publish(client, event("1")), publish(client, event("2", payload=BAD), event("3"))
+    )
+    assert Remembers.memory == ["1"]
