@@ -5,16 +5,14 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
-from aggregator.store import Transaction
-
-log = logging.getLogger(__name__)
+from aggregator.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Line:
         """Run the events through all stages; return those that no stage kept back.
 
         Those that wait come again once the others are through, until none waits. Raises
-        StageFault, StoreError, or whatever else a stage let through from its transaction.
+        StageFault or StoreError.
         """
         passed: list[Event] = []
         while events:
@@ -98,35 +96,58 @@ class Line:
     async def _pass(
         self, named: Named, events: Sequence[Event], tx: Transaction | None
     ) -> Sequence[Event]:
-        clock = asyncio.get_running_loop()
-        overdue = clock.call_later(2 * self.timeout, self.stuck, named.name)
         try:
-            async with asyncio.timeout(self.timeout):
-                returned = await _process(named.stage, events, tx)
-        except AggregatorError as error:
-            if isinstance(error, StageFault):
-                raise StageFault(f"{named.name}: {error}") from error
-            raise
-        except TimeoutError as error:
-            raise StageFault(f"{named.name}: no answer after {self.timeout:g} s") from error
+            async with asyncio.timeout(self.timeout) as limit:
+                with self._guarded(named.name, limit):
+                    returned = await _process(named.stage, events, tx, limit)
         except Exception as error:
-            raise StageFault(f"{named.name}: {type(error).__name__}: {error}") from error
-        finally:
-            overdue.cancel()
-        if tx and tx.failure and not isinstance(tx.failure, StoreError):
-            raise StageFault(f"{named.name}: went on after {tx.failure!r}")
+            raise _blamed(named.name, error, tx, self.timeout) from error
+        if tx and tx.failure:
+            raise _blamed(named.name, tx.failure, tx, self.timeout)
         _check(named.name, events, returned)
         return returned
 
+    @contextmanager
+    def _guarded(self, name: str, limit: asyncio.Timeout) -> Iterator[None]:
+        """Report a stage that goes on though its time was up long ago."""
+        clock = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            if limit.expired():
+                self.stuck(name)
+            timer = clock.call_later(self.timeout, look)
+
+        timer = clock.call_later(2 * self.timeout, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _blamed(
+    name: str, error: BaseException, tx: Transaction | None, timeout: float
+) -> AggregatorError:
+    """Whose fault it is: the store's if a call to it failed, whatever the stage made of that."""
+    if tx and isinstance(tx.failure, StoreError):
+        return tx.failure
+    if isinstance(error, TimeoutError):
+        return StageFault(f"{name}: no answer after {timeout:g} s")
+    if isinstance(error, StageFault):
+        return StageFault(f"{name}: {error}")
+    return StageFault(f"{name}: {type(error).__name__}: {error}")
+
 
 async def _process(
-    stage: Stage, events: Sequence[Event], tx: Transaction | None
+    stage: Stage, events: Sequence[Event], tx: Transaction | None, limit: asyncio.Timeout
 ) -> Sequence[Event]:
     if isinstance(stage, IntakeStage):
         return await stage.process(events)
     assert isinstance(stage, BatchStage)
     assert tx is not None
-    return await stage.process(events, tx)
+    with tx.lent(limit):
+        return await stage.process(events, tx)
 
 
 def _check(name: str, given: Sequence[Event], returned: Sequence[Event]) -> None:

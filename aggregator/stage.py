@@ -17,7 +17,7 @@ from typing import ClassVar
 from marshmallow import Schema
 
 from aggregator.event import Event
-from aggregator.store import Transaction
+from aggregator.transaction import Transaction
 
 
 class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar

@@ -1,14 +1,14 @@
 """The contract of a store: where keys, events and counters live.
 
 A store speaks the words of this page and no others, so a stage is written once and runs on every
-store. Derive from `Store` and `Transaction`, register the store's class in the entry-point group
-`aggregator.stores` under the scheme of its URLs, and run `aggregator.testing.StoreContract` on it.
+store. Derive from `Store` and `StoreTransaction`, register the store's class in the entry-point
+group `aggregator.stores` under the scheme of its URLs, and run `aggregator.testing.StoreContract`.
 
 Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -87,26 +87,8 @@ class Page(msgspec.Struct, frozen=True):
     next: int | None
 
 
-class Transaction(ABC):
-    """What a stage is lent: it can neither commit nor roll back.
-
-    After any of these calls has failed, or was cancelled, the transaction can only be rolled
-    back, even if the stage swallows the error: the store keeps it in `failure`, makes no further
-    call, and raises it where the block would have committed.
-    """
-
-    def __init__(self) -> None:
-        self.effects: list[Callable[[], None]] = []
-        self.failure: BaseException | None = None
-
-    def raise_failure(self) -> None:
-        """Raise what an earlier call raised, if one did. For stores and the pipeline."""
-        if self.failure:
-            raise self.failure
-
-    def after_commit(self, effect: Callable[[], None]) -> None:
-        """Call `effect` once the transaction has committed, and never if it does not."""
-        self.effects.append(effect)
+class StoreTransaction(ABC):
+    """What happens to a store as one. `Store.transaction` commits it or rolls it back."""
 
     @abstractmethod
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
@@ -134,7 +116,7 @@ class Transaction(ABC):
 
     @abstractmethod
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
-        """Add to the counters and return their new values. For the pipeline.
+        """Add to the counters and return their new values.
 
         `topics` of what is added is 0: the store knows which topics are new to it. `by_topic`
         names only topics on which events are stored.
@@ -142,7 +124,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """A part that is undone alone when the block raises. For the pipeline; one at a time."""
+        """A part that is undone alone when the block raises; one at a time."""
 
 
 class Store(ABC):
@@ -169,8 +151,10 @@ class Store(ABC):
         """Let go of everything; harmless if nothing is open."""
 
     @abstractmethod
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         """Commits durably when the block ends, rolls back and raises when it raises.
+
+        A call that was cancelled may go on; the rollback waits for its end.
 
         A second transaction waits until the first has ended. When seq n can be read, every
         smaller seq that will ever exist can be read.

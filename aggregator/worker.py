@@ -16,7 +16,8 @@ from aggregator.ledger import Ledger
 from aggregator.outcome import Conflict, Duplicate, Stored
 from aggregator.pipeline import Line
 from aggregator.queue import Queue
-from aggregator.store import Counters, Store, Transaction
+from aggregator.store import Counters, Store, StoreTransaction
+from aggregator.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,10 @@ class Worker:
 
     async def _settle(self, parts: list[_Part]) -> None:
         try:
-            async with self.store.transaction() as tx:
+            async with self.store.transaction() as lender:
+                tx = Transaction(lender)
                 await self._process(parts, tx)
-                counters = await _count(parts, tx)
+                counters = await _count(parts, lender)
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(parts))
             await self._replay(parts)
@@ -80,28 +82,32 @@ class Worker:
         failed: list[tuple[_Part, AggregatorError]] = []
         clock = asyncio.get_running_loop()
         deadline = clock.time() + 3 * self.line.timeout
-        async with self.store.transaction() as tx:
+        async with self.store.transaction() as lender:
+            tx = Transaction(lender)
             for part in parts:
-                fault = _NOT_TRIED if clock.time() > deadline else await self._attempt(part, tx)
+                is_late = clock.time() > deadline
+                fault = _NOT_TRIED if is_late else await self._attempt(part, lender, tx)
                 if fault:
                     failed.append((part, fault))
                 else:
                     good.append(part)
-            counters = await _count(good, tx)
+            counters = await _count(good, lender)
         self._acknowledge(good, counters, tx)
         for part, fault in failed:
             log.error("submission %s failed: %s", part.submission.id, fault)
             self.ledger.fail([part.submission], fault)
 
-    async def _attempt(self, part: _Part, tx: Transaction) -> AggregatorError | None:
+    async def _attempt(
+        self, part: _Part, lender: StoreTransaction, tx: Transaction
+    ) -> AggregatorError | None:
         for event in part.going:
             event.reopen()
         effects = len(tx.effects)
         try:
-            async with tx.savepoint():
+            async with lender.savepoint():
                 await self._process([part], tx)
         except StageFault as fault:
-            del tx.effects[effects:]
+            tx.forget(effects)
             return fault
         return None
 
@@ -158,7 +164,7 @@ def _part(submission: Submission) -> _Part:
     return _Part(submission, [event for event in submission.events if event.outcome is None])
 
 
-async def _count(parts: Sequence[_Part], tx: Transaction) -> Counters:
+async def _count(parts: Sequence[_Part], tx: StoreTransaction) -> Counters:
     """Count what the intake decided and what the worker decided, in the same transaction."""
     settled = [event for part in parts for event in part.submission.events]
     counted = Counter(event.outcome.status for event in settled if event.outcome)

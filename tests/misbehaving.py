@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
+from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.outcome import Filtered
 from aggregator.stage import BatchStage, IntakeStage
-from aggregator.store import Transaction
+from aggregator.store import Holder
 from aggregator.testing import make_event
+from aggregator.transaction import Transaction
 
 
 def is_bad(event: Event) -> bool:
@@ -111,4 +114,30 @@ class Remembers(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         for event in events:
             tx.after_commit(lambda event_id=event.event_id: self.memory.append(event_id))
+        return events
+
+
+class CatchesStoreErrors(BatchStage):
+    """Goes on after the store has failed under it."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        async def fail(_: Sequence[bytes]) -> list[Holder | None]:
+            raise StoreError("the stage saw it fail")
+
+        tx._lender.claim = fail  # type: ignore[method-assign]
+        with suppress(StoreError):
+            await tx.claim([])
+        return events
+
+
+class KeepsItsTransaction(BatchStage):
+    """Uses the transaction of an earlier batch."""
+
+    def __init__(self) -> None:
+        self.kept: Transaction | None = None
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if self.kept:
+            await self.kept.claim([event.key for event in events])
+        self.kept = self.kept or tx
         return events

@@ -8,10 +8,42 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 LIMIT = 20.0
+
+
+class Answer(NamedTuple):
+    """What came back for one request."""
+
+    status: int
+    headers: dict[str, str]
+    content: Any
+
+
+def aggregator(
+    folder: Path, *arguments: str, environ: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command in the folder, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "aggregator", *arguments],
+        cwd=folder,
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def until(is_so: Callable[[], object], what: str, seconds: float = LIMIT) -> None:
+    """Look until it is so; fail after the time."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
 
 
 class Service:
@@ -28,7 +60,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
+        if self._process:
             self.kill()
 
     @property
@@ -64,9 +96,9 @@ class Service:
         self.process.send_signal(number)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = LIMIT) -> int:
         """Its exit status, once it has ended."""
-        status = self.process.wait(LIMIT)
+        status = self.process.wait(seconds)
         assert self.process.stdout
         self.process.stdout.close()
         return status
@@ -81,15 +113,20 @@ class Service:
 
     def call(self, path: str, body: bytes | None = None) -> tuple[int, Any]:
         """Status and JSON of a GET, or of a POST if there is a body."""
+        answer = self.ask(path, body)
+        return answer.status, answer.content
+
+    def ask(self, path: str, body: bytes | None = None) -> Answer:
+        """The whole answer to a GET, or to a POST if there is a body."""
         request = urllib.request.Request(
             self.url + path, body, {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=LIMIT) as response:
-                return response.status, json.load(response)
+                return Answer(response.status, dict(response.headers), json.load(response))
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, json.load(error)
+                return Answer(error.code, dict(error.headers), json.load(error))
 
     def stored(self) -> list[dict[str, Any]]:
         """Every stored event, in order."""
@@ -103,7 +140,4 @@ class Service:
 
     def until_ready(self) -> None:
         """Wait until it can store again."""
-        end = time.monotonic() + LIMIT
-        while self.call("/readyz")[0] != 200:
-            assert time.monotonic() < end, "it never became ready"
-            time.sleep(0.02)
+        until(lambda: self.call("/readyz")[0] == 200, "it is ready")

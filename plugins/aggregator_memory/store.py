@@ -18,7 +18,7 @@ from aggregator.store import (
     Sighting,
     Store,
     StoredEvent,
-    Transaction,
+    StoreTransaction,
 )
 
 log = logging.getLogger(__name__)
@@ -53,22 +53,19 @@ class Shelf:
         self.counters = new.counters
 
 
-class MemoryTransaction(Transaction):
+class MemoryTransaction(StoreTransaction):
     """Gathers what is new on a shelf of its own, so that nobody sees it before the commit."""
 
     def __init__(self, kept: Shelf) -> None:
-        super().__init__()
         self._kept = kept
         self._new = Shelf(counters=kept.counters)
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """The holder of each key."""
-        self.raise_failure()
         return [self._holder(key) for key in keys]
 
     async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
         """The source and payload of each event."""
-        self.raise_failure()
         events = [self._event(seq) for seq in seqs]
         return [(event.source, event.payload) for event in events]
 
@@ -76,8 +73,7 @@ class MemoryTransaction(Transaction):
         """Store the events under the next seqs."""
         keys = [event.key for event in events]
         if len(set(keys)) < len(keys) or any(self._holder(key) for key in keys):
-            self.failure = KeyHeld("an event was appended under a key that is held")
-        self.raise_failure()
+            raise KeyHeld("an event was appended under a key that is held")
         first = len(self._kept.events) + len(self._new.events) + 1
         seqs = list(range(first, first + len(events)))
         self._new.events += events
@@ -86,12 +82,10 @@ class MemoryTransaction(Transaction):
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Keep the sightings."""
-        self.raise_failure()
         self._new.sightings += sightings
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
         """Add to the counters."""
-        self.raise_failure()
         topics = {topic for topic, counts in by_topic.items() if counts.stored}
         self._new.topics |= topics - self._kept.topics
         before = self._new.counters
@@ -108,18 +102,16 @@ class MemoryTransaction(Transaction):
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Put the shelf back as it was when the block raises, or when a call in it failed."""
+        """Put the shelf back as it was when the block raises."""
         before = self._new.copy()
         try:
             yield
-            self.raise_failure()
         except BaseException:
-            self._new, self.failure = before, None
+            self._new = before
             raise
 
     def commit(self) -> None:
         """Put what is new where everybody sees it, in one step."""
-        self.raise_failure()
         self._kept.add(self._new)
 
     def _holder(self, key: bytes) -> Holder | None:
@@ -160,7 +152,7 @@ class MemoryStore(Store):
         return "memory: (forgets every event when the service ends)"
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
         """One at a time."""
         async with self._turn:
             tx = MemoryTransaction(self._kept)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import Counters, Page, Query, Store, StoredEvent, Transaction
+from aggregator.store import Counters, Page, Query, Store, StoredEvent, StoreTransaction
 from aggregator_sqlite import reading
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.schema import check_recipe, migrate
@@ -69,7 +69,7 @@ class SqliteStore(Store):
         return f"SQLite {sqlite3.sqlite_version} in {self.path}"
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
         """Commits with an fsync; the next one waits."""
         async with self._turn:
             if self._writer is None:

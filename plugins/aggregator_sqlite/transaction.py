@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aggregator import timestamp
-from aggregator.errors import KeyHeld, StoreError
+from aggregator.errors import KeyHeld
 from aggregator.event import Event
-from aggregator.store import Counters, Holder, Sighting, Transaction
+from aggregator.store import Counters, Holder, Sighting, StoreTransaction
 from aggregator_sqlite.thread import Thread
 
 R = TypeVar("R")
@@ -47,11 +47,10 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, topics
 """
 
 
-class SqliteTransaction(Transaction):
+class SqliteTransaction(StoreTransaction):
     """Begins with the first call. Each call is one hop to the writer's thread."""
 
     def __init__(self, writer: Thread) -> None:
-        super().__init__()
         self._writer = writer
         self._begun = False
 
@@ -77,42 +76,30 @@ class SqliteTransaction(Transaction):
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undone alone when the block raises or a call in it failed, unless the store failed."""
+        """Undone alone when the block raises."""
         await self._call(_savepoint)
         try:
             yield
-            self.raise_failure()
-        except BaseException as error:
-            if isinstance(self.failure, StoreError):
-                raise self.failure from error
-            await self._writer.run(_undo_savepoint)
-            self.failure = None
+        except BaseException:
+            await self._call(_undo_savepoint)
             raise
         await self._call(_release_savepoint)
 
     async def commit(self) -> None:
-        """Commit, unless a call failed: then raise what it raised."""
-        self.raise_failure()
+        """Make it durable: one fsync."""
         if self._begun:
             await self._writer.run(_commit)
 
     async def roll_back(self) -> None:
-        """Undo everything; raises StoreError if the store had failed, whatever came of that."""
+        """Undo everything, after whatever is still under way."""
         if self._begun:
             await self._writer.run(_roll_back)
-        if isinstance(self.failure, StoreError):
-            raise self.failure
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
-        self.raise_failure()
         is_first, self._begun = not self._begun, True
-        try:
-            if is_first:
-                return await self._writer.run(_begin_with, function, *args)
-            return await self._writer.run(function, *args)
-        except BaseException as error:
-            self.failure = error
-            raise
+        if is_first:
+            return await self._writer.run(_begin_with, function, *args)
+        return await self._writer.run(function, *args)
 
 
 def _begin_with(db: sqlite3.Connection, function: Callable[..., R], *args: Any) -> R:

@@ -6,7 +6,8 @@ from aggregator.content import is_same
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate
 from aggregator.stage import BatchStage
-from aggregator.store import Holder, Sighting, Transaction
+from aggregator.store import Holder, Sighting
+from aggregator.transaction import Transaction
 
 
 class Dedup(BatchStage):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aggregator.event import Event
 from aggregator.outcome import Stored
 from aggregator.stage import BatchStage
-from aggregator.store import Transaction
+from aggregator.transaction import Transaction
 
 
 class Persist(BatchStage):

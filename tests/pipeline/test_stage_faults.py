@@ -21,7 +21,7 @@ FAULTS = {
     "KeepsAndReturns": "kept back and returned as well",
     "SettlesTwice": "is filtered already",
     "WaitsForEver": "wait for each other",
-    "Swallows": "went on after KeyHeld",
+    "Swallows": "an event was appended under a key that is held",
 }
 
 

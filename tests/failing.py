@@ -1,0 +1,61 @@
+"""Stores that fail on request, each otherwise a store that keeps the contract."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from aggregator.errors import StoreError
+from aggregator.store import Holder, StoreTransaction
+from aggregator_memory.store import MemoryStore, MemoryTransaction
+
+SLOW = 0.6
+
+
+class FailingStore(MemoryStore):
+    """`failing:` fails at the named points as often as it is told to."""
+
+    failures: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, url: str) -> None:
+        super().__init__("memory:")
+        self.failures.clear()
+        self.happened: list[str] = []
+
+    def fail(self, point: str) -> None:
+        left = self.failures.get(point, 0)
+        self.happened.append(f"{point} {'failed' if left else 'held'}")
+        if left:
+            self.failures[point] = left - 1
+            raise StoreError(f"{point} failed")
+
+    async def reopen(self) -> None:
+        self.fail("reopen")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        self.fail("begin")
+        async with super().transaction() as tx:
+            yield tx
+            self.fail("commit")
+        self.fail("fsync")
+
+
+class SlowTransaction(MemoryTransaction):
+    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+        await asyncio.sleep(SLOW)
+        return await super().claim(keys)
+
+
+class SlowStore(MemoryStore):
+    """`slow:` takes its time over every claim."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("memory:")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with self._turn:
+            tx = SlowTransaction(self._kept)
+            yield tx
+            tx.commit()

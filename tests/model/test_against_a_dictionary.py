@@ -1,0 +1,120 @@
+"""The service against a model that fits on a page: whatever is sent, in whatever order."""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from aggregator import settings
+from aggregator.app import create_app
+from aggregator.plugins import Plugins
+from events import event
+
+# Few keys and few contents, so that they meet; two spellings of each content.
+KEYS = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2", "3"]))
+CONTENTS = st.sampled_from([0, 1, 2])
+SPELLINGS = st.sampled_from(['{"n":%d,"m":1}', '{ "m": 1.0, "n": %de0 }'])
+GOOD = st.builds(
+    lambda key, content, spelling: (key, content, spelling % content), KEYS, CONTENTS, SPELLINGS
+)
+INVALID = st.just(None)
+
+
+class AgainstADictionary(RuleBasedStateMachine):
+    """`stored` maps each key to its content and seq; the rest are the counters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp())
+        self.client: TestClient[Any, Any]
+        self.stored: dict[tuple[str, str], tuple[int, int]] = {}
+        self.counted: Counter[str] = Counter()
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop.run_until_complete(self._start())
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    @rule(events=st.lists(GOOD | INVALID, min_size=1, max_size=6))
+    def publish(self, events: list[tuple[tuple[str, str], int, str] | None]) -> None:
+        expected = [self._expect(one) for one in events]
+        body = "[" + ",".join(map(written, events)) + "]"
+        answer = self.loop.run_until_complete(self._post(body))
+        results = [(result["status"], result.get("seq")) for result in answer["results"]]
+        assert results == expected
+
+    @rule()
+    def restart(self) -> None:
+        self.loop.run_until_complete(self.client.close())
+        self.loop.run_until_complete(self._start())
+
+    @precondition(lambda self: self.stored)
+    @rule()
+    def read_back(self) -> None:
+        page = self.loop.run_until_complete(self._get("/events?limit=1000"))
+        found = [(one["topic"], one["event_id"], one["payload"]["n"]) for one in page["events"]]
+        ordered = sorted(self.stored.items(), key=lambda entry: entry[1][1])
+        assert found == [(*key, content) for key, (content, _) in ordered]
+
+    @invariant()
+    def numbers_add_up(self) -> None:
+        stats = self.loop.run_until_complete(self._get("/stats"))
+        assert stats["received_total"] == self.counted.total()
+        assert stats["unique_processed"] == self.counted["stored"] == len(self.stored)
+        again = self.counted["duplicate"] + self.counted["conflict"]
+        assert (stats["duplicate_dropped"], stats["conflicts"]) == (again, self.counted["conflict"])
+        assert stats["invalid"] == self.counted["invalid"]
+        assert stats["processed_topics"] == sorted({topic for topic, _ in self.stored})
+
+    def _expect(self, one: tuple[tuple[str, str], int, str] | None) -> tuple[str, int | None]:
+        if one is None:
+            self.counted["invalid"] += 1
+            return "invalid", None
+        key, content, _ = one
+        held, seq = self.stored.setdefault(key, (content, len(self.stored) + 1))
+        is_new = seq == len(self.stored) and self.counted["stored"] < seq
+        status = "stored" if is_new else "duplicate" if held == content else "conflict"
+        self.counted[status] += 1
+        return status, seq
+
+    async def _start(self) -> None:
+        configuration = settings.load({"store": f"sqlite:///{self.folder}/aggregator.db"}, {})
+        server = TestServer(create_app(configuration, Plugins.installed()))
+        self.client = TestClient(server)
+        await self.client.start_server()
+
+    async def _post(self, body: str) -> Any:
+        headers = {"Content-Type": "application/json"}
+        async with self.client.post("/publish", data=body, headers=headers) as response:
+            return await response.json(content_type=None)
+
+    async def _get(self, path: str) -> Any:
+        async with self.client.get(path) as response:
+            return await response.json()
+
+
+def written(one: tuple[tuple[str, str], int, str] | None) -> str:
+    if one is None:
+        return json.dumps(event("1", topic=""))
+    (topic, event_id), _, payload = one
+    members = json.dumps(event(event_id, topic, payload=None))
+    return members.replace("null", payload)
+
+
+TestAgainstADictionary = AgainstADictionary.TestCase
+TestAgainstADictionary.settings = hypothesis_settings(
+    max_examples=40, stateful_step_count=15, deadline=None
+)

@@ -1,0 +1,134 @@
+"""Settings come from four places, and every mistake in them is named at once."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from aggregator import settings
+from aggregator.command import main
+from aggregator.errors import SettingError
+from aggregator.pipeline import Order
+
+
+def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('host = "file"\nport = 1\nmax_events = 3\n')
+    environ = {"AGGREGATOR_PORT": "2", "AGGREGATOR_HOST": "environment"}
+    found = settings.load({"config": str(file), "host": "flag"}, environ)
+    in_force = found.settings
+    assert (in_force.host, in_force.port, in_force.max_events) == ("flag", 2, 3)
+    assert in_force.queue == "memory:"
+    origins = [found.origins[name] for name in ("host", "port", "max_events", "queue")]
+    assert origins == ["flag", "environment", f"file {file}", "default"]
+
+
+def test_file_can_be_named_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[stages.sample]\nrate = 0.5\n")
+    found = settings.load({}, {"AGGREGATOR_CONFIG": str(file)})
+    assert found.stages == {"sample": {"rate": 0.5}}
+
+
+def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('port = 99999\nmax_events = 1.5\nqueu = "memory:"\n[stages]\nsample = 5\n')
+    with pytest.raises(SettingError) as raised:
+        settings.load({"config": str(file)}, {"AGGREGATOR_STAGE_TIMEOUT": "soon"})
+    said = str(raised.value)
+    for name in ("port", "max_events", "queu", "stages.sample", "stage_timeout"):
+        assert f"{name}: " in said
+    assert f"from file {file}" in said
+    assert "from environment" in said
+
+
+def test_limits_that_contradict_each_other_are_named() -> None:
+    with pytest.raises(SettingError, match="max_body: 999 is more than queue_bytes"):
+        settings.load({"max_event": "9", "max_body": "999", "queue_bytes": "99"}, {})
+
+
+def test_unknown_name_in_the_environment_warns(caplog: pytest.LogCaptureFixture) -> None:
+    settings.load({}, {"AGGREGATOR_SERVICE_HOST": "10.0.0.1"})
+    assert "AGGREGATOR_SERVICE_HOST" in caplog.text
+
+
+def test_port_that_kubernetes_injects_is_explained() -> None:
+    with pytest.raises(SettingError, match="enableServiceLinks: false"):
+        settings.load({}, {"AGGREGATOR_PORT": "tcp://10.0.0.1:8080"})
+
+
+@pytest.mark.parametrize("text", ["not = [toml", "\x00"])
+def test_file_that_is_no_toml_stops_the_start(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    with pytest.raises(SettingError, match="is not TOML"):
+        settings.load({"config": str(file)}, {})
+
+
+def test_missing_file_stops_the_start() -> None:
+    with pytest.raises(SettingError, match="cannot read"):
+        settings.load({"config": "/nowhere/a.toml"}, {})
+
+
+@pytest.mark.parametrize("text", ["dedup persist", "validate | dedup | persist", "a | b a", ""])
+def test_order_that_cannot_be_read_stops_the_start(text: str) -> None:
+    with pytest.raises(SettingError, match="pipeline: "):
+        Order.parse(text)
+
+
+def test_order_reads_like_the_picture() -> None:
+    order = Order.parse(" validate  |dedup persist ")
+    assert (order.intake, order.batch) == (("validate",), ("dedup", "persist"))
+    assert str(order) == "validate | dedup persist"
+
+
+def test_settings_command_shows_what_is_in_force_and_masks_secrets() -> None:
+    environ = {"AGGREGATOR_STORE": "postgresql://me:hunter2@db/events"}
+    shown = CliRunner().invoke(main, ["settings", "--port", "9"], env=environ)
+    assert shown.exit_code == 0
+    assert "postgresql://me:…@db/events  environment" in shown.output
+    assert "hunter2" not in shown.output
+    lines = {line.split()[0]: line.split() for line in shown.output.splitlines()}
+    assert lines["port"] == ["port", "9", "flag"]
+    assert lines["host"][-1] == "default"
+
+
+def test_secret_in_a_bad_setting_is_masked() -> None:
+    with pytest.raises(SettingError) as raised:
+        settings.load({"store": "", "port": "//me:hunter2@x"}, {})
+    assert "hunter2" not in str(raised.value)
+
+
+def test_plugins_command_shows_slots_packages_and_pipeline() -> None:
+    shown = CliRunner().invoke(main, ["plugins"])
+    assert shown.exit_code == 0
+    assert shown.output.rstrip().endswith("validate | dedup persist")
+    for name in ("aggregator.stages", "dedup", "sqlite", "aggregator.queues", "event-aggregator"):
+        assert name in shown.output
+
+
+def test_unknown_flag_is_refused() -> None:
+    assert CliRunner().invoke(main, ["serve", "--prot", "1"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--store", "data.db"], "is no URL"),
+        (["--store", "mongo://x"], "there is no 'mongo'; installed: memory, sqlite"),
+        (["--store", "sqlite://data.db"], "should be sqlite:///relative/path.db"),
+        (["--store", "sqlite:///"], "should be sqlite:///relative/path.db"),
+        (["--store", "memory:x"], "should be 'memory:'"),
+        (["--queue", "memory:x"], "should be 'memory:'"),
+        (["--pipeline", "dedup | persist"], "dedup belongs right of the bar"),
+        (["--pipeline", "validate | dedup validat"], "there is no 'validat'"),
+        (["--pipeline", "| validate"], "validate belongs left of the bar"),
+        (["--config", "/nowhere"], "cannot read /nowhere"),
+        (["--port", "x"], "port: 'x' (from flag): Not a valid integer"),
+    ],
+)
+def test_serve_says_what_it_cannot_start_with(flags: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["serve", *flags])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,92 @@
+"""What the docs show is what happens: their blocks are run."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aggregator import settings
+from aggregator.app import create_app
+from aggregator.command import main
+from aggregator.plugins import Plugins
+from running import Service
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("setting", settings.each(), ids=lambda setting: setting.name)
+def test_every_setting_is_in_the_docs(setting: settings.Field) -> None:
+    docs = (ROOT / "docs" / "settings.md").read_text()
+    default = str(setting.default).replace("|", "\\|")
+    unit, meaning = setting.metadata["unit"], setting.metadata["help"]
+    row = f"| `{setting.name}` | `{default}` | {unit} | {meaning} |"
+    assert row in docs, f"docs/settings.md lacks the row:\n{row}"
+
+
+@pytest.mark.parametrize("plugin", Plugins.installed().found, ids=str)
+def test_every_plugin_is_in_the_docs(plugin: str) -> None:
+    if plugin.package.startswith("event-aggregator "):
+        assert f"`{plugin.name}" in (ROOT / "docs" / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"`aggregator {command}`" in README
+
+
+def test_every_endpoint_is_in_the_docs() -> None:
+    app = create_app(settings.load({"store": "memory:"}, {}), Plugins.installed())
+    docs = (ROOT / "docs" / "http-api.md").read_text()
+    calls = {
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+    }
+    assert len(calls) >= 6
+    for call in calls:
+        assert f"## `{call}`" in docs, call
+
+
+def test_every_make_target_that_the_docs_name_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for path in DOCS:
+        named = re.findall(r"(?:^\$ |`|^)make ([a-z-]+)", path.read_text(), re.MULTILINE)
+        assert set(named) <= set(targets), path.name
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_first_thing_the_readme_has_one_try_answers_as_it_says(service: Service) -> None:
+    service.start()
+    (shell,) = blocks(README, "sh")
+    (answers,) = blocks(README, "json")
+    for expected in answers.splitlines():
+        command = shell.replace("http://127.0.0.1:8080", service.url)
+        said = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
+        answer, shown = json.loads(said), json.loads(expected)
+        for result in (*answer["results"], *shown["results"]):
+            result.pop("received_at", None)
+        assert answer == shown
+        service.kill()
+        service.start()
+
+
+def test_what_the_service_says_at_its_start_is_in_the_readme(service: Service) -> None:
+    service.start()
+    assert service.process.stdout
+    said = [next(service.process.stdout) for _ in range(4)]
+    shown = README.split("$ make run\n")[1].splitlines()
+    assert said[2].replace(service.url, "http://127.0.0.1:8080").rstrip() in shown
+    assert said[1].rstrip() in shown
