@@ -50,7 +50,7 @@ class Event(msgspec.Struct, frozen=True):
     def wait(self) -> None:
         """Keep the event back until the events beside it are settled.
 
-        It then comes to the first stage again. So a stage whose answer depends on what becomes
+        It then comes to the same stage again. So a stage whose answer depends on what becomes
         of another event of the same batch need not guess.
         """
         if self.outcome is not None:

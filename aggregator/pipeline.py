@@ -5,6 +5,7 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,21 +67,23 @@ class Line:
     async def run(self, events: Sequence[Event], tx: Transaction | None = None) -> list[Event]:
         """Run the events through all stages; return those that no stage kept back.
 
-        Those that wait come again once the others are through, until none waits. Raises
+        Those that a stage made wait come to it again once the others are through. Raises
         StageFault or StoreError.
         """
         passed: list[Event] = []
-        while events:
-            going: Sequence[Event] = events
-            for named in self.stages:
-                going = await self._pass(named, going, tx) if going else going
+        parts: deque[tuple[int, Sequence[Event]]] = deque([(0, events)])
+        while parts:
+            first, going = parts.popleft()
+            for place, named in enumerate(self.stages[first:], first):
+                given = going
+                going = await self._pass(named, given, tx) if given else given
+                if waiting := [event for event in given if event.verdict is Pending.WAITING]:
+                    if place == first and len(waiting) == len(given):
+                        raise StageFault(f"{named.name}: all events wait for each other")
+                    parts.append((place, waiting))
+                    for event in waiting:
+                        event.reopen()
             passed += going
-            waiting = [event for event in events if event.verdict is Pending.WAITING]
-            if len(waiting) == len(events):
-                raise StageFault(f"{self.names}: all {len(events)} events wait for each other")
-            for event in waiting:
-                event.reopen()
-            events = waiting
         return passed
 
     @property

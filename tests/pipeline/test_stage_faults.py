@@ -141,3 +141,13 @@ async def test_effects_of_a_submission_that_failed_never_happen(start: Start) ->
         publish(client, event("1")), publish(client, event("2", payload=BAD), event("3"))
     )
     assert Remembers.memory == ["1"]
+
+
+async def test_event_that_waited_passes_earlier_stages_once(start: Start) -> None:
+    Remembers.memory.clear()
+    client = await start(
+        with_stages(remembers="misbehaving:Remembers"),
+        pipeline="validate | remembers dedup persist",
+    )
+    await publish(client, event("1"), event("1"), event("2"))
+    assert Remembers.memory == ["1", "1", "2"]
