@@ -1,0 +1,33 @@
+"""Runs the service and loadgen together, in a folder of their own, and says whether all is well."""
+
+import subprocess
+import sys
+import tempfile
+
+
+def main() -> int:
+    """Start the service on a free port, publish to it, stop it; the exit status is loadgen's."""
+    with tempfile.TemporaryDirectory(prefix="aggregator-demo-") as folder:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "aggregator", "serve", "--port", "0"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert service.stdout
+        try:
+            first = service.stdout.readline()
+            if " listens on " not in first:
+                return service.wait() or 1
+            sys.stdout.write(first)
+            sys.stdout.flush()
+            return subprocess.call(  # noqa: S603, our own command
+                [sys.executable, "-m", "loadgen", "--url", first.split()[-1]]
+            )
+        finally:
+            service.terminate()
+            service.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

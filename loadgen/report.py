@@ -1,0 +1,88 @@
+"""What a run says at its end: a page for people, one JSON object for programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from loadgen.run import Run
+
+COUNTERS = ("received_total", "unique_processed", "duplicate_dropped", "queue_size_current")
+
+
+def print_page(run: Run, console: Console) -> None:
+    for line in (*_summary(run), *_statistics(run)):
+        console.print(line, markup=False, soft_wrap=True)
+    style = "bold green" if run.verdict.good else "bold red"
+    console.print(str(run.verdict), style=style, markup=False, soft_wrap=True)
+
+
+def run_as_json(run: Run) -> str:
+    return msgspec.json.encode(_report(run)).decode()
+
+
+def failure_as_json(error: Exception) -> str:
+    """For a run that never began."""
+    report = {"ok": False, "verdict": f"FAILED: {error}", "reasons": [str(error)]}
+    return msgspec.json.encode(report).decode()
+
+
+def rates(run: Run) -> dict[str, float]:
+    seconds = run.tally.seconds or float("inf")
+    return {
+        "events_per_second": round(run.tally.answered / seconds, 1),
+        "requests_per_second": round(run.tally.requests.total() / seconds, 1),
+    }
+
+
+def _summary(run: Run) -> Iterator[str]:
+    tally, rate = run.tally, rates(run)
+    answers = ", ".join(f"{answer} ({count:,})" for answer, count in sorted(tally.requests.items()))
+    latency = ", ".join(f"{name} {ms:,.1f}" for name, ms in tally.latency.milliseconds().items())
+    yield ""
+    yield f"Answered  {tally.answered:,} events in {tally.seconds:.1f} s"
+    yield (
+        f"Rate      {rate['events_per_second']:,.0f} events/s, "
+        f"{rate['requests_per_second']:,.0f} requests/s"
+    )
+    yield f"Latency   {latency + ' ms' if latency else 'none measured'}"
+    yield f"Answers   {answers or 'none'}"
+    yield f"Retries   {tally.retries:,} ({tally.resent:,} events sent again)"
+    yield ""
+
+
+def _statistics(run: Run) -> Iterator[str]:
+    if run.before is None or run.after is None:
+        return
+    yield f"{'Statistics':<20}{'before':>12}{'after':>12}{'change':>12}"
+    for name in COUNTERS:
+        before, after = getattr(run.before, name), getattr(run.after, name)
+        yield f"{name:<20}{before:>12,}{after:>12,}{after - before:>+12,}"
+    yield ""
+
+
+def _report(run: Run) -> dict[str, Any]:
+    plan, tally, verdict = run.plan, run.tally, run.verdict
+    return {
+        "ok": verdict.good,
+        "verdict": str(verdict),
+        "reasons": verdict.reasons,
+        "plan": {
+            "seed": plan.seed,
+            "events": plan.events,
+            "unique": len(plan.unique),
+            "duplicates": plan.duplicates,
+            "topics": plan.topics,
+            "batches": len(plan.batches),
+        },
+        "seconds": round(tally.seconds, 3),
+        **rates(run),
+        "latency_ms": tally.latency.milliseconds(),
+        "requests": tally.requests,
+        "statuses": tally.statuses,
+        "retries": tally.retries,
+        "events_sent_again": tally.resent,
+        "before": run.before,
+        "after": run.after,
+    }

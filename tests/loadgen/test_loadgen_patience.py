@@ -1,0 +1,29 @@
+import pytest
+
+from loadgen.errors import ContractError, UnavailableError
+from loadgen.service import LONGEST_PAUSE, SHORTEST_PAUSE, Patience, seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [
+        ("3", 3.0),
+        ("0", SHORTEST_PAUSE),
+        ("86400", LONGEST_PAUSE),
+        (None, True),
+        ("Fri, 31 Dec 2026 23:59:59 GMT", True),
+        ("-1", True),
+    ],
+)
+def test_retry_after_is_respected_within_bounds(header: str | None, pause: float | bool):
+    assert Patience()(UnavailableError("503", "full", seconds(header))) == pause
+
+
+def test_full_service_is_forgiven_any_number_of_times():
+    patience = Patience()
+
+    assert all(patience(UnavailableError("503", "full")) for _ in range(100))
+
+
+def test_broken_contract_is_never_forgiven():
+    assert Patience()(ContractError("404")) is False
