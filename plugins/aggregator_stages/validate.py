@@ -17,7 +17,7 @@ from aggregator.strict_json import escape
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI
 _LONGEST_TIMESTAMP = 64
-_SLOW_AT_A_TIME = 200  # declined events looked at before other requests get their turn
+_FEW = 100  # more declined events are looked at in a thread: each takes a tenth of a millisecond
 _ONE_LINE = re.compile("^[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]*$")
 
 
@@ -84,17 +84,12 @@ class Validate(IntakeStage):
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
-        going = []
-        declined = 0
-        for event in events:
-            if self._accepts(event):
-                going.append(event)
-                continue
-            event.settle(Invalid(tuple(self._faults(event))))
-            declined += 1
-            if declined % _SLOW_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        return going
+        declined = [event for event in events if not self._accepts(event)]
+        if len(declined) > _FEW:
+            await asyncio.to_thread(self._refuse, declined)
+        elif declined:
+            self._refuse(declined)
+        return [event for event in events if event.outcome is None]
 
     def _accepts(self, event: Event) -> bool:
         try:
@@ -109,6 +104,10 @@ class Validate(IntakeStage):
         except ValidationError:
             return False
         return not event.malformed
+
+    def _refuse(self, declined: Sequence[Event]) -> None:
+        for event in declined:
+            event.settle(Invalid(tuple(self._faults(event))))
 
     def _faults(self, event: Event) -> list[Fault]:
         members = msgspec.json.decode(event.received) if event.malformed else _members(event)
