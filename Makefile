@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
 .PHONY: help run demo test check format test-container clean
@@ -19,7 +20,7 @@ help:
 run: $(INSTALLED)
 	@exec $(BIN)/aggregator serve
 
-demo: $(INSTALLED)
+demo: $(PUBLISHING)
 	@exec $(BIN)/python loadgen/demo.py
 
 test: $(DEVELOPING)
@@ -50,6 +51,11 @@ $(VENV)/python: Makefile
 
 $(INSTALLED): $(VENV)/python setup.cfg pyproject.toml
 	@echo 'installing the event aggregator into it'
+	@$(BIN)/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(PUBLISHING): $(INSTALLED)
+	@echo 'installing what loadgen needs'
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[loadgen]'
 	@touch $@
 

@@ -90,11 +90,13 @@ def plugins(**flags: Any) -> None:
 
 
 @main.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The service.")
-def health(url: str) -> None:
+@click.option("--url", metavar="URL", help="The service. Default: the one of the environment.")
+def health(url: str | None) -> None:
     """Exit with 0 if the service answers that it is ready, with 1 if not."""
+    url = url or f"http://127.0.0.1:{_load({}).settings.port}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:  # noqa: S310
+        with direct.open(f"{url}/readyz", timeout=5) as response:
             click.echo(response.read().decode())
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error

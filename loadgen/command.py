@@ -2,7 +2,7 @@
 
 import sys
 
-EXTRA = ("hdrh", "rich", "stamina")
+EXTRA = ("rich", "stamina")
 
 
 def main() -> None:

@@ -302,7 +302,7 @@ async def test_interrupt_ends_with_one_line(aiohttp_server: AiohttpServer):
     assert stderr.startswith(b"Interrupted")
 
 
-@pytest.mark.parametrize("missing", ["hdrh", "rich", "stamina"])
+@pytest.mark.parametrize("missing", ["rich", "stamina"])
 async def test_missing_extra_is_named(missing: str):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c"),
