@@ -1,7 +1,6 @@
 """The composition root: the one file that knows every part."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -91,8 +90,7 @@ def _working(worker: Worker) -> Context:
         task.add_done_callback(lambda _: _died(worker, task))
         yield
         await worker.stop()
-        with contextlib.suppress(Exception):
-            await task
+        await asyncio.wait({task})
 
     return working
 

@@ -7,7 +7,7 @@ from aggregator.errors import QueueFull
 
 
 class Budget:
-    """Bytes held by requests, from the first byte read until the answer.
+    """Bytes held by requests, from the first byte read until they are settled.
 
     Bodies still being read count, or a thousand slow publishers would fill the memory before
     the queue's own bound is asked.
@@ -19,12 +19,13 @@ class Budget:
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """A request's share, given back at the end of the block."""
+        """A request's share, given back at the end of the block unless it is kept."""
         share = Share(self)
         try:
             yield share
         finally:
-            self.held -= share.held
+            if not share.is_kept:
+                share.release()
 
 
 class Share:
@@ -33,6 +34,8 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.held = 0
+        self.is_kept = False
+        """True while somebody else will release it, whatever becomes of the request."""
 
     def take(self, size: int) -> None:
         """Hold `size` bytes more, or raise QueueFull."""
@@ -40,3 +43,8 @@ class Share:
             raise QueueFull("Too many bytes of requests are under way (queue_bytes). Try again.")
         self._budget.held += size
         self.held += size
+
+    def release(self) -> None:
+        """Give back what is held."""
+        self._budget.held -= self.held
+        self.held = 0

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from aggregator import timestamp
+from aggregator.budget import Share
 from aggregator.decode import Decoder
 from aggregator.errors import QueueFull, StoreError
 from aggregator.event import Event, Submission
@@ -31,7 +32,7 @@ class Intake:
         self.is_open = True
         """False once the service is stopping."""
 
-    async def take(self, body: bytes, is_ndjson: bool) -> Submission:
+    async def take(self, body: bytes, is_ndjson: bool, share: Share) -> Submission:
         """The submission that the body was, with every event settled and stored as it says.
 
         Raises RequestError, Unavailable or StageFault; then nothing is known to be stored.
@@ -43,7 +44,7 @@ class Intake:
         for event in await self.line.run(open_events):
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
-        return await self._hand_over(submission)
+        return await self._hand_over(submission, share)
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
@@ -62,9 +63,9 @@ class Intake:
         events = await asyncio.to_thread(decode, body, submission_id, received_at)
         return Submission(submission_id, events)
 
-    async def _hand_over(self, submission: Submission) -> Submission:
+    async def _hand_over(self, submission: Submission, share: Share) -> Submission:
         self.check_ready()
-        answer = self.ledger.enter(submission)
+        answer = self.ledger.enter(submission, share)
         try:
             await self.queue.put(submission)
         except BaseException:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from aggregator.budget import Share
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters
@@ -26,26 +27,30 @@ class Ledger:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self._queued: dict[str, int] = {}
+        self._queued: dict[str, tuple[int, Share]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
-    def enter(self, submission: Submission) -> asyncio.Future[Submission]:
-        """Accept a submission; the future gives it back with every event settled, or raises."""
+    def enter(self, submission: Submission, share: Share) -> asyncio.Future[Submission]:
+        """Accept a submission; the future gives it back with every event settled, or raises.
+
+        Its share of the budget is kept until it is settled, even if nobody waits for it any more.
+        """
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
-        self._queued[submission.id] = len(submission.events)
+        self._queued[submission.id] = len(submission.events), share
         self._answers[submission.id] = answer
+        share.is_kept = True
         return answer
 
     def withdraw(self, submission: Submission) -> None:
         """Forget a submission that the queue did not take."""
-        del self._queued[submission.id]
-        del self._answers[submission.id]
+        self._release(submission)
+        self._answers.pop(submission.id, None)
 
     def settle(self, stored: Iterable[Submission], counters: Counters) -> None:
         """The submissions were committed, and the counters with them."""
         self.counters = counters
         for submission in stored:
-            self._queued.pop(submission.id, None)
+            self._release(submission)
             answer = self._answers.pop(submission.id, None)
             if answer and not answer.done():
                 answer.set_result(submission)
@@ -53,7 +58,7 @@ class Ledger:
     def fail(self, submissions: Iterable[Submission], error: AggregatorError) -> None:
         """The submissions were not committed, or their fate is unknown."""
         for submission in submissions:
-            self._queued.pop(submission.id, None)
+            self._release(submission)
             self._refuse(submission.id, error)
 
     def fail_waiting(self, error: AggregatorError) -> None:
@@ -63,7 +68,12 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """The numbers of this moment."""
-        return Snapshot(self.counters, sum(self._queued.values()))
+        return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))
+
+    def _release(self, submission: Submission) -> None:
+        _, share = self._queued.pop(submission.id, (0, None))
+        if share:
+            share.release()
 
     def _refuse(self, submission: str, error: AggregatorError) -> None:
         answer = self._answers.pop(submission, None)

@@ -5,6 +5,7 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
-from aggregator.transaction import Transaction
+from aggregator.transaction import Transaction, UnitOfWork
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Line:
         self.timeout = timeout
         self.stuck = stuck
 
-    async def run(self, events: Sequence[Event], tx: Transaction | None = None) -> list[Event]:
+    async def run(self, events: Sequence[Event], work: UnitOfWork | None = None) -> list[Event]:
         """Run the events through all stages; return those that no stage kept back.
 
         Those that a stage made wait come to it again once the others are through. Raises
@@ -76,7 +79,7 @@ class Line:
             first, going = parts.popleft()
             for place, named in enumerate(self.stages[first:], first):
                 given = going
-                going = await self._pass(named, given, tx) if given else given
+                going = await self._pass(named, given, work) if given else given
                 if waiting := [event for event in given if event.verdict is Pending.WAITING]:
                     if place == first and len(waiting) == len(given):
                         raise StageFault(f"{named.name}: all events wait for each other")
@@ -94,19 +97,24 @@ class Line:
     async def close(self) -> None:
         """Close every stage, the last one first."""
         for named in reversed(self.stages):
-            await named.stage.close()
+            try:
+                await named.stage.close()
+            except Exception:
+                log.exception("%s: could not be closed", named.name)
 
     async def _pass(
-        self, named: Named, events: Sequence[Event], tx: Transaction | None
+        self, named: Named, events: Sequence[Event], work: UnitOfWork | None
     ) -> Sequence[Event]:
         try:
             async with asyncio.timeout(self.timeout) as limit:
                 with self._guarded(named.name, limit):
-                    returned = await _process(named.stage, events, tx, limit)
-        except Exception as error:
-            raise _blamed(named.name, error, tx, self.timeout) from error
-        if tx and tx.failure:
-            raise _blamed(named.name, tx.failure, tx, self.timeout)
+                    returned = await _process(named.stage, events, work, limit)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or _is_cancelled():
+                raise
+            raise _blamed(named.name, error, work, limit) from error
+        if work and work.failure:
+            raise _blamed(named.name, work.failure, work, limit)
         _check(named.name, events, returned)
         return returned
 
@@ -129,28 +137,37 @@ class Line:
             timer.cancel()
 
 
+def _is_cancelled() -> bool:
+    """Whether the pipeline's own task was cancelled, and not something inside a stage."""
+    task = asyncio.current_task()
+    return bool(task and task.cancelling())
+
+
 def _blamed(
-    name: str, error: BaseException, tx: Transaction | None, timeout: float
+    name: str, error: BaseException, work: UnitOfWork | None, limit: asyncio.Timeout
 ) -> AggregatorError:
     """Whose fault it is: the store's if a call to it failed, whatever the stage made of that."""
-    if tx and isinstance(tx.failure, StoreError):
-        return tx.failure
-    if isinstance(error, TimeoutError):
-        return StageFault(f"{name}: no answer after {timeout:g} s")
+    if work and isinstance(work.failure, StoreError):
+        return work.failure
+    if isinstance(error, TimeoutError) and limit.expired():
+        return StageFault(f"{name}: no answer in time (stage_timeout)")
     if isinstance(error, StageFault):
         return StageFault(f"{name}: {error}")
     return StageFault(f"{name}: {type(error).__name__}: {error}")
 
 
 async def _process(
-    stage: Stage, events: Sequence[Event], tx: Transaction | None, limit: asyncio.Timeout
+    stage: Stage, events: Sequence[Event], work: UnitOfWork | None, limit: asyncio.Timeout
 ) -> Sequence[Event]:
     if isinstance(stage, IntakeStage):
         return await stage.process(events)
     assert isinstance(stage, BatchStage)
-    assert tx is not None
-    with tx.lent(limit):
+    assert work is not None
+    tx = Transaction(work, limit)
+    try:
         return await stage.process(events, tx)
+    finally:
+        tx.end()
 
 
 def _check(name: str, given: Sequence[Event], returned: Sequence[Event]) -> None:

@@ -25,6 +25,7 @@ LAST_CALL = 14.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
+_LAST_MOMENT = 0.05  # seconds
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 
 
@@ -42,11 +43,11 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
         watchdog.start()
         await _until_stopped(stopping, app[WORKER])
         app[INTAKE].is_open = False
-        has_failed = app[WORKER].done()
+        await _close_doors(runner)
     finally:
         await runner.cleanup()
         watchdog.stop()
-    if has_failed:
+    if app[WORKER].cancelled() or app[WORKER].exception():
         log.critical("the worker has died, so nothing can be stored; ending the process")
         return _EXIT_FAILED
     log.info("stopped: everything accepted is settled")
@@ -78,14 +79,25 @@ async def _listen(runner: web.AppRunner, configuration: Configuration) -> None:
     host, port = configuration.settings.host, configuration.settings.port
     try:
         await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise SettingError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"cannot listen on {host}, port {port}: {reason}") from error
 
 
 async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") -> None:
     signalled = asyncio.create_task(stopping.wait())
     await asyncio.wait({signalled, worker}, return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
+
+
+async def _close_doors(runner: web.AppRunner) -> None:
+    """Stop listening, and let aiohttp see the connections that were accepted at the last moment.
+
+    One that it does not know when it begins to close is waited for during the whole drain.
+    """
+    for site in list(runner.sites):
+        await site.stop()
+    await asyncio.sleep(_LAST_MOMENT)
 
 
 def _announce(runner: web.AppRunner, configuration: Configuration, app: web.Application) -> None:

@@ -154,10 +154,8 @@ class Store(ABC):
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         """Commits durably when the block ends, rolls back and raises when it raises.
 
-        A call that was cancelled may go on; the rollback waits for its end.
-
-        A second transaction waits until the first has ended. When seq n can be read, every
-        smaller seq that will ever exist can be read.
+        No call in it is cancelled. A second transaction waits until the first has ended. When
+        seq n can be read, every smaller seq that will ever exist can be read.
         """
 
     @abstractmethod

@@ -23,7 +23,7 @@ from aggregator.pipeline import Line, Named
 from aggregator.queue import Queue
 from aggregator.stage import Stage
 from aggregator.store import Counters, Page, Query, Sighting, Store
-from aggregator.transaction import Transaction
+from aggregator.transaction import UnitOfWork
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
 _TIMEOUT = 5.0
@@ -192,16 +192,6 @@ class StoreContract:
                     await tx.append([make_event("1")])
             await tx.append([make_event("3")])
         assert await _walk(store) == ["1", "3"]
-
-    async def test_cancelled_call_is_rolled_back_with_the_rest(self, store: Store) -> None:
-        with pytest.raises(asyncio.CancelledError):
-            async with store.transaction() as tx:
-                call = asyncio.ensure_future(tx.append([make_event("1")]))
-                await asyncio.sleep(0)
-                call.cancel()
-                raise asyncio.CancelledError
-        async with store.transaction() as tx:
-            assert await tx.claim([make_event("1").key]) == [None]
 
     async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
         async with store.transaction() as tx:
@@ -406,7 +396,7 @@ class StageContract:
         self, stage: Stage, store: Store, events: list[Event]
     ) -> None:
         async with store.transaction() as lender:
-            passed = await _run(stage, events, Transaction(lender))
+            passed = await _run(stage, events, UnitOfWork(lender))
         settled = [event for event in events if event.outcome]
         assert len(passed) + len(settled) == len(events)
 
@@ -419,7 +409,7 @@ class StageContract:
                 event.reopen()
             with suppress(_Rollback):
                 async with store.transaction() as lender:
-                    await _run(stage, events, Transaction(lender))
+                    await _run(stage, events, UnitOfWork(lender))
                     raise _Rollback
             verdicts.append([event.verdict for event in events])
         assert verdicts[0] == verdicts[1]
@@ -428,7 +418,7 @@ class StageContract:
         await stage.close()
 
 
-async def _run(stage: Stage, events: Sequence[Event], tx: Transaction) -> list[Event]:
+async def _run(stage: Stage, events: Sequence[Event], work: UnitOfWork) -> list[Event]:
     """Through the pipeline's own eyes, which raise StageFault at a breach of the contract."""
     line = Line([Named("stage", stage)], _TIMEOUT, pytest.fail)
-    return await line.run(events, tx)
+    return await line.run(events, work)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aggregator.errors import StageFault
@@ -12,18 +13,35 @@ from aggregator.store import Holder, Sighting, StoreTransaction
 R = TypeVar("R")
 
 
-class Transaction:
-    """Lent to one stage after the other; it can neither commit nor roll back.
+@dataclass
+class UnitOfWork:
+    """A store's transaction, and what the stages have done in it so far. For the pipeline."""
 
-    Once a call has failed or was cancelled, the batch is rolled back, even if the stage swallows
-    the error. While the store works, the stage's time does not run.
+    store: StoreTransaction
+    effects: list[Callable[[], None]] = field(default_factory=list)
+    appended: dict[int, bytes] = field(default_factory=dict)
+    """The key under each seq that was given."""
+    failure: BaseException | None = None
+    """What the first call of the store that failed has raised."""
+
+    def undo(self, effects: int, appended: int) -> None:
+        """Forget all but the first so many: what came after was rolled back to a savepoint."""
+        del self.effects[effects:]
+        self.appended = dict(list(self.appended.items())[:appended])
+        self.failure = None
+
+
+class Transaction:
+    """Lent to one stage for one call of `process`; it can neither commit nor roll back.
+
+    Once a call has failed, the batch is rolled back, even if the stage swallows the error. While
+    the store works, the stage's time does not run, and what the store does is never cancelled.
     """
 
-    def __init__(self, lender: StoreTransaction) -> None:
-        self._lender = lender
-        self._limit: asyncio.Timeout | None = None
-        self.effects: list[Callable[[], None]] = []
-        self.failure: BaseException | None = None
+    def __init__(self, work: UnitOfWork, limit: asyncio.Timeout) -> None:
+        self._work = work
+        self._limit = limit
+        self._is_over = False
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """For each key the event that holds it, or None if it is new; rival claims wait.
@@ -31,54 +49,56 @@ class Transaction:
         Events appended earlier in this transaction hold their keys already. A claim leaves
         nothing behind: a key that no event is appended under stays new.
         """
-        return await self._call(self._lender.claim(keys))
+        return await self._call(self._work.store.claim(keys))
 
     async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
         """The source and payload of each of these events, in order."""
-        return await self._call(self._lender.contents(seqs))
+        return await self._call(self._work.store.contents(seqs))
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events with their keys; return the seq of each, ascending.
 
         Raises KeyHeld, and stores none of them, if one's key is held or stands twice among them.
+        Each is to be settled as `Stored` with its seq.
         """
-        return await self._call(self._lender.append(events))
+        seqs = await self._call(self._work.store.append(events))
+        self._work.appended.update(zip(seqs, (event.key for event in events), strict=True))
+        return seqs
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Keep how often, when last and from which source events came again."""
-        await self._call(self._lender.record(sightings))
+        await self._call(self._work.store.record(sightings))
 
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not."""
-        self.effects.append(effect)
+        self._work.effects.append(effect)
 
-    @contextmanager
-    def lent(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """Usable within the block, by a stage whose time is `limit`. For the pipeline."""
-        self._limit = limit
-        try:
-            yield
-        finally:
-            self._limit = None
-
-    def forget(self, effects: int) -> None:
-        """A savepoint was undone: as before, with the first `effects` effects. For the worker."""
-        del self.effects[effects:]
-        self.failure = None
+    def end(self) -> None:
+        """The stage has answered: what it still does with the transaction is refused."""
+        self._is_over = True
 
     async def _call(self, call: Coroutine[Any, Any, R]) -> R:
-        if self._limit is None:
+        if self._is_over or self._work.failure:
             call.close()
-            raise StageFault("used its transaction after it had answered")
-        if self.failure:
-            call.close()
-            raise self.failure
+            raise self._work.failure or StageFault("used its transaction after it had answered")
         try:
             with _paused(self._limit):
-                return await call
+                return await _uncancelled(call)
         except BaseException as error:
-            self.failure = error
+            self._work.failure = error
             raise
+
+
+async def _uncancelled(call: Coroutine[Any, Any, R]) -> R:
+    """Await the call to its end, also when the wait for it is cancelled."""
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if error := task.exception():
+            raise error from None
+        raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from aggregator.stage import Stage
+from aggregator.pipeline import Named
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,10 @@ class Watchdog:
 
 
 def _who(frame: object) -> str:
+    """The stage that the pipeline is running, by the frames that wait for it."""
     while frame is not None:
         held = getattr(frame, "f_locals", {})
-        if isinstance(held.get("self"), Stage):
-            return f"the stage {type(held['self']).__name__}"
+        if isinstance(held.get("named"), Named):
+            return f"the stage {held['named'].name}"
         frame = getattr(frame, "f_back", None)
     return "something that is no stage"

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from aggregator import answer, body, query
 from aggregator.budget import Budget
-from aggregator.errors import NotFound
+from aggregator.errors import NotFound, StoreError
 from aggregator.intake import Intake
 from aggregator.key import key_of
 from aggregator.settings import Settings
@@ -46,7 +46,7 @@ class Face:
             read = await body.read(
                 request, share, self.settings.max_body, self.settings.body_timeout
             )
-            return answer.verdict(await self.intake.take(read, is_ndjson))
+            return answer.verdict(await self.intake.take(read, is_ndjson, share))
 
     async def events(self, request: web.Request) -> web.Response:
         """A page of stored events."""
@@ -73,4 +73,6 @@ class Face:
     async def readyz(self, _: web.Request) -> web.Response:
         """Able to store, or 503 with the reason."""
         self.intake.check_ready()
+        if self.intake.worker.hangs:
+            raise StoreError("The batch under way takes too long: the disk may hang.")
         return answer.as_json({"status": "ready"})

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from aggregator.errors import AggregatorError, StageFault, StoreError, Unavailable
 from aggregator.event import Event, Submission
@@ -17,12 +18,13 @@ from aggregator.outcome import Conflict, Duplicate, Stored
 from aggregator.pipeline import Line
 from aggregator.queue import Queue
 from aggregator.store import Counters, Store, StoreTransaction
-from aggregator.transaction import Transaction
+from aggregator.transaction import UnitOfWork
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.1  # seconds between attempts to get a failed store back, doubled each time
 _LONGEST_PAUSE = 5.0
+_LONGEST_BATCH = 10.0  # seconds
 _BY_TOPIC = (Stored, Duplicate, Conflict)
 
 
@@ -48,16 +50,26 @@ class Worker:
         self.trouble = ""
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()
+        self._begun: float | None = None
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
+        clock = asyncio.get_running_loop()
         while batch := await self.queue.take(self.batch_events):
+            self._begun = clock.time()
             try:
                 await self._settle([_part(submission) for submission in batch])
             except StoreError as error:
                 self.ledger.fail(batch, error)
                 await self._recover(error)
+            self._begun = None
             await self.queue.done(batch)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the batch under way has taken so long that the disk may never answer."""
+        clock = asyncio.get_running_loop()
+        return self._begun is not None and clock.time() - self._begun > _LONGEST_BATCH
 
     async def stop(self) -> None:
         """Let `run` end once everything accepted is settled."""
@@ -66,15 +78,15 @@ class Worker:
 
     async def _settle(self, parts: list[_Part]) -> None:
         try:
-            async with self.store.transaction() as lender:
-                tx = Transaction(lender)
-                await self._process(parts, tx)
-                counters = await _count(parts, lender)
+            async with self.store.transaction() as tx:
+                work = UnitOfWork(tx)
+                await self._process(parts, work)
+                counters = await _count(parts, tx)
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(parts))
             await self._replay(parts)
         else:
-            self._acknowledge(parts, counters, tx)
+            self._acknowledge(parts, counters, work)
 
     async def _replay(self, parts: list[_Part]) -> None:
         """Each submission in a savepoint of one new transaction, so that only the bad fail."""
@@ -82,45 +94,51 @@ class Worker:
         failed: list[tuple[_Part, AggregatorError]] = []
         clock = asyncio.get_running_loop()
         deadline = clock.time() + 3 * self.line.timeout
-        async with self.store.transaction() as lender:
-            tx = Transaction(lender)
+        async with self.store.transaction() as tx:
+            work = UnitOfWork(tx)
             for part in parts:
                 is_late = clock.time() > deadline
-                fault = _NOT_TRIED if is_late else await self._attempt(part, lender, tx)
+                fault = _NOT_TRIED if is_late else await self._attempt(part, work)
                 if fault:
                     failed.append((part, fault))
                 else:
                     good.append(part)
-            counters = await _count(good, lender)
-        self._acknowledge(good, counters, tx)
+            counters = await _count(good, tx)
+        self._acknowledge(good, counters, work)
         for part, fault in failed:
             log.error("submission %s failed: %s", part.submission.id, fault)
             self.ledger.fail([part.submission], fault)
 
-    async def _attempt(
-        self, part: _Part, lender: StoreTransaction, tx: Transaction
-    ) -> AggregatorError | None:
+    async def _attempt(self, part: _Part, work: UnitOfWork) -> AggregatorError | None:
         for event in part.going:
             event.reopen()
-        effects = len(tx.effects)
+        done = len(work.effects), len(work.appended)
         try:
-            async with lender.savepoint():
-                await self._process([part], tx)
+            async with work.store.savepoint():
+                await self._process([part], work)
         except StageFault as fault:
-            tx.forget(effects)
+            work.undo(*done)
             return fault
         return None
 
-    async def _process(self, parts: Sequence[_Part], tx: Transaction) -> None:
-        left = await self.line.run([event for part in parts for event in part.going], tx)
+    async def _process(self, parts: Sequence[_Part], work: UnitOfWork) -> None:
+        before = len(work.appended)
+        going = [event for part in parts for event in part.going]
+        left = await self.line.run(going, work)
         if left:
             raise StageFault(
                 f"{self.line.names}: event {left[0].index} on topic {left[0].topic!r} came through "
                 "without an outcome; is there a stage that stores it?"
             )
+        outcomes = ((event.outcome, event.key) for event in going)
+        stored = {outcome.seq: key for outcome, key in outcomes if isinstance(outcome, Stored)}
+        if stored != dict(islice(work.appended.items(), before, None)):
+            raise StageFault(
+                f"{self.line.names}: the events settled as stored are not those that were appended"
+            )
 
-    def _acknowledge(self, parts: Sequence[_Part], counters: Counters, tx: Transaction) -> None:
-        for effect in tx.effects:
+    def _acknowledge(self, parts: Sequence[_Part], counters: Counters, work: UnitOfWork) -> None:
+        for effect in work.effects:
             try:
                 effect()
             except Exception:

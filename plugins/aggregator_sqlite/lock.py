@@ -24,12 +24,17 @@ class Lock:
         """Take the lock, or raise SettingError with who holds it."""
         if self._file is not None:
             return
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             holder = os.read(file, 1000).decode(errors="replace").strip() or "another process"
             os.close(file)
+            if not isinstance(error, BlockingIOError):
+                raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
             raise SettingError(
                 f"store: {self.path.with_suffix('')} is in use by {holder}; "
                 "stop that one, or give this one a store of its own"

@@ -21,6 +21,7 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _READERS = 2
 _FULL = 2
+_RESTART = "what was stored may be lost: put it back, or restart to begin with what is there"
 
 
 class SqliteStore(Store):
@@ -41,6 +42,7 @@ class SqliteStore(Store):
         self._writer: Thread | None = None
         self._readers: list[Thread] = []
         self._turns = itertools.count()
+        self._inode = 0
 
     async def open(self, recipe: str) -> None:
         """Take the lock, bring the schema up to date, and make durable what is in the log."""
@@ -49,6 +51,7 @@ class SqliteStore(Store):
         self._lock.take()
         try:
             await self._connect()
+            self._inode = _inode_of_its_own(self.path)
         except BaseException:
             await self.close()
             raise
@@ -56,6 +59,7 @@ class SqliteStore(Store):
     async def reopen(self) -> None:
         """New connections and a checkpoint; the lock is kept meanwhile."""
         async with self._turn:
+            self._check_file()
             await self._disconnect()
             await self._connect()
 
@@ -74,6 +78,7 @@ class SqliteStore(Store):
         async with self._turn:
             if self._writer is None:
                 raise StoreError("the store is not open")
+            self._check_file()
             tx = SqliteTransaction(self._writer)
             try:
                 yield tx
@@ -107,8 +112,8 @@ class SqliteStore(Store):
     def _make_folder(self) -> None:
         """Make the folder, and its name as durable as the file that SQLite will put into it."""
         folder = self.path.parent
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             for path in missing:
                 parent = os.open(path.parent, os.O_RDONLY)
@@ -116,6 +121,15 @@ class SqliteStore(Store):
                 os.close(parent)
         except OSError as error:
             raise SettingError(f"store: cannot make the folder {folder}: {error}") from error
+
+    def _check_file(self) -> None:
+        """Raise StoreError if what is open is not the file that the next start will find."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path} is gone: {error.strerror}; {_RESTART}") from error
+        if found.st_ino != self._inode:
+            raise StoreError(f"{self.path} was replaced while it was in use; {_RESTART}")
 
     async def _connect(self) -> None:
         self._writer = await Thread.connect(str(self.path), timeout=_BUSY_TIMEOUT)
@@ -135,6 +149,14 @@ class SqliteStore(Store):
         self._writer = None
 
 
+def _inode_of_its_own(path: Path) -> int:
+    """The inode. Raises SettingError if it has a second name: neither lock nor log is shared."""
+    found = os.stat(path)
+    if found.st_nlink > 1:
+        raise SettingError(f"store: {path} is one of {found.st_nlink} hard links to the same file")
+    return found.st_ino
+
+
 def _prepare(db: sqlite3.Connection, recipe: str) -> None:
     """Settings that make a commit durable, read back; the schema; and an empty log.
 
@@ -151,8 +173,9 @@ def _prepare(db: sqlite3.Connection, recipe: str) -> None:
         )
     migrate(db)
     check_recipe(db, recipe)
-    is_busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    if is_busy:
+    is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    # A reader elsewhere may keep the log from being emptied: what counts is that all is copied.
+    if is_busy and logged != copied:
         raise StoreError("checkpoint: another connection holds the log")
 
 

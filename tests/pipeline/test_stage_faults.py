@@ -13,7 +13,7 @@ from misbehaving import Remembers
 BAD = {"is": "bad"}
 FAULTS = {
     "Raises": "RuntimeError: it is bad",
-    "Hangs": "no answer after",
+    "Hangs": "no answer in time",
     "Loses": "was lost",
     "Doubles": "gave it back twice",
     "Invents": "was not given",

@@ -1,0 +1,132 @@
+"""Asked to stop, the service settles what it took, says so by its exit status, and is quick."""
+
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from random import SystemRandom
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import pytest
+from publishers import Publishers, check_everything
+
+from events import event
+from running import Service, until
+
+BOUND = 15.0
+QUICK = 5.0
+
+
+def connect(service: Service) -> socket.socket:
+    """A connection of its own to the service."""
+    address = urlsplit(service.url)
+    return socket.create_connection((address.hostname, address.port), timeout=BOUND)
+
+
+def ask_to_stop(service: Service, number: signal.Signals = signal.SIGTERM) -> None:
+    """Send the signal, and wait until it has been heard."""
+    heard = service.said().count("taking nothing more")
+    service.process.send_signal(number)
+    until(lambda: service.said().count("taking nothing more") > heard, "the signal is heard")
+
+
+@pytest.fixture
+def half_sent(service: Service) -> Iterator[socket.socket]:
+    """A running service, and a client that holds back half of its body."""
+    service.start()
+    with closing(connect(service)) as client:
+        client.sendall(
+            b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert client.recv(1000).startswith(b"HTTP/1.1 100 "), "the body is not waited for"
+        client.sendall(b'{"topic": ')
+        yield client
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_under_load_it_has_stored_all_that_it_answered(
+    service: Service, number: signal.Signals
+) -> None:
+    seed = SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    service.start()
+    with Publishers(service, seed, count=6) as publishers:
+        ledger = publishers.ledger
+        until(lambda: ledger.answers > 200, "the publishers get on")
+        service.process.send_signal(number)
+        assert service.wait(BOUND) == 0
+        answered = dict(ledger.seqs)
+        assert not (service.folder / "data" / "aggregator.db-wal").exists()
+        service.start()
+        stored = {(one["topic"], one["event_id"]): one["seq"] for one in service.stored()}
+        assert answered.items() <= stored.items()
+        publishers.finish()
+    check_everything(service, ledger)
+
+
+def test_idle_service_stops_without_waiting_for_idle_connections(service: Service) -> None:
+    service.start()
+    with closing(connect(service)) as idle, closing(connect(service)):
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: tests\r\n\r\n")
+        assert b" 200 " in idle.recv(1000)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait(QUICK) == 0
+
+
+def test_client_that_never_sends_its_body_does_not_keep_the_service(
+    service: Service, half_sent: socket.socket
+) -> None:
+    assert service.publish(event())[0] == 200
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait(BOUND) == 0
+    service.start()
+    assert [one["event_id"] for one in service.stored()] == ["1"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_ends_at_once(
+    service: Service, half_sent: socket.socket, second: signal.Signals
+) -> None:
+    assert service.publish(event())[0] == 200
+    ask_to_stop(service)
+    service.process.send_signal(second)
+    assert service.wait(QUICK) == 128 + second
+    service.start()
+    assert service.publish(event())[1]["duplicates"] == 1
+
+
+def test_once_asked_to_stop_it_takes_nothing_more(
+    service: Service, half_sent: socket.socket
+) -> None:
+    with closing(connect(service)) as early:
+        early.sendall(b"GET /readyz HTTP/1.1\r\nHost: tests\r\n")
+        assert service.publish(event())[0] == 200
+        ask_to_stop(service)
+        early.sendall(b"\r\n")
+        assert b"200 OK" not in early.recv(1000)
+    with pytest.raises((URLError, ConnectionError)):
+        service.publish(event("2"))
+
+
+def test_service_whose_store_fails_stops_all_the_same(service: Service) -> None:
+    seed = SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    service.start()
+    with Publishers(service, seed, count=6) as publishers:
+        ledger = publishers.ledger
+        until(lambda: ledger.answers > 50, "the publishers get on")
+        pid = service.process.pid
+        hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        until(lambda: ledger.unanswered > 20, "the publishers are refused")
+        service.process.send_signal(signal.SIGTERM)
+        service.wait(BOUND)
+        answered = dict(ledger.seqs)
+        service.start()
+        stored = {(one["topic"], one["event_id"]): one["seq"] for one in service.stored()}
+        assert answered.items() <= stored.items()
+        publishers.finish()
+    check_everything(service, ledger)
