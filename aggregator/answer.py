@@ -1,6 +1,7 @@
 """What the service answers: verdicts event by event, and events as they are read back."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, 
 from aggregator.problems import problem
 from aggregator.store import Page, StoredEvent
 
+_MOST_FAULTS = 5_000
+
 
 def verdict(submission: Submission) -> web.Response:
     """The answer to a publish: 200, 207 if some were refused, 422 if all were."""
-    results = [_result(event) for event in submission.events]
+    results = _results(submission.events)
     counts = _counts(submission)
     refused = sum(1 for event in submission.events if event.outcome and event.outcome.refuses)
     if refused == len(submission.events):
@@ -73,6 +76,19 @@ def _counts(submission: Submission) -> dict[str, int]:
         "invalid": counts[Invalid],
         "filtered": counts[Filtered],
     }
+
+
+def _results(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """One an event; once many faults are told, only the first of each further event."""
+    results = []
+    told = 0
+    for event in events:
+        result = _result(event)
+        if faults := result.get("errors"):
+            result["errors"] = faults[: 1 if told > _MOST_FAULTS else None]
+            told += len(result["errors"])
+        results.append(result)
+    return results
 
 
 def _result(event: Event) -> dict[str, Any]:

@@ -1,17 +1,23 @@
-"""Reads the body of a publish request, within bounds."""
+"""Reads the body of a publish request, within bounds.
+
+The bytes must come as they were sent: the runner is made with RUNNER, or aiohttp decompresses.
+"""
 
 import asyncio
+from typing import Any
 
 from aiohttp import ClientError, web
 
 from aggregator.budget import Share
 from aggregator.errors import TooLarge, TooSlow, Unparsable, Unsupported
+from aggregator.inflate import ENCODINGS, Inflater
+
+RUNNER: dict[str, Any] = {"auto_decompress": False}
 
 _JSON = "application/json"
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 ACCEPTED = f"{_JSON}, {_NDJSON[0]}"
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
-_ENCODINGS = ("", "identity", "gzip", "deflate")
 
 
 def is_ndjson(request: web.Request) -> bool:
@@ -34,21 +40,33 @@ async def read(request: web.Request, share: Share, most: int, seconds: float) ->
     Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
     TooLarge, TooSlow, Unparsable, Unsupported or QueueFull.
     """
-    encoding = request.headers.get("Content-Encoding", "").lower()
-    if encoding not in _ENCODINGS:
-        raise Unsupported(f"A body in {encoding!r} is not read; send it plain, gzip or deflate.")
-    if not encoding and (request.content_length or 0) > most:
+    inflater = _inflater(request)
+    if (request.content_length or 0) > most:
         raise TooLarge(f"The body has {request.content_length:,} bytes; max_body allows {most:,}.")
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.content.iter_any():
-                if len(body) + len(chunk) > most:
-                    raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
-                share.take(len(chunk))
-                body += chunk
+                for piece in inflater.feed(chunk) if inflater else (chunk,):
+                    if len(body) + len(piece) > most:
+                        raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
+                    share.take(len(piece))
+                    body += piece
     except TimeoutError as error:
         raise TooSlow(f"The body did not arrive within {seconds:g} s (body_timeout).") from error
     except (ClientError, web.RequestPayloadError, ConnectionError) as error:
-        raise Unparsable(f"The body ended early or cannot be decompressed: {error}") from error
+        raise Unparsable(f"The body ended early: {error}") from error
+    if inflater:
+        inflater.finish()
     return bytes(body)
+
+
+def _inflater(request: web.Request) -> Inflater | None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return None
+    if encoding not in ENCODINGS:
+        raise Unsupported(
+            f"A body in {encoding!r} is not read; send it plain, gzip or deflate.",
+        )
+    return Inflater(encoding)

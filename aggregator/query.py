@@ -1,5 +1,6 @@
 """The arguments of `GET /events`."""
 
+import re
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
@@ -23,6 +24,15 @@ class Moment(fields.Field[int]):
             raise ValidationError(f"{error}{hint}") from error
 
 
+class Whole(fields.Integer):
+    """A whole number in plain digits."""
+
+    def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
+        if not re.fullmatch("[0-9]+", str(value), re.ASCII):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, *rest, **more)
+
+
 class QuerySchema(Schema):
     """What may stand behind the question mark."""
 
@@ -30,8 +40,8 @@ class QuerySchema(Schema):
     source = fields.String()
     since = Moment()
     until = Moment()
-    after = fields.Integer(validate=validate.Range(0, _LARGEST_SEQ))
-    limit = fields.Integer(validate=validate.Range(1, 1000))
+    after = Whole(validate=validate.Range(0, _LARGEST_SEQ))
+    limit = Whole(validate=validate.Range(1, 1000))
     order = fields.String(validate=validate.OneOf(["asc", "desc"]))
 
     @post_load

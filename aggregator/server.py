@@ -8,7 +8,7 @@ import threading
 
 from aiohttp import web
 
-from aggregator import __version__
+from aggregator import __version__, body
 from aggregator.app import INTAKE, STORE, WORKER, create_app
 from aggregator.errors import SettingError
 from aggregator.pipeline import Order
@@ -34,7 +34,9 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
     stopping = asyncio.Event()
     _handle_signals(stopping)
     app = create_app(configuration, plugins)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
+    )
     watchdog = Watchdog(max(_PATIENCE, 2 * configuration.settings.stage_timeout))
     try:
         await runner.setup()

@@ -76,6 +76,10 @@ class Query(msgspec.Struct, frozen=True):
     descending: bool = False
 
 
+PAGE_BYTES = 8_388_608
+"""Bytes of payloads after which a page ends, however many events were asked for."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some events that match, in order; `next` is the `after` to go on with, None at the end.
 
@@ -160,7 +164,11 @@ class Store(ABC):
 
     @abstractmethod
     async def events(self, query: Query) -> Page:
-        """One page of committed events, in the order of seq; bounded work, however few match."""
+        """One page of committed events, in the order of seq.
+
+        Its work is bounded, however few events match, and its size by PAGE_BYTES: a page ends
+        with the event that reaches it.
+        """
 
     @abstractmethod
     async def find(self, key: bytes) -> StoredEvent | None:

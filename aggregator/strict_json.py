@@ -2,28 +2,32 @@
 
 The grammar of RFC 8259 allows text that breaks readers. Refused beyond it: lone surrogates and
 U+0000 (no string elsewhere can hold them), numbers beyond a double (RFC 7493, 2.2: they become
-infinite), and nesting deeper than MAX_DEPTH. Digits are not limited: an integer of 30 is kept.
+infinite), nesting deeper than MAX_DEPTH, and a member of the event itself that stands twice. Digits
+are not limited otherwise: an integer of 30 is kept.
 """
 
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from aggregator.outcome import Fault
 
 MAX_DEPTH = 100
 """Levels of arrays and objects in one event, itself included."""
 
-# Possessive, so that no string makes the matcher remember its way back.
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
-"""What structure consists of: whole strings, brackets, commas, and a quote that never closes."""
+# Possessive, so that the matcher never goes back, whatever it is given.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % _STRING, re.DOTALL)
+"""All up to and with the next bracket that stands in no string; no match where none follows."""
+MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
+"""The same, up to a bracket or a comma."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_SHOWN = 40
-_MOST = 20
+_MOST = 10
+_LONGEST_POINTER = 500
 
 
 def faults(raw: bytes) -> list[Fault]:
@@ -35,10 +39,29 @@ def faults(raw: bytes) -> list[Fault]:
     if _is_too_deep(raw):
         return [Fault("", f"nested deeper than {MAX_DEPTH} levels")]
     try:
-        value = json.loads(text, parse_constant=_Refused, parse_float=_number, parse_int=_number)
+        value = json.loads(
+            text,
+            parse_constant=_Refused,
+            parse_float=_number,
+            parse_int=_number,
+            object_pairs_hook=_Members,
+        )
     except ValueError as error:
         return [Fault("", f"not JSON: {error}")]
-    return list(islice(_walk("", value), _MOST))
+    doubled = value.doubled if isinstance(value, _Members) else []
+    found = chain((Fault(pointer(name), "stands twice") for name in doubled), _walk((), value))
+    return list(islice(found, _MOST))
+
+
+class _Members(dict[str, object]):
+    """The members of an object, and the names that stand in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self.doubled: list[str] = []
+        if len(self) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            self.doubled = [name for name, count in counts.items() if count > 1]
 
 
 class _Refused(str):
@@ -52,45 +75,49 @@ def _number(spelling: str) -> object:
 
 
 def _is_too_deep(raw: bytes) -> bool:
-    depth = 0
-    for token in TOKEN.finditer(raw):
-        bracket = token.group()
-        if bracket in b"[{":
-            depth += 1
-        elif bracket in b"]}":
-            depth -= 1
+    depth = place = 0
+    # Match, not search: from a quote that never closes a search would begin again at each place.
+    while part := BRACKET.match(raw, place):
+        place = part.end()
+        depth += 1 if raw[place - 1] in b"[{" else -1
         if depth > MAX_DEPTH:
             return True
     return False
 
 
-def _walk(pointer: str, value: object) -> Iterator[Fault]:
+def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
     if isinstance(value, dict):
         for name, member in value.items():
-            yield from _walk_text(pointer, name, "the name of a member")
-            yield from _walk(f"{pointer}/{escape(name)}", member)
+            yield from _of_text(path, name, "the name of a member")
+            yield from _walk((*path, name), member)
     elif isinstance(value, list):
         for index, element in enumerate(value):
-            yield from _walk(f"{pointer}/{index}", element)
+            yield from _walk((*path, index), element)
     elif isinstance(value, _Refused):
-        yield Fault(pointer, f"{_shown(value)} is not a number that every reader can hold")
+        detail = f"{_cut(value)} is not a number that every reader can hold"
+        yield Fault(pointer(*path), detail)
     elif isinstance(value, str):
-        yield from _walk_text(pointer, value, "the string")
+        yield from _of_text(path, value, "the string")
 
 
-def _walk_text(pointer: str, text: str, what: str) -> Iterator[Fault]:
-    fault = partial(Fault, pointer)
+def _of_text(path: tuple[object, ...], text: str, what: str) -> Iterator[Fault]:
     if "\0" in text:
-        yield fault(f"{what} holds U+0000, which databases cannot store")
+        yield Fault(pointer(*path), f"{what} holds U+0000, which databases cannot store")
     if lone := _LONE_SURROGATE.search(text):
-        yield fault(f"{what} holds \\u{ord(lone.group()):04x}, half of a surrogate pair")
+        half = f"\\u{ord(lone.group()):04x}"
+        yield Fault(pointer(*path), f"{what} holds {half}, half of a surrogate pair")
 
 
-def _shown(spelling: str) -> str:
-    return spelling if len(spelling) <= _SHOWN else spelling[:_SHOWN] + "…"
+def pointer(*path: object) -> str:
+    """The JSON pointer (RFC 6901) to a place; long names in it are cut, and so is a long one."""
+    return _cut("".join(f"/{_escaped(str(part))}" for part in path), _LONGEST_POINTER)
 
 
-def escape(name: str) -> str:
-    """The name as a part of a JSON pointer (RFC 6901, 3); what UTF-8 cannot hold as `?`."""
-    portable = name.encode(errors="replace").decode()
+def _escaped(name: str) -> str:
+    """A part of a pointer; what UTF-8 cannot hold is a question mark."""
+    portable = _cut(name).encode(errors="replace").decode()
     return portable.replace("~", "~0").replace("/", "~1")
+
+
+def _cut(text: str, longest: int = 100) -> str:
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -22,7 +22,7 @@ from aggregator.key import RECIPE, key_of
 from aggregator.pipeline import Line, Named
 from aggregator.queue import Queue
 from aggregator.stage import Stage
-from aggregator.store import Counters, Page, Query, Sighting, Store
+from aggregator.store import PAGE_BYTES, Counters, Page, Query, Sighting, Store
 from aggregator.transaction import UnitOfWork
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
@@ -266,6 +266,23 @@ class StoreContract:
         page = await store.events(Query(limit=limit, descending=descending))
         assert len(page.events) <= limit
         assert (page.next is None) == (limit >= len(ids))
+
+    @pytest.mark.parametrize("descending", [False, True])
+    async def test_page_of_large_events_ends_early(self, store: Store, descending: bool) -> None:
+        payload = b'{"filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
+        ids = [str(number) for number in range(7)]
+        await _stored(store, *(make_event(event_id, payload=payload) for event_id in ids))
+        page = await store.events(Query(descending=descending))
+        assert len(page.events) == 3
+        assert page.next == page.events[-1].seq
+        found = await _walk(store, descending=descending)
+        assert found == (list(reversed(ids)) if descending else ids)
+
+    async def test_nothing_comes_before_the_first_event(self, store: Store) -> None:
+        (seq,) = await _stored(store, make_event("1"))
+        assert await store.events(Query(after=seq)) == Page([], None)
+        assert await store.events(Query(after=seq, descending=True)) == Page([], None)
+        assert await store.events(Query(after=0, descending=True)) == Page([], None)
 
     async def test_what_is_committed_outlives_the_store_object(
         self, store: Store, new_store: Callable[[], Store]

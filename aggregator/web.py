@@ -32,7 +32,7 @@ class Face:
         return [
             web.post("/publish", self.publish),
             web.get("/events", self.events),
-            web.get("/events/{topic}/{event_id}", self.event),
+            web.get("/events/{topic:[^/]+}/{event_id:[^/]+}", self.event),
             web.get("/stats", self.stats),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from aggregator import settings
+from aggregator import body, settings
 from aggregator.app import create_app
 from aggregator.plugins import Plugins
 from running import Service
@@ -30,9 +30,10 @@ async def start(store_url: str) -> AsyncIterator[Start]:
     async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
         configuration = settings.load({"store": store_url, **flags}, {})
         app = create_app(configuration, plugins or Plugins.installed())
-        client = TestClient(TestServer(app))
+        server = TestServer(app)
+        client = TestClient(server)
         clients.append(client)
-        await client.start_server()
+        await server.start_server(**body.RUNNER)
         return client
 
     yield start

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "outcome", "timestamp", "content", "key"},
     {"event", "strict_json"},
-    {"store", "queue", "decode"},
+    {"store", "queue", "decode", "inflate"},
     {"transaction", "budget"},
     {"stage"},
     {"pipeline", "ledger", "settings"},

@@ -5,12 +5,12 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from aggregator import timestamp
 from aggregator.errors import KeyHeld, SettingError
 from aggregator.event import Event
 from aggregator.store import (
+    PAGE_BYTES,
     Counters,
     Holder,
     Page,
@@ -161,15 +161,21 @@ class MemoryStore(Store):
 
     async def events(self, query: Query) -> Page:
         """One page of events."""
-        size = len(self._kept.events)
+        newest = len(self._kept.events)
         if query.descending:
-            seqs = range(min(query.after or size + 1, size + 1) - 1, 0, -1)
+            before = newest + 1 if query.after is None else min(query.after, newest + 1)
+            seqs = range(before - 1, 0, -1)
         else:
-            seqs = range((query.after or 0) + 1, size + 1)
-        found = (seq for seq in seqs if _matches(query, self._kept.events[seq - 1]))
-        page = [self._read(seq) for seq in islice(found, query.limit)]
-        is_last = next(found, None) is None
-        return Page(page, None if is_last else page[-1].seq)
+            seqs = range((query.after or 0) + 1, newest + 1)
+        page: list[StoredEvent] = []
+        size = 0
+        for seq in seqs:
+            if _matches(query, self._kept.events[seq - 1]):
+                if len(page) == query.limit or size >= PAGE_BYTES:
+                    return Page(page, page[-1].seq)
+                page.append(self._read(seq))
+                size += len(page[-1].payload)
+        return Page(page, None)
 
     async def find(self, key: bytes) -> StoredEvent | None:
         """The event that holds the key."""

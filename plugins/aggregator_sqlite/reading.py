@@ -1,7 +1,7 @@
 """The reading side: what connections that cannot write ask for, a page at a time.
 
-A page looks at no more than SCANNED events: where a filter matches few, it ends early and says
-where to go on. So neither its work nor its read transaction grows with what is stored.
+A page looks at no more than SCANNED events, and ends where its payloads reach PAGE_BYTES: it then
+says where to go on. So neither its work nor its read transaction grows with what is stored.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ import msgspec
 
 from aggregator.content import digest_of
 from aggregator.key import key_of
-from aggregator.store import Counters, Page, Query, StoredEvent
+from aggregator.store import PAGE_BYTES, Counters, Page, Query, StoredEvent
 
 SCANNED = 20_000
 _BEYOND_THE_NEWEST = 2**63 - 1
@@ -44,7 +44,14 @@ TOPICS = "SELECT name FROM topics WHERE stored > 0 ORDER BY name LIMIT ?"
 def page(db: sqlite3.Connection, query: Query) -> Page:
     """The events of one page, each checked against its key and digest."""
     seqs, after = _matching(db, query)
-    return Page([_event(db, seq) for seq in seqs], after)
+    events: list[StoredEvent] = []
+    size = 0
+    for seq in seqs:
+        if size >= PAGE_BYTES:
+            return Page(events, events[-1].seq)
+        events.append(_event(db, seq))
+        size += len(events[-1].payload)
+    return Page(events, after)
 
 
 def find(db: sqlite3.Connection, key: bytes) -> StoredEvent | None:

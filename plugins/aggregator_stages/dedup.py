@@ -1,5 +1,6 @@
 """Lets an event through once: what came before under the same key is a duplicate or a conflict."""
 
+import asyncio
 from collections.abc import Sequence
 
 from aggregator.content import is_same
@@ -8,6 +9,8 @@ from aggregator.outcome import Conflict, Duplicate
 from aggregator.stage import BatchStage
 from aggregator.store import Holder, Sighting
 from aggregator.transaction import Transaction
+
+_LARGE = 65_536  # bytes; comparing more of them in the loop would hold up everybody else
 
 
 class Dedup(BatchStage):
@@ -36,7 +39,7 @@ async def _settle(again: Sequence[tuple[Event, Holder]], tx: Transaction) -> Non
     differing = [holder.seq for event, holder in again if event.digest != holder.digest]
     stored = dict(zip(differing, await tx.contents(differing), strict=True)) if differing else {}
     for event, holder in again:
-        is_duplicate = event.digest == holder.digest or _is_same(event, *stored[holder.seq])
+        is_duplicate = event.digest == holder.digest or await _is_same(event, *stored[holder.seq])
         outcome = Duplicate if is_duplicate else Conflict
         event.settle(outcome(holder.seq, holder.received_at))
     await tx.record(
@@ -49,5 +52,9 @@ async def _settle(again: Sequence[tuple[Event, Holder]], tx: Transaction) -> Non
     )
 
 
-def _is_same(event: Event, source: str, payload: bytes) -> bool:
-    return event.source == source and is_same(event.payload, payload)
+async def _is_same(event: Event, source: str, payload: bytes) -> bool:
+    if event.source != source:
+        return False
+    if len(payload) + len(event.payload) < _LARGE:
+        return is_same(event.payload, payload)
+    return await asyncio.to_thread(is_same, event.payload, payload)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,12 +13,15 @@ from aggregator import timestamp
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
-from aggregator.strict_json import escape
+from aggregator.strict_json import pointer
 
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI
 _LONGEST_TIMESTAMP = 64
-_FEW = 100  # more declined events are looked at in a thread: each takes a tenth of a millisecond
+_FEW = 100  # more declined events, or larger ones, are looked at in a thread
+_LARGE = 65_536  # bytes
+_EXPLAINED = 1000  # further ones are told their first fault only
+_MOST = 10  # faults of one event
 _ONE_LINE = re.compile("^[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]*$")
 
 
@@ -76,46 +80,46 @@ class Validate(IntakeStage):
 
     def __init__(self) -> None:
         self._schema = EventSchema()
-        declared = self._schema.fields
-        self._topic = _check(declared["topic"])
-        self._event_id = _check(declared["event_id"])
-        self._timestamp = _check(declared["timestamp"])
-        self._source = _check(declared["source"])
+        texts = {n: f for n, f in self._schema.fields.items() if isinstance(f, fields.String)}
+        self._checks = [(name, _validators(field)) for name, field in texts.items()]
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
-        declined = [event for event in events if not self._accepts(event)]
-        if len(declined) > _FEW:
+        declined = [(event, why) for event in events if (why := self._first_fault(event))]
+        if len(declined) > _FEW or sum(len(event.received) for event, _ in declined) > _LARGE:
             await asyncio.to_thread(self._refuse, declined)
-        elif declined:
+        else:
             self._refuse(declined)
         return [event for event in events if event.outcome is None]
 
-    def _accepts(self, event: Event) -> bool:
-        try:
-            for check in self._topic:
-                check(event.topic)
-            for check in self._event_id:
-                check(event.event_id)
-            for check in self._timestamp:
-                check(event.timestamp)
-            for check in self._source:
-                check(event.source)
-        except ValidationError:
-            return False
-        return not event.malformed
+    def _first_fault(self, event: Event) -> Fault | None:
+        """The accept check: None for nearly every event."""
+        if event.malformed:
+            return Fault("", event.malformed)
+        for name, checks in self._checks:
+            value = getattr(event, name)
+            try:
+                for check in checks:
+                    check(value)
+            except ValidationError as error:
+                return Fault(pointer(name), str(error.messages[0]))
+        return None
 
-    def _refuse(self, declined: Sequence[Event]) -> None:
-        for event in declined:
-            event.settle(Invalid(tuple(self._faults(event))))
+    def _refuse(self, declined: Sequence[tuple[Event, Fault]]) -> None:
+        for count, (event, first) in enumerate(declined):
+            faults = self._all_faults(event) if count < _EXPLAINED else []
+            event.settle(Invalid(tuple(faults or [first])))
 
-    def _faults(self, event: Event) -> list[Fault]:
+    def _all_faults(self, event: Event) -> list[Fault]:
         members = msgspec.json.decode(event.received) if event.malformed else _members(event)
-        errors = self._schema.validate(members)
-        return list(_flatten("", errors)) or [Fault("", event.malformed)]
+        if isinstance(members, dict):
+            known = {name: members[name] for name in self._schema.fields if name in members}
+            unknown = islice((name for name in members if name not in known), _MOST)
+            members = known | dict.fromkeys(unknown)
+        return list(islice(_flatten((), self._schema.validate(members)), _MOST))
 
 
-def _check(field: fields.Field[Any]) -> list[validate.Validator]:
+def _validators(field: fields.Field[Any]) -> list[validate.Validator]:
     return [check for check in field.validators if isinstance(check, validate.Validator)]
 
 
@@ -129,13 +133,12 @@ def _members(event: Event) -> dict[str, object]:
     }
 
 
-def _flatten(pointer: str, errors: object) -> Iterator[Fault]:
+def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:
     if isinstance(errors, Mapping):
         for name, inner in errors.items():
-            place = pointer if name == "_schema" else f"{pointer}/{escape(str(name))}"
-            yield from _flatten(place, inner)
+            yield from _flatten(path if name == "_schema" else (*path, str(name)), inner)
     elif isinstance(errors, list):
         for inner in errors:
-            yield from _flatten(pointer, inner)
+            yield from _flatten(path, inner)
     else:
-        yield Fault(pointer, str(errors))
+        yield Fault(pointer(*path), str(errors))

@@ -1,0 +1,100 @@
+"""Every call answers what it is for, and says so where it is asked for anything else."""
+
+import re
+
+import pytest
+from bodies import PROBLEM, array, get, good, publish, spelled
+
+from conftest import Client
+
+READS = ["/events", "/events/logins/1", "/stats", "/healthz", "/readyz"]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_head_answers_as_get_without_a_body(client: Client, path: str) -> None:
+    await publish(client, good("1"))
+    async with client.head(path) as response:
+        assert response.status == 200
+        assert response.content_type == "application/json"
+        assert await response.read() == b""
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+async def test_other_method_is_refused_with_those_allowed(
+    client: Client, path: str, method: str
+) -> None:
+    async with client.request(method, path) as response:
+        assert (response.status, response.content_type) == (405, PROBLEM)
+        assert set(re.split(", ?", response.headers["Allow"])) == {"GET", "HEAD"}
+        assert method in (await response.json(content_type=PROBLEM))["detail"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+async def test_publish_takes_posts_only(client: Client, method: str) -> None:
+    async with client.request(method, "/publish") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/event", "/events/", "/events/a", "/events/a/b/c", "/publish/", "/%00", "/%FF"]
+)
+async def test_unknown_path_is_not_found(client: Client, path: str) -> None:
+    async with client.get(path) as response:
+        assert (response.status, response.content_type) == (404, PROBLEM)
+        assert (await response.json(content_type=PROBLEM))["status"] == 404
+
+
+async def test_event_that_is_not_stored_is_not_found(client: Client) -> None:
+    await publish(client, good("1"))
+    for path in ("/events/logins/2", "/events/Logins/1", "/events/1/logins", "/events/%FF/1"):
+        async with client.get(path) as response:
+            assert (response.status, response.content_type) == (404, PROBLEM)
+
+
+async def test_one_event_is_read_by_topic_and_id(client: Client) -> None:
+    await publish(client, array([good("1"), spelled(event_id='"2"', payload='{"a":[1]}')]))
+    found = await get(client, "/events/logins/2")
+    assert found.pop("received_at").endswith("Z")
+    assert found == {
+        "seq": 2,
+        "topic": "logins",
+        "event_id": "2",
+        "timestamp": "2026-01-31T12:00:00Z",
+        "source": "tests",
+        "payload": {"a": [1]},
+    }
+
+
+async def test_service_that_runs_is_alive_and_ready(client: Client) -> None:
+    assert await get(client, "/healthz") == {"status": "alive"}
+    assert await get(client, "/readyz") == {"status": "ready"}
+
+
+async def test_numbers_add_up_whatever_was_sent(client: Client) -> None:
+    new = array([good("1"), spelled(topic='"b"'), good("3")])
+    bad = spelled(topic="1")
+    await publish(client, new)
+    await publish(client, new)
+    await publish(client, array([spelled(payload='{"other":1}'), good("4"), good("4"), bad]))
+    await publish(client, bad)
+    await publish(client, b"no JSON, so nothing is counted")
+    stats = await get(client, "/stats")
+    assert stats.pop("uptime_seconds") >= 0
+    assert stats == {
+        "received_total": 11,
+        "unique_processed": 4,
+        "duplicate_dropped": 5,
+        "conflicts": 1,
+        "invalid": 2,
+        "filtered": 0,
+        "refused": 0,
+        "queue_size_current": 0,
+        "processed_topics": ["b", "logins"],
+        "processed_topics_total": 2,
+    }
+
+
+async def test_topic_of_refused_events_only_is_not_among_the_topics(client: Client) -> None:
+    await publish(client, array([good("1"), spelled(topic='"new"', source=None)]))
+    assert (await get(client, "/stats"))["processed_topics"] == ["logins"]
