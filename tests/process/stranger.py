@@ -1,5 +1,6 @@
 """A distribution of somebody else's, with stages of its own, installed as pip does it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,11 @@ def install(folder: Path) -> Path:
     (package / "sample.py").write_text(SAMPLE)
     (package / "moody.py").write_text(MOODY)
     (package / "gone.py").write_text(GONE)
-    target = folder / "installed"
+    return pip_install(source, folder / "installed")
+
+
+def pip_install(source: Path, target: Path) -> Path:
+    """Have pip install a distribution into a folder, without asking any index."""
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
@@ -133,3 +138,13 @@ def install(folder: Path) -> Path:
         capture_output=True,
     )
     return target
+
+
+def write_from_docs(page: str, source: Path) -> str:
+    """Write the distribution that `docs/writing-a-stage.md` shows; return its settings file."""
+    source.mkdir()
+    found = dict(re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    (source / "sample.py").write_text(found["python"])
+    (source / "setup.cfg").write_text(found["ini"])
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    return found["toml"]
