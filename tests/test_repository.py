@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "outcome", "timestamp", "content", "key"},
     {"event", "strict_json"},
-    {"store", "queue", "decode", "inflate"},
-    {"transaction", "budget"},
+    {"store", "queue", "split", "inflate"},
+    {"transaction", "budget", "decode"},
     {"stage"},
     {"pipeline", "ledger", "settings"},
     {"worker", "plugins", "watchdog", "query", "body"},
