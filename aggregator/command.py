@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -49,10 +49,11 @@ def serve(**flags: Any) -> None:
 
     Each option is also a variable AGGREGATOR_… in the environment, and a key in the TOML file.
     """
-    configuration = _load(flags)
+    plugins = Plugins.installed()
+    configuration = _load(flags, plugins.problems)
     logging.getLogger().setLevel(configuration.settings.log_level.upper())
     try:
-        status = asyncio.run(run_server(configuration, Plugins.installed()))
+        status = asyncio.run(run_server(configuration, plugins))
     except AggregatorError as error:
         _fail(error)
     sys.exit(status)
@@ -79,14 +80,14 @@ def show_settings(**flags: Any) -> None:
 @_with_settings
 def plugins(**flags: Any) -> None:
     """Print what is installed in each slot, from which package, and the pipeline."""
-    order = _parsed(_load(flags))
+    configuration = _load(flags, _unreadable_order)
     found = Plugins.installed().found
     for group in GROUPS:
         click.echo(group)
         for plugin in found:
             if plugin.group == group:
                 click.echo(f"  {plugin.name:<12} {plugin.target:<45} {plugin.package}")
-    click.echo(f"pipeline\n  {order}")
+    click.echo(f"pipeline\n  {Order.parse(configuration.settings.pipeline)}")
 
 
 @main.command()
@@ -104,23 +105,24 @@ def health(url: str | None) -> None:
         sys.exit(1)
 
 
-def _load(flags: dict[str, Any]) -> Configuration:
+def _load(flags: dict[str, Any], check: settings.Check | None = None) -> Configuration:
     try:
-        return settings.load(flags, os.environ)
+        return (
+            settings.load(flags, os.environ, check) if check else settings.load(flags, os.environ)
+        )
     except AggregatorError as error:
         _fail(error)
-        raise
 
 
-def _parsed(configuration: Configuration) -> Order:
+def _unreadable_order(configuration: Configuration) -> list[str]:
     try:
-        return Order.parse(configuration.settings.pipeline)
+        Order.parse(configuration.settings.pipeline)
     except AggregatorError as error:
-        _fail(error)
-        raise
+        return [str(error)]
+    return []
 
 
-def _fail(error: AggregatorError) -> None:
+def _fail(error: AggregatorError) -> NoReturn:
     for line in str(error).splitlines():
         click.echo(f"aggregator: {line}", err=True)
     sys.exit(_EXIT_USAGE)

@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.pipeline import Named, Order
 from aggregator.queue import Queue
-from aggregator.settings import Settings, masked
+from aggregator.settings import Configuration, Settings, masked
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Store
 
@@ -62,6 +62,21 @@ class Plugins:
             for group in GROUPS
             for entry in entry_points(group=group)
         )
+
+    def problems(self, configuration: Configuration) -> list[str]:
+        """Everything that would keep these settings from being used."""
+        settings = configuration.settings
+        found = []
+        for attempt in (
+            lambda: self.line(Order.parse(settings.pipeline), configuration.stages),
+            lambda: self.store(settings),
+            lambda: self.queue(settings),
+        ):
+            try:
+                attempt()
+            except SettingError as error:
+                found.append(str(error))
+        return found
 
     def line(
         self, order: Order, tables: Mapping[str, Mapping[str, Any]]

@@ -6,10 +6,10 @@ A flag wins over the environment, that over the file, that over the default.
 import logging
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from marshmallow import Schema, ValidationError
 from marshmallow import fields as kinds
@@ -81,13 +81,26 @@ class Configuration:
     origins: Mapping[str, str]
 
 
+Check = Callable[[Configuration], list[str]]
+
+
+def _none(_: Configuration) -> list[str]:
+    return []
+
+
 def each() -> tuple[Field[Any], ...]:
     """The settings in order; kind, unit and help stand in a field's metadata."""
     return fields(Settings)
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
-    """Put the settings together. Raises SettingError that names everything wrong at once."""
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], check: Check = _none
+) -> Configuration:
+    """Put the settings together. Raises SettingError that names everything wrong at once.
+
+    `check` finds what is wrong with settings that are right by themselves; it is given the
+    defaults where they are not.
+    """
     path = flags.get(_CONFIG) or environ.get(PREFIX + _CONFIG.upper())
     file = _read(Path(path)) if path else {}
     stages = file.pop(_STAGES, {})
@@ -102,11 +115,13 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Configuration:
         for name, value in layer.items():
             if name != _CONFIG:
                 values[name], origins[name] = value, origin
-    problems = _stage_problems(stages)
-    loaded = _check(values, origins, problems)
+    settings, problems = _checked(values, origins)
+    stage_problems = _stage_problems(stages)
+    configuration = Configuration(settings, {} if stage_problems else stages, origins)
+    problems += stage_problems + _disagreements(settings) + check(configuration)
     if problems:
         raise SettingError("\n".join(problems))
-    return Configuration(Settings(**loaded), stages, origins)
+    return configuration
 
 
 def masked(name: str, value: object) -> str:
@@ -139,24 +154,26 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _check(
-    values: Mapping[str, Any], origins: Mapping[str, str], problems: list[str]
-) -> dict[str, Any]:
+def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings, with the defaults in place of bad ones, and what is wrong with those."""
     schema = Schema.from_dict({each_.name: each_.metadata["kind"] for each_ in each()})()
     try:
-        loaded: dict[str, Any] = schema.load(dict(values))
+        return Settings(**schema.load(dict(values))), []
     except ValidationError as error:
-        for name, said in error.normalized_messages().items():  # type: ignore[no-untyped-call]
-            shown = masked(name, values[name])
-            problems.append(f"{name}: {shown!r} (from {origins[name]}): {' '.join(said)}")
-            if name == "port" and "://" in shown:
-                problems[-1] += (
-                    " Kubernetes sets this for a Service named aggregator: "
-                    "set enableServiceLinks: false in the pod."
-                )
-        return {}
-    problems += _disagreements(Settings(**loaded))
-    return loaded
+        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
+        problems = [_told(name, values[name], origins[name], " ".join(why)) for name, why in said]
+        return Settings(**cast("dict[str, Any]", error.valid_data)), problems
+
+
+def _told(name: str, value: object, origin: str, why: str) -> str:
+    shown = masked(name, value)
+    told = f"{name}: {shown!r} (from {origin}): {why}"
+    if name == "port" and "://" in shown:
+        told += (
+            " Kubernetes sets this for a Service named aggregator: "
+            "set enableServiceLinks: false in the pod."
+        )
+    return told
 
 
 def _disagreements(settings: Settings) -> list[str]:

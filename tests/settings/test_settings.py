@@ -42,6 +42,14 @@ def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
     assert "from environment" in said
 
 
+def test_settings_that_only_plugins_can_judge_are_named_with_the_others() -> None:
+    flags = ["--port", "x", "--store", "mongo://x", "--queue", "kafka:", "--pipeline", "dedup"]
+    result = CliRunner().invoke(main, ["serve", *flags])
+    assert result.exit_code == 2
+    for said in ("port: 'x'", "there is no 'mongo'", "there is no 'kafka'", "exactly one bar"):
+        assert said in result.output
+
+
 def test_limits_that_contradict_each_other_are_named() -> None:
     with pytest.raises(SettingError, match="max_body: 999 is more than queue_bytes"):
         settings.load({"max_event": "9", "max_body": "999", "queue_bytes": "99"}, {})
