@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from aggregator import timestamp
+from aggregator.content import is_damaged
 from aggregator.event import Event, Submission
 from aggregator.ledger import Snapshot
 from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Stored
@@ -124,9 +125,9 @@ def _event(found: StoredEvent) -> dict[str, Any]:
         "event_id": found.event_id,
         "timestamp": found.timestamp,
         "source": found.source,
-        "payload": msgspec.Raw(found.payload),
+        "payload": None if found.payload is None else msgspec.Raw(found.payload),
     }
-    if found.is_damaged:
+    if is_damaged(found.source, found.payload, found.digest):
         told["payload"] = None
-        told["damaged"] = "What is stored does not match the hashes made when it was received."
+        told["damaged"] = "What is stored does not match the hash made when it was received."
     return told

@@ -1,7 +1,6 @@
 """The content of an event: its source and payload, and when two of them are equal."""
 
 import json
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 
@@ -13,7 +12,7 @@ def digest_of(source: str, payload: bytes) -> bytes:
     """A version byte and blake2b (16 bytes) over the content as it was sent.
 
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
-    values, which `is_same` decides.
+    values, which `Value` decides.
     """
     encoded = source.encode()
     content = blake2b(len(encoded).to_bytes(4, "big") + encoded, digest_size=_SIZE)
@@ -21,36 +20,44 @@ def digest_of(source: str, payload: bytes) -> bytes:
     return _VERSION + content.digest()
 
 
-def is_same(payload: bytes, other: bytes) -> bool:
-    """Whether two payloads are the same JSON value.
+def is_damaged(source: str, payload: bytes | None, digest: bytes) -> bool:
+    """Whether what was read back is not what the digest was made of; a payload may be gone."""
+    return payload is not None and digest_of(source, payload) != digest
+
+
+class Value:
+    """A payload as a JSON value, to be compared with others.
 
     The order of members and the spelling of numbers do not matter (RFC 8259, 4 and 6): 1, 1.0
     and 1e0 are the same, and no digit is lost on the way, however many there are.
     """
-    if payload == other:
-        return True
-    if _values(payload, int, _decimal) != _values(other, int, _decimal):
-        return False
-    # Python counts true and false among the numbers: look again with the numbers left out.
-    return not _has_booleans(payload) or _values(payload, _out, _out) == _values(other, _out, _out)
 
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self._has_booleans = b"true" in payload or b"false" in payload
+        try:
+            self._exact = json.loads(payload, parse_float=Decimal)
+        except InvalidOperation:  # an exponent that even Decimal cannot hold
+            self._exact = json.loads(payload, parse_float=_decimal)
 
-def _values(
-    payload: bytes, whole: Callable[[str], object], decimal: Callable[[str], object]
-) -> object:
-    return json.loads(payload, parse_int=whole, parse_float=decimal)
+    def is_same(self, other: "Value") -> bool:
+        """Whether the other payload is the same value."""
+        if self._exact != other._exact:
+            return False
+        # Python counts true and false among the numbers: look again with the numbers left out.
+        has_booleans = self._has_booleans or other._has_booleans
+        return not has_booleans or self._without_numbers() == other._without_numbers()
+
+    def _without_numbers(self) -> object:
+        return json.loads(self._payload, parse_int=_out, parse_float=_out)
 
 
 def _decimal(spelling: str) -> object:
     try:
         return Decimal(spelling)
-    except InvalidOperation:  # an exponent that even Decimal cannot hold: compare the spelling
+    except InvalidOperation:
         return (spelling,)
 
 
 def _out(_: str) -> None:
     return None
-
-
-def _has_booleans(payload: bytes) -> bool:
-    return b"true" in payload or b"false" in payload

@@ -137,7 +137,7 @@ def _declined(raw: bytes, why: str, blank: Event) -> Event:
             for name in _SHOWN_MEMBERS
             if isinstance(members.get(name), str)
         }
-    return msgspec.structs.replace(blank, malformed=why, received=raw, **shown)
+    return msgspec.structs.replace(blank, malformed=why, raw=raw, **shown)
 
 
 def _refused(faults: list[Fault], blank: Event) -> Event:

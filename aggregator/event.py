@@ -5,7 +5,7 @@ from enum import Enum
 import msgspec
 from msgspec.structs import force_setattr
 
-from aggregator.outcome import Outcome
+from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Stored, check
 
 
 class Pending(Enum):
@@ -15,11 +15,14 @@ class Pending(Enum):
     WAITING = "waiting"  # put back by a stage until the events around it are settled
 
 
+Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Pending
+
+
 class Event(msgspec.Struct, frozen=True):
     """One event as a publisher sent it. Stages settle it; nobody changes it.
 
     An event that lacks the shape of one (`malformed` says why) never passes the bar; its other
-    members are empty and `received` holds it as it came, for a stage that can say more about it.
+    members are empty and `raw` holds it as it came, for a stage that can say more about it.
     """
 
     index: int  # its place in the submission, from 0
@@ -33,8 +36,9 @@ class Event(msgspec.Struct, frozen=True):
     key: bytes = b""
     digest: bytes = b""
     malformed: str = ""
-    received: bytes = b""
-    verdict: Outcome | Pending = Pending.GOING
+    raw: bytes = b""
+    verdict: Verdict = Pending.GOING
+    awaited: "Event | None" = None  # the one that it has waited for last
 
     @property
     def outcome(self) -> Outcome | None:
@@ -42,24 +46,36 @@ class Event(msgspec.Struct, frozen=True):
         return self.verdict if isinstance(self.verdict, Outcome) else None
 
     def settle(self, outcome: Outcome) -> None:
-        """Keep the event back, with what became of it. Raises ValueError if it has an outcome."""
-        if self.outcome is not None:
-            raise ValueError(f"event {self.index} is {self.outcome.status} already")
+        """Keep the event back, with what became of it.
+
+        Raises ValueError if it has an outcome already, TypeError if that is none.
+        """
+        self._check_open()
+        check(outcome)
         force_setattr(self, "verdict", outcome)
 
-    def wait(self) -> None:
-        """Keep the event back until the events beside it are settled.
+    def wait(self, other: "Event") -> None:
+        """Keep the event back until the other one, of the same batch, is settled.
 
         It then comes to the same stage again. So a stage whose answer depends on what becomes
-        of another event of the same batch need not guess.
+        of another event need not guess. Raises ValueError if it has an outcome already.
         """
-        if self.outcome is not None:
-            raise ValueError(f"event {self.index} is {self.outcome.status} already")
+        self._check_open()
         force_setattr(self, "verdict", Pending.WAITING)
+        force_setattr(self, "awaited", other)
+
+    def resume(self) -> None:
+        """Go on after having waited. For the pipeline."""
+        force_setattr(self, "verdict", Pending.GOING)
 
     def reopen(self) -> None:
-        """Forget the verdict, which was rolled back or is due again. For the pipeline."""
+        """Forget the verdict, which was rolled back. For the pipeline."""
         force_setattr(self, "verdict", Pending.GOING)
+        force_setattr(self, "awaited", None)
+
+    def _check_open(self) -> None:
+        if self.outcome is not None:
+            raise ValueError(f"event {self.index} is {self.outcome.status} already")
 
 
 class Submission(msgspec.Struct, frozen=True):

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from aggregator import timestamp
 from aggregator.budget import Share
 from aggregator.decode import Decoder
-from aggregator.errors import QueueFull, StoreError
+from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Event, Submission
 from aggregator.ledger import Ledger
-from aggregator.outcome import Fault, Invalid
+from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Stored
 from aggregator.pipeline import Line
 from aggregator.queue import Queue
 from aggregator.worker import Worker
 
+_NOT_YET = (Stored, Duplicate, Conflict)
 _SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else
 
 
@@ -44,6 +45,8 @@ class Intake:
         for event in await self.line.run(open_events):
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
+        if any(isinstance(event.outcome, _NOT_YET) for event in open_events):
+            raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
         return await self._hand_over(submission, share)
 
     def check_ready(self) -> None:

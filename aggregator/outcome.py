@@ -55,3 +55,15 @@ class Filtered(Outcome, frozen=True):
 
     status = "filtered"
     reason: str
+
+
+def check(outcome: object) -> None:
+    """Raise TypeError unless it is one of the outcomes above, and can be told to a publisher."""
+    match outcome:
+        case Stored(seq=int()) | Duplicate(seq=int()) | Conflict(seq=int()):
+            return
+        case Filtered(reason=str()):
+            return
+        case Invalid(faults=tuple() as faults) if all(isinstance(one, Fault) for one in faults):
+            return
+    raise TypeError(f"{outcome!r} is no outcome")

@@ -16,6 +16,8 @@ from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.transaction import Transaction, UnitOfWork
 
+_MOST_ROUNDS = 100
+
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +77,9 @@ class Line:
         """
         passed: list[Event] = []
         parts: deque[tuple[int, Sequence[Event]]] = deque([(0, events)])
-        while parts:
+        for _ in range(_MOST_ROUNDS):
+            if not parts:
+                return passed
             first, going = parts.popleft()
             for place, named in enumerate(self.stages[first:], first):
                 given = going
@@ -85,9 +89,9 @@ class Line:
                         raise StageFault(f"{named.name}: all events wait for each other")
                     parts.append((place, waiting))
                     for event in waiting:
-                        event.reopen()
+                        event.resume()
             passed += going
-        return passed
+        raise StageFault(f"{self.names}: events still wait after {_MOST_ROUNDS} rounds")
 
     @property
     def names(self) -> str:
@@ -109,13 +113,13 @@ class Line:
             async with asyncio.timeout(self.timeout) as limit:
                 with self._guarded(named.name, limit):
                     returned = await _process(named.stage, events, work, limit)
+            _check(events, returned)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
                 raise
             raise _blamed(named.name, error, work, limit) from error
         if work and work.failure:
             raise _blamed(named.name, work.failure, work, limit)
-        _check(named.name, events, returned)
         return returned
 
     @contextmanager
@@ -170,18 +174,18 @@ async def _process(
         tx.end()
 
 
-def _check(name: str, given: Sequence[Event], returned: Sequence[Event]) -> None:
+def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
     """Raise StageFault unless each given event went on, in order, or was kept back."""
     going = iter(returned)
     expected = next(going, None)
     for event in given:
         if event is expected:
             if event.verdict is not Pending.GOING:
-                raise StageFault(f"{name}: event {event.index} was kept back and returned as well")
+                raise StageFault(f"event {event.index} was kept back and returned as well")
             expected = next(going, None)
         elif event.verdict is Pending.GOING:
             raise StageFault(
-                f"{name}: event {event.index} was lost: neither settled nor returned in its place"
+                f"event {event.index} was lost: neither settled nor returned in its place"
             )
     if expected is not None:
-        raise StageFault(f"{name}: returned an event that it was not given, or gave it back twice")
+        raise StageFault("returned an event that it was not given, or gave it back twice")

@@ -10,7 +10,11 @@ from aggregator.event import Submission
 
 
 class Queue(ABC):
-    """Submissions on their way to the one worker, first in, first out."""
+    """Submissions on their way to the one worker, first in, first out, each given once.
+
+    `Submission` is plain data: msgspec writes and reads it. An error of `take`, `done` or `failed`
+    ends the process.
+    """
 
     def __init__(self, url: str, max_events: int) -> None:
         """Raises SettingError if the URL is not one of this queue's. Opens nothing."""
@@ -22,7 +26,7 @@ class Queue(ABC):
 
     @abstractmethod
     async def put(self, submission: Submission) -> None:
-        """Hand over a submission, or raise QueueFull.
+        """Hand over a submission, or raise QueueFull, or Unavailable for any other reason.
 
         Full means that what was put and is not done yet would come to more than `max_events`
         events; a submission without events counts as one.
@@ -37,7 +41,11 @@ class Queue(ABC):
 
     @abstractmethod
     async def done(self, batch: list[Submission]) -> None:
-        """The batch is settled; forget it."""
+        """The batch is committed; forget it."""
+
+    @abstractmethod
+    async def failed(self, batch: list[Submission]) -> None:
+        """The batch's fate is unknown, and whoever waited for it was told so; its room is free."""
 
     @abstractmethod
     async def close(self) -> None:

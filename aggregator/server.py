@@ -11,6 +11,7 @@ from aiohttp import web
 from aggregator import __version__, body
 from aggregator.app import INTAKE, STORE, WORKER, create_app
 from aggregator.errors import SettingError
+from aggregator.intake import Intake
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
 from aggregator.settings import Configuration
@@ -32,8 +33,8 @@ _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 async def serve(configuration: Configuration, plugins: Plugins) -> int:
     """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
     stopping = asyncio.Event()
-    _handle_signals(stopping)
     app = create_app(configuration, plugins)
+    _handle_signals(stopping, app[INTAKE])
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
@@ -56,12 +57,13 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
     return 0
 
 
-def _handle_signals(stopping: asyncio.Event) -> None:
+def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
     """The first signal stops in good order; a second, or too long a time, ends at once."""
 
     def stop(number: int) -> None:
         if stopping.is_set():
             os._exit(128 + number)
+        intake.is_open = False
         log.info("%s: taking nothing more, settling what was accepted", signal.Signals(number).name)
         stopping.set()
         deadline = threading.Timer(LAST_CALL, _give_up)

@@ -23,7 +23,8 @@ PREFIX = "AGGREGATOR_"
 _CONFIG = "config"
 _STAGES = "stages"
 _HIDDEN = "…"
-_PASSWORD = re.compile(r"(//[^:/@]*:)[^@]*(?=@)")
+_USER = re.compile(r"(?<=//)[^/?#]*(?=@)")
+_ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
 _SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
 
 
@@ -125,10 +126,13 @@ def load(
 
 
 def masked(name: str, value: object) -> str:
-    """The value for people to see: without the password in a URL, and without a stage's secrets."""
+    """The value for people to see: a URL without user and arguments, a secret not at all."""
     if _SECRET.search(name):
         return _HIDDEN
-    return _PASSWORD.sub(rf"\1{_HIDDEN}", str(value))
+    if isinstance(value, Mapping):
+        inner = (f"{key} = {masked(str(key), one)}" for key, one in value.items())
+        return f"{{{', '.join(inner)}}}"
+    return _ARGUMENT.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, str(value)))
 
 
 def _read(path: Path) -> dict[str, Any]:

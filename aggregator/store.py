@@ -24,6 +24,13 @@ class Holder(msgspec.Struct, frozen=True):
     received_at: int
 
 
+class Content(msgspec.Struct, frozen=True):
+    """What two events of one key are compared by; `payload` is None where it is kept no more."""
+
+    source: str
+    payload: bytes | None
+
+
 class Sighting(msgspec.Struct, frozen=True):
     """An event that came again under the key of the event `seq`."""
 
@@ -52,16 +59,20 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
-    """An event as it is read back; `is_damaged` where it does not match its key and digest."""
+    """An event as it is read back; key and digest are those that were stored with it.
+
+    A store hands over what it finds: whether that is damaged is judged by its digest elsewhere.
+    """
 
     seq: int
     received_at: int
     topic: str
     event_id: str
-    timestamp: str
+    timestamp: str | None
     source: str
-    payload: bytes
-    is_damaged: bool = False
+    payload: bytes | None
+    key: bytes
+    digest: bytes
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -103,8 +114,11 @@ class StoreTransaction(ABC):
         """
 
     @abstractmethod
-    async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
-        """The source and payload of each of these events, in order."""
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
+
+        At least one, so that whoever wants more asks again for the rest.
+        """
 
     @abstractmethod
     async def append(self, events: Sequence[Event]) -> list[int]:

@@ -13,16 +13,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 
 from aggregator.content import digest_of
 from aggregator.errors import KeyHeld, QueueFull
 from aggregator.event import Event, Submission
 from aggregator.key import RECIPE, key_of
+from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline import Line, Named
 from aggregator.queue import Queue
 from aggregator.stage import Stage
-from aggregator.store import PAGE_BYTES, Counters, Page, Query, Sighting, Store
+from aggregator.store import PAGE_BYTES, Content, Counters, Page, Query, Sighting, Store
 from aggregator.transaction import UnitOfWork
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
@@ -99,7 +101,7 @@ class StoreContract:
         assert (found.source, found.payload) == ("tests", b'{ "n": 1.50 }')
         assert found.timestamp == "2026-01-31T12:00:00+05:30"
         assert found.received_at == event.received_at
-        assert not found.is_damaged
+        assert (found.key, found.digest) == (event.key, event.digest)
         assert (await store.events(Query())).events == [found]
 
     async def test_rolled_back_event_is_not_remembered(self, store: Store) -> None:
@@ -152,7 +154,16 @@ class StoreContract:
         async with store.transaction() as tx:
             first, second = await tx.append([one, two])
             asked = await tx.contents([second, first, second])
-        assert asked == [("y", b'{"b":2}'), ("x", b'{"a":1}'), ("y", b'{"b":2}')]
+        two_, one_ = Content("y", b'{"b":2}'), Content("x", b'{"a":1}')
+        assert asked == [two_, one_, two_]
+
+    async def test_contents_come_no_more_at_a_time_than_fit(self, store: Store) -> None:
+        payload = b'{"filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
+        events = [make_event(str(number), payload=payload) for number in range(7)]
+        seqs = await _stored(store, *events)
+        async with store.transaction() as tx:
+            assert len(await tx.contents(seqs)) == 3
+            assert len(await tx.contents(seqs[-1:])) == 1
 
     async def test_seqs_only_grow(self, store: Store) -> None:
         seqs = await _stored(store, make_event("1"), make_event("2"))
@@ -368,6 +379,20 @@ class QueueContract:
             await queue.put(make_submission(str(number), 0))
         with pytest.raises(QueueFull):
             await queue.put(make_submission("one too many", 0))
+
+    async def test_failed_batch_leaves_room(self, queue: Queue) -> None:
+        await queue.put(make_submission("a", 10))
+        await queue.failed(await queue.take(100))
+        await queue.put(make_submission("b", 10))
+
+    async def test_submission_comes_out_as_it_was_put_in(self, queue: Queue) -> None:
+        submission = make_submission("a", 3)
+        submission.events[0].settle(Invalid((Fault("/topic", "bad"),)))
+        submission.events.append(Event(3, "a", 7, malformed="no object", raw=b"5"))
+        written = msgspec.msgpack.encode(submission)
+        await queue.put(submission)
+        (found,) = await queue.take(100)
+        assert found == msgspec.msgpack.decode(written, type=Submission)
 
     async def test_closed_queue_gives_what_is_left_and_then_nothing(self, queue: Queue) -> None:
         await queue.put(make_submission("a", 1))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aggregator.errors import StageFault
 from aggregator.event import Event
-from aggregator.store import Holder, Sighting, StoreTransaction
+from aggregator.store import Content, Holder, Sighting, StoreTransaction
 
 R = TypeVar("R")
 
@@ -17,10 +17,12 @@ R = TypeVar("R")
 class UnitOfWork:
     """A store's transaction, and what the stages have done in it so far. For the pipeline."""
 
-    store: StoreTransaction
+    tx: StoreTransaction
     effects: list[Callable[[], None]] = field(default_factory=list)
     appended: dict[int, bytes] = field(default_factory=dict)
     """The key under each seq that was given."""
+    held: set[int] = field(default_factory=set)
+    """The seqs of the holders that claims have named."""
     failure: BaseException | None = None
     """What the first call of the store that failed has raised."""
 
@@ -49,11 +51,16 @@ class Transaction:
         Events appended earlier in this transaction hold their keys already. A claim leaves
         nothing behind: a key that no event is appended under stays new.
         """
-        return await self._call(self._work.store.claim(keys))
+        holders = await self._call(self._work.tx.claim(keys))
+        self._work.held.update(holder.seq for holder in holders if holder)
+        return holders
 
-    async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
-        """The source and payload of each of these events, in order."""
-        return await self._call(self._work.store.contents(seqs))
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
+
+        At least one, so that whoever wants more asks again for the rest.
+        """
+        return await self._call(self._work.tx.contents(seqs))
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events with their keys; return the seq of each, ascending.
@@ -61,13 +68,13 @@ class Transaction:
         Raises KeyHeld, and stores none of them, if one's key is held or stands twice among them.
         Each is to be settled as `Stored` with its seq.
         """
-        seqs = await self._call(self._work.store.append(events))
+        seqs = await self._call(self._work.tx.append(events))
         self._work.appended.update(zip(seqs, (event.key for event in events), strict=True))
         return seqs
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Keep how often, when last and from which source events came again."""
-        await self._call(self._work.store.record(sightings))
+        await self._call(self._work.tx.record(sightings))
 
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -61,9 +62,11 @@ class Worker:
                 await self._settle([_part(submission) for submission in batch])
             except StoreError as error:
                 self.ledger.fail(batch, error)
+                await self.queue.failed(batch)
                 await self._recover(error)
+            else:
+                await self.queue.done(batch)
             self._begun = None
-            await self.queue.done(batch)
 
     @property
     def hangs(self) -> bool:
@@ -77,6 +80,8 @@ class Worker:
         await self.queue.close()
 
     async def _settle(self, parts: list[_Part]) -> None:
+        if self.trouble:  # not mended before the service began to stop
+            raise StoreError(self.trouble)
         try:
             async with self.store.transaction() as tx:
                 work = UnitOfWork(tx)
@@ -114,7 +119,7 @@ class Worker:
             event.reopen()
         done = len(work.effects), len(work.appended)
         try:
-            async with work.store.savepoint():
+            async with work.tx.savepoint():
                 await self._process([part], work)
         except StageFault as fault:
             work.undo(*done)
@@ -130,12 +135,7 @@ class Worker:
                 f"{self.line.names}: event {left[0].index} on topic {left[0].topic!r} came through "
                 "without an outcome; is there a stage that stores it?"
             )
-        outcomes = ((event.outcome, event.key) for event in going)
-        stored = {outcome.seq: key for outcome, key in outcomes if isinstance(outcome, Stored)}
-        if stored != dict(islice(work.appended.items(), before, None)):
-            raise StageFault(
-                f"{self.line.names}: the events settled as stored are not those that were appended"
-            )
+        _check_seqs(going, work, before, self.line.names)
 
     def _acknowledge(self, parts: Sequence[_Part], counters: Counters, work: UnitOfWork) -> None:
         for effect in work.effects:
@@ -149,7 +149,7 @@ class Worker:
         """Acknowledge nothing until the store is proved again, or the service stops."""
         pause = _FIRST_PAUSE
         self.trouble = str(error)
-        while True:
+        while not self._stopping.is_set():
             log.error("the store failed: %s", self.trouble)
             self.ledger.fail_waiting(StoreError(self.trouble))
             try:
@@ -158,19 +158,13 @@ class Worker:
             except AggregatorError as again:
                 self.trouble = str(again)
             else:
-                break
-            if await self._stops_within(pause):
+                self.trouble = ""
+                log.warning("the store is back: reopened and checkpointed")
                 return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        self.trouble = ""
-        log.warning("the store is back: reopened and checkpointed")
-
-    async def _stops_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+        self.ledger.fail_waiting(StoreError(self.trouble))
 
 
 _NOT_TRIED: AggregatorError = Unavailable(
@@ -180,6 +174,19 @@ _NOT_TRIED: AggregatorError = Unavailable(
 
 def _part(submission: Submission) -> _Part:
     return _Part(submission, [event for event in submission.events if event.outcome is None])
+
+
+def _check_seqs(going: Sequence[Event], work: UnitOfWork, before: int, names: str) -> None:
+    """Raise StageFault unless what the events are told is what happened in the store."""
+    stored: dict[int, bytes] = {}
+    for event in going:
+        match event.outcome:
+            case Stored(seq=seq):
+                stored[seq] = event.key
+            case Duplicate(seq=seq) | Conflict(seq=seq) if seq not in work.held:
+                raise StageFault(f"{names}: no claim has named seq {seq} as the holder of a key")
+    if stored != dict(islice(work.appended.items(), before, None)):
+        raise StageFault(f"{names}: the events settled as stored are not those that were appended")
 
 
 async def _count(parts: Sequence[_Part], tx: StoreTransaction) -> Counters:

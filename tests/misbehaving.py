@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.outcome import Filtered
+from aggregator.outcome import Duplicate, Filtered, Outcome, Stored
 from aggregator.stage import BatchStage, IntakeStage
 from aggregator.store import Holder
 from aggregator.testing import make_event
@@ -80,7 +80,7 @@ class WaitsForEver(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         for event in events:
             if is_bad(event):
-                event.wait()
+                event.wait(events[0])
         return [event for event in events if not is_bad(event)]
 
 
@@ -124,7 +124,7 @@ class CatchesStoreErrors(BatchStage):
         async def fail(_: Sequence[bytes]) -> list[Holder | None]:
             raise StoreError("the stage saw it fail")
 
-        tx._work.store.claim = fail  # type: ignore[method-assign]
+        tx._work.tx.claim = fail  # type: ignore[method-assign]
         with suppress(StoreError):
             await tx.claim([])
         return events
@@ -140,4 +140,64 @@ class KeepsItsTransaction(BatchStage):
         if self.kept:
             await self.kept.claim([event.key for event in events])
         self.kept = self.kept or tx
+        return events
+
+
+class ForgetsToReturn(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if not any(is_bad(event) for event in events):
+            return events
+        return None  # type: ignore[return-value]
+
+
+class Quarantined(Outcome, frozen=True):
+    status = "quarantined"
+
+
+class SettlesBad(BatchStage):
+    """Settles bad events with something that is no outcome of ours."""
+
+    outcome: ClassVar[object]
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.settle(self.outcome)  # type: ignore[arg-type]
+        return [event for event in events if not is_bad(event)]
+
+
+class OwnOutcome(SettlesBad):
+    outcome = Quarantined()
+
+
+class SettlesAString(SettlesBad):
+    outcome = "filtered"
+
+
+class FiltersWithoutWords(SettlesBad):
+    outcome = Filtered(None)  # type: ignore[arg-type]
+
+
+class ForgesADuplicate(SettlesBad):
+    outcome = Duplicate(77, 0)
+
+
+class ForgesAStored(SettlesBad):
+    outcome = Stored(77)
+
+
+class StoresOnIntake(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        for event in events:
+            if is_bad(event):
+                event.settle(Stored(77))
+        return [event for event in events if not is_bad(event)]
+
+
+class AppendsAGhost(BatchStage):
+    """Stores an event that nobody sent."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await tx.append([make_event("ghost")])
         return events

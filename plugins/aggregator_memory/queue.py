@@ -44,6 +44,10 @@ class MemoryQueue(Queue):
         """The batch is settled; its room is free."""
         self._events -= sum(_size(submission) for submission in batch)
 
+    async def failed(self, batch: list[Submission]) -> None:
+        """Nothing is given twice: publishers send it again."""
+        await self.done(batch)
+
     async def close(self) -> None:
         """Take nothing more."""
         if not self._closed:

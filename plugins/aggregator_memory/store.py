@@ -11,6 +11,7 @@ from aggregator.errors import KeyHeld, SettingError
 from aggregator.event import Event
 from aggregator.store import (
     PAGE_BYTES,
+    Content,
     Counters,
     Holder,
     Page,
@@ -22,6 +23,8 @@ from aggregator.store import (
 )
 
 log = logging.getLogger(__name__)
+
+_SCANNED = 20_000  # events that one page looks at
 
 
 @dataclass
@@ -64,10 +67,16 @@ class MemoryTransaction(StoreTransaction):
         """The holder of each key."""
         return [self._holder(key) for key in keys]
 
-    async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
-        """The source and payload of each event."""
-        events = [self._event(seq) for seq in seqs]
-        return [(event.source, event.payload) for event in events]
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of the first of these events."""
+        contents: list[Content] = []
+        size = 0
+        for event in map(self._event, seqs):
+            contents.append(Content(event.source, event.payload))
+            size += len(event.payload)
+            if size >= PAGE_BYTES:
+                break
+        return contents
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events under the next seqs."""
@@ -137,7 +146,7 @@ class MemoryStore(Store):
         self._kept = Shelf()
         self._turn = asyncio.Lock()
 
-    async def open(self, recipe: str) -> None:  # noqa: ARG002, nothing here is older than this
+    async def open(self, recipe: str) -> None:  # noqa: ARG002, no key here is older than that
         """Say that nothing lasts."""
         log.warning("the store memory: forgets every event when the service ends")
 
@@ -169,13 +178,14 @@ class MemoryStore(Store):
             seqs = range((query.after or 0) + 1, newest + 1)
         page: list[StoredEvent] = []
         size = 0
-        for seq in seqs:
-            if _matches(query, self._kept.events[seq - 1]):
+        for seq in seqs[:_SCANNED]:
+            event = self._kept.events[seq - 1]
+            if _matches(query, event):
                 if len(page) == query.limit or size >= PAGE_BYTES:
                     return Page(page, page[-1].seq)
                 page.append(self._read(seq))
-                size += len(page[-1].payload)
-        return Page(page, None)
+                size += len(event.payload)
+        return Page(page, seqs[_SCANNED - 1] if len(seqs) > _SCANNED else None)
 
     async def find(self, key: bytes) -> StoredEvent | None:
         """The event that holds the key."""
@@ -200,14 +210,23 @@ class MemoryStore(Store):
             event.timestamp,
             event.source,
             event.payload,
+            event.key,
+            event.digest,
         )
 
 
 def _matches(query: Query, event: Event) -> bool:
-    moment = timestamp.moment(event.timestamp)
     return (
         query.topic in (None, event.topic)
         and query.source in (None, event.source)
-        and (query.since is None or (moment is not None and query.since <= moment))
-        and (query.until is None or (moment is not None and moment < query.until))
+        and ((query.since is None and query.until is None) or _is_within(query, event.timestamp))
+    )
+
+
+def _is_within(query: Query, text: str) -> bool:
+    time = timestamp.moment(text)
+    if time is None:
+        return False
+    return (query.since is None or query.since <= time) and (
+        query.until is None or time < query.until
     )

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ _SCHEME = "sqlite:///"
 _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _READERS = 2
+_PAUSE = 0.05  # seconds
 _FULL = 2
 _RESTART = "what was stored may be lost: put it back, or restart to begin with what is there"
 
@@ -132,8 +134,13 @@ class SqliteStore(Store):
             raise StoreError(f"{self.path} was replaced while it was in use; {_RESTART}")
 
     async def _connect(self) -> None:
-        self._writer = await Thread.connect(str(self.path), timeout=_BUSY_TIMEOUT)
-        await self._writer.run(_prepare, self._recipe)
+        writer = await Thread.connect(str(self.path), timeout=_BUSY_TIMEOUT)
+        try:
+            await writer.run(_prepare, self._recipe)
+        except BaseException:
+            await writer.close()
+            raise
+        self._writer = writer
         for _ in range(_READERS):
             reader = await Thread.connect(
                 f"{self.path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT
@@ -173,10 +180,23 @@ def _prepare(db: sqlite3.Connection, recipe: str) -> None:
         )
     migrate(db)
     check_recipe(db, recipe)
-    is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    # A reader elsewhere may keep the log from being emptied: what counts is that all is copied.
-    if is_busy and logged != copied:
-        raise StoreError("checkpoint: another connection holds the log")
+    _checkpoint(db)
+
+
+def _checkpoint(db: sqlite3.Connection) -> None:
+    """Copy the whole log into the file. Raises StoreError if another connection is in the way.
+
+    A reader elsewhere may keep the log from being emptied: what counts is that all is copied.
+    Where another connection checkpoints, SQLite says so at once, with -1 for both numbers.
+    """
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not is_busy or 0 <= logged == copied:
+            return
+        if time.monotonic() > deadline:
+            raise StoreError("checkpoint: another connection holds the log")
+        time.sleep(_PAUSE)
 
 
 def _read_leniently(db: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from aggregator import timestamp
 from aggregator.errors import KeyHeld
 from aggregator.event import Event
-from aggregator.store import Counters, Holder, Sighting, StoreTransaction
+from aggregator.store import PAGE_BYTES, Content, Counters, Holder, Sighting, StoreTransaction
 from aggregator_sqlite.thread import Thread
 
 R = TypeVar("R")
@@ -58,8 +58,8 @@ class SqliteTransaction(StoreTransaction):
         """The holder of each key. The writer's lock, held from the start, keeps rivals waiting."""
         return await self._call(_claim, keys)
 
-    async def contents(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
-        """The source and payload of each event."""
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of the first of these events."""
         return await self._call(_contents, seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
@@ -133,8 +133,15 @@ def _claim(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Holder | None]
     return [Holder(*row) if row else None for row in rows]
 
 
-def _contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
-    return [db.execute(FIND_CONTENT, (seq,)).fetchone() for seq in seqs]
+def _contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
+    contents: list[Content] = []
+    size = 0
+    for seq in seqs:
+        contents.append(Content(*db.execute(FIND_CONTENT, (seq,)).fetchone()))
+        size += len(contents[-1].payload or b"")
+        if size >= PAGE_BYTES:
+            break
+    return contents
 
 
 def _append(db: sqlite3.Connection, events: Sequence[Event]) -> list[int]:

@@ -3,58 +3,82 @@
 import asyncio
 from collections.abc import Sequence
 
-from aggregator.content import is_same
+from aggregator.content import Value
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate
 from aggregator.stage import BatchStage
-from aggregator.store import Holder, Sighting
+from aggregator.store import Content, Holder, Sighting
 from aggregator.transaction import Transaction
 
-_LARGE = 65_536  # bytes; comparing more of them in the loop would hold up everybody else
+Again = list[tuple[Event, Holder]]
+Same = set[tuple[int, bytes]]  # seqs, and digests of contents that are the same as theirs
 
 
 class Dedup(BatchStage):
     """Claims the keys of a batch. The first event of a new key goes on; its twins wait for it.
 
-    They wait because a later stage may yet filter the first one, and then they are duplicates
-    of nothing.
+    They wait because a later stage may yet keep the first one out, and then they are duplicates
+    of nothing: those with the same content share its outcome, the next one goes on.
     """
 
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         """Return the events whose keys are new; settle those whose keys are held."""
-        holders = await tx.claim([event.key for event in events])
+        keys = list({event.key: None for event in events})
+        holders = dict(zip(keys, await tx.claim(keys), strict=True))
         going: dict[bytes, Event] = {}
-        again: list[tuple[Event, Holder]] = []
-        for event, holder in zip(events, holders, strict=True):
-            if holder:
+        again: Again = []
+        for event in events:
+            if holder := holders[event.key]:
                 again.append((event, holder))
-            elif going.setdefault(event.key, event) is not event:
-                event.wait()
+            elif first := going.get(event.key):
+                event.wait(first)
+            elif (kept_out := event.awaited) and kept_out.outcome and _is_copy(event, kept_out):
+                event.settle(kept_out.outcome)
+            else:
+                going[event.key] = event
         if again:
             await _settle(again, tx)
         return list(going.values())
 
 
-async def _settle(again: Sequence[tuple[Event, Holder]], tx: Transaction) -> None:
-    differing = [holder.seq for event, holder in again if event.digest != holder.digest]
-    stored = dict(zip(differing, await tx.contents(differing), strict=True)) if differing else {}
+def _is_copy(event: Event, other: Event) -> bool:
+    return event.key == other.key and event.digest == other.digest
+
+
+async def _settle(again: Again, tx: Transaction) -> None:
+    same = await _compared([pair for pair in again if pair[0].digest != pair[1].digest], tx)
+    sightings = []
     for event, holder in again:
-        is_duplicate = event.digest == holder.digest or await _is_same(event, *stored[holder.seq])
+        is_duplicate = event.digest == holder.digest or (holder.seq, event.digest) in same
         outcome = Duplicate if is_duplicate else Conflict
         event.settle(outcome(holder.seq, holder.received_at))
-    await tx.record(
-        [
-            Sighting(
-                holder.seq, event.source, event.received_at, isinstance(event.outcome, Conflict)
-            )
-            for event, holder in again
-        ]
-    )
+        sightings.append(Sighting(holder.seq, event.source, event.received_at, not is_duplicate))
+    await tx.record(sightings)
 
 
-async def _is_same(event: Event, source: str, payload: bytes) -> bool:
-    if event.source != source:
-        return False
-    if len(payload) + len(event.payload) < _LARGE:
-        return is_same(event.payload, payload)
-    return await asyncio.to_thread(is_same, event.payload, payload)
+async def _compared(differing: Again, tx: Transaction) -> Same:
+    """Of contents with unequal digests, those that are the same all the same.
+
+    Off the event loop, and no more of the stored contents at a time than the store gives.
+    """
+    rivals: dict[int, dict[bytes, Event]] = {}
+    for event, holder in differing:
+        rivals.setdefault(holder.seq, {})[event.digest] = event
+    seqs = list(rivals)
+    same: Same = set()
+    while seqs:
+        contents = await tx.contents(seqs)
+        slice_, seqs = seqs[: len(contents)], seqs[len(contents) :]
+        for seq, content in zip(slice_, contents, strict=True):
+            found = await asyncio.to_thread(_same_as, content, list(rivals[seq].values()))
+            same.update((seq, digest) for digest in found)
+    return same
+
+
+def _same_as(content: Content, rivals: Sequence[Event]) -> list[bytes]:
+    """The digests of those rivals that have the same content."""
+    comparable = [event for event in rivals if event.source == content.source]
+    if content.payload is None or not comparable:
+        return []
+    stored = Value(content.payload)
+    return [event.digest for event in comparable if stored.is_same(Value(event.payload))]

@@ -86,7 +86,7 @@ class Validate(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
         declined = [(event, why) for event in events if (why := self._first_fault(event))]
-        if len(declined) > _FEW or sum(len(event.received) for event, _ in declined) > _LARGE:
+        if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
             await asyncio.to_thread(self._refuse, declined)
         else:
             self._refuse(declined)
@@ -111,7 +111,7 @@ class Validate(IntakeStage):
             event.settle(Invalid(tuple(faults or [first])))
 
     def _all_faults(self, event: Event) -> list[Fault]:
-        members = msgspec.json.decode(event.received) if event.malformed else _members(event)
+        members = msgspec.json.decode(event.raw) if event.malformed else _members(event)
         if isinstance(members, dict):
             known = {name: members[name] for name in self._schema.fields if name in members}
             unknown = islice((name for name in members if name not in known), _MOST)

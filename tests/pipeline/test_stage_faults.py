@@ -21,6 +21,13 @@ FAULTS = {
     "KeepsAndReturns": "kept back and returned as well",
     "SettlesTwice": "is filtered already",
     "WaitsForEver": "wait for each other",
+    "ForgetsToReturn": "TypeError",
+    "OwnOutcome": "is no outcome",
+    "SettlesAString": "is no outcome",
+    "FiltersWithoutWords": "is no outcome",
+    "ForgesADuplicate": "no claim has named seq 77",
+    "ForgesAStored": "are not those that were appended",
+    "AppendsAGhost": "are not those that were appended",
     "Swallows": "an event was appended under a key that is held",
 }
 
@@ -77,6 +84,15 @@ async def test_fault_on_the_intake_side_hurts_its_request_alone(start: Start) ->
     assert (await stats(client))["received_total"] == 1
 
 
+async def test_nothing_is_stored_left_of_the_bar(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:StoresOnIntake"), pipeline="validate odd | dedup persist"
+    )
+    status, problem = await publish(client, event("1", payload=BAD))
+    assert status == 500
+    assert "nothing can be stored left of the bar" in problem["detail"]
+
+
 async def test_what_failed_can_be_sent_again(start: Start) -> None:
     client = await start(
         with_stages(odd="misbehaving:Raises"), pipeline="validate | dedup odd persist"
@@ -129,6 +145,15 @@ async def test_twin_of_a_filtered_event_is_looked_at_for_itself(start: Start) ->
     statuses = [result["status"] for result in answer["results"]]
     assert statuses == ["filtered", "filtered", "stored", "conflict", "duplicate"]
     assert {result.get("seq") for result in answer["results"]} == {None, 1}
+
+
+async def test_copies_of_a_filtered_event_share_its_outcome(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
+    )
+    bad = [event("1", payload=BAD)] * 5000
+    _, answer = await publish(client, *bad, event("1"))
+    assert (answer["filtered"], answer["stored"]) == (5000, 1)
 
 
 async def test_effects_of_a_submission_that_failed_never_happen(start: Start) -> None:

@@ -91,10 +91,10 @@ def test_order_reads_like_the_picture() -> None:
 
 
 def test_settings_command_shows_what_is_in_force_and_masks_secrets() -> None:
-    environ = {"AGGREGATOR_STORE": "postgresql://me:hunter2@db/events"}
+    environ = {"AGGREGATOR_STORE": "postgresql://me:hunter2@x@db/events?sslkey=hunter2"}
     shown = CliRunner().invoke(main, ["settings", "--port", "9"], env=environ)
     assert shown.exit_code == 0
-    assert "postgresql://me:…@db/events  environment" in shown.output
+    assert "postgresql://…@db/events?sslkey=…  environment" in shown.output
     assert "hunter2" not in shown.output
     lines = {line.split()[0]: line.split() for line in shown.output.splitlines()}
     assert lines["port"] == ["port", "9", "flag"]
