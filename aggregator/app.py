@@ -17,6 +17,7 @@ from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
 from aggregator.queue import Queue
+from aggregator.sending import Sender
 from aggregator.settings import Configuration
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
@@ -45,7 +46,17 @@ def create_app(
     worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
     decoder = Decoder(settings.max_events, settings.max_event)
     intake = Intake(decoder, intake_line, queue, ledger, worker)
-    face = Face(settings, intake, store, Budget(settings.queue_bytes), time.monotonic())
+    face = Face(
+        settings,
+        intake,
+        store,
+        Budget(settings.queue_bytes, "requests under way (queue_bytes)"),
+        Sender(
+            Budget(settings.answer_bytes, "answers wait to be read (answer_bytes)"),
+            settings.answer_timeout,
+        ),
+        time.monotonic(),
+    )
 
     app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
     app[INTAKE] = intake

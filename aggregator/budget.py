@@ -1,4 +1,4 @@
-"""How many bytes of requests may be under way at once."""
+"""How many bytes of requests, or of answers, may be under way at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,16 @@ from aggregator.errors import QueueFull
 
 
 class Budget:
-    """Bytes held by requests, from the first byte read until they are settled.
+    """Bytes held by requests, from the first byte read until they are settled, or by answers.
 
     Bodies still being read count, or a thousand slow publishers would fill the memory before
     the queue's own bound is asked.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, what: str) -> None:
         self.most = most
+        self.what = what
+        """For the message when it is used up."""
         self.held = 0
 
     @contextmanager
@@ -40,7 +42,11 @@ class Share:
     def take(self, size: int) -> None:
         """Hold `size` bytes more, or raise QueueFull."""
         if self._budget.held + size > self._budget.most:
-            raise QueueFull("Too many bytes of requests are under way (queue_bytes). Try again.")
+            raise QueueFull(f"Too many bytes of {self._budget.what}. Try again.")
+        self.hold(size)
+
+    def hold(self, size: int) -> None:
+        """Hold `size` bytes more, whether or not they fit."""
         self._budget.held += size
         self.held += size
 

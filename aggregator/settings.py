@@ -66,6 +66,8 @@ class Settings:
     body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
     queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
+    answer_bytes: int = _whole(67_108_864, "bytes", "Most bytes of answers not read yet.")
+    answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
     batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
     stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
     log_level: str = _text(

@@ -1,7 +1,8 @@
 """The HTTP face: which call does what."""
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -10,10 +11,12 @@ from aggregator.budget import Budget
 from aggregator.errors import NotFound, StoreError
 from aggregator.intake import Intake
 from aggregator.key import key_of
+from aggregator.sending import Sender
 from aggregator.settings import Settings
 from aggregator.store import Store
 
 _SHOWN_TOPICS = 1000
+_PAGES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,10 @@ class Face:
     intake: Intake
     store: Store
     budget: Budget
+    sender: Sender
     started: float
     """When, by the monotonic clock."""
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PAGES_AT_ONCE))
 
     def routes(self) -> list[web.RouteDef]:
         """Every call that is answered."""
@@ -38,27 +43,35 @@ class Face:
             web.get("/readyz", self.readyz),
         ]
 
-    async def publish(self, request: web.Request) -> web.Response:
+    async def publish(self, request: web.Request) -> web.StreamResponse:
         """Take events; answer when each is stored, or tell why it is not."""
         self.intake.check_ready()
+        self.sender.check_room()
         is_ndjson = body.is_ndjson(request)
         with self.budget.share() as share:
             read = await body.read(
                 request, share, self.settings.max_body, self.settings.body_timeout
             )
-            return answer.verdict(await self.intake.take(read, is_ndjson, share))
+            verdict = answer.verdict(await self.intake.take(read, is_ndjson, share))
+        return await self.sender.send(request, verdict)
 
-    async def events(self, request: web.Request) -> web.Response:
+    async def events(self, request: web.Request) -> web.StreamResponse:
         """A page of stored events."""
-        return answer.page(await self.store.events(query.parse(request.query)))
+        wanted = query.parse(request.query)
+        async with self.reading:
+            self.sender.check_room()
+            page = answer.page(await self.store.events(wanted))
+        return await self.sender.send(request, page)
 
-    async def event(self, request: web.Request) -> web.Response:
+    async def event(self, request: web.Request) -> web.StreamResponse:
         """One stored event."""
         topic, event_id = request.match_info["topic"], request.match_info["event_id"]
-        found = await self.store.find(key_of(topic, event_id))
+        async with self.reading:
+            self.sender.check_room()
+            found = await self.store.find(key_of(topic, event_id))
         if found is None:
             raise NotFound(f"No event {event_id!r} is stored on the topic {topic!r}.")
-        return answer.event(found)
+        return await self.sender.send(request, answer.event(found))
 
     async def stats(self, _: web.Request) -> web.Response:
         """The numbers, which add up."""

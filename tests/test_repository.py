@@ -15,7 +15,7 @@ LAYERS = (
     {"event", "strict_json"},
     {"store", "queue", "split", "inflate"},
     {"transaction", "budget", "decode"},
-    {"stage"},
+    {"stage", "sending"},
     {"pipeline", "ledger", "settings"},
     {"worker", "plugins", "watchdog", "query", "body"},
     {"intake", "problems"},

@@ -58,21 +58,28 @@ async def _second(client: Client, first: bytes, second: bytes, together: bool) -
 both_ways = pytest.mark.parametrize("together", [False, True], ids=["later", "in one request"])
 
 
+either_first = pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+
+
 @both_ways
+@either_first
 @pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
 async def test_other_spelling_of_the_same_values_is_a_duplicate(
-    client: Client, one: str, other: str, together: bool
+    client: Client, one: str, other: str, together: bool, turned: bool
 ) -> None:
     first, second = spelled(payload=one), spelled(payload=other)
+    first, second = (second, first) if turned else (first, second)
     assert await _second(client, first, second, together) == "duplicate"
 
 
 @both_ways
+@either_first
 @pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER)
 async def test_other_values_are_a_conflict(
-    client: Client, one: str, other: str, together: bool
+    client: Client, one: str, other: str, together: bool, turned: bool
 ) -> None:
     first, second = spelled(payload=one), spelled(payload=other)
+    first, second = (second, first) if turned else (first, second)
     assert await _second(client, first, second, together) == "conflict"
 
 

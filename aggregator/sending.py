@@ -1,0 +1,51 @@
+"""Sends large answers within bounds: readers who do not read cost neither memory nor time."""
+
+import asyncio
+
+from aiohttp import web
+
+from aggregator.budget import Budget
+
+_SMALL = 65_536  # bytes; what the socket's buffer takes anyway
+
+
+class Sender:
+    """Sends answers piece by piece, as fast as they are read.
+
+    Answers that wait to be read hold a budget. While it is used up nothing further is read from
+    the store or taken from publishers; a client that takes longer than `seconds` is cut off.
+    """
+
+    def __init__(self, budget: Budget, seconds: float) -> None:
+        self._budget = budget
+        self._seconds = seconds
+
+    def check_room(self) -> None:
+        """Raise QueueFull if too much waits to be read already."""
+        with self._budget.share() as share:
+            share.take(0)
+
+    async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
+        """The answer, sent already if it is large."""
+        body = answer.body
+        if not isinstance(body, bytes) or len(body) <= _SMALL or request.method == "HEAD":
+            return answer
+        with self._budget.share() as share:
+            share.hold(len(body))
+            return await self._stream(request, answer, body)
+
+    async def _stream(
+        self, request: web.Request, answer: web.Response, body: bytes
+    ) -> web.StreamResponse:
+        stream = web.StreamResponse(status=answer.status, headers=answer.headers)
+        stream.content_length = len(body)
+        await stream.prepare(request)
+        try:
+            async with asyncio.timeout(self._seconds):
+                for start in range(0, len(body), _SMALL):
+                    await stream.write(body[start : start + _SMALL])
+                await stream.write_eof()
+        except (TimeoutError, ConnectionError):
+            if request.transport:
+                request.transport.abort()
+        return stream

@@ -1,0 +1,135 @@
+"""What is promised of the SQLite store alone."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from aggregator.errors import StoreError
+from aggregator.key import RECIPE
+from aggregator.store import Query, Sighting
+from aggregator.testing import make_event
+from aggregator_sqlite import reading
+from aggregator_sqlite.store import SqliteStore
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(RECIPE)
+    yield store
+    await store.close()
+
+
+async def _fill(store: SqliteStore, count: int) -> None:
+    async with store.transaction() as tx:
+        await tx.append([make_event(str(number)) for number in range(count)])
+
+
+async def test_sightings_are_kept_by_seq_and_source(store: SqliteStore) -> None:
+    seen = [(1, "a", 5, False), (1, "a", 9, False), (1, "a", 7, True), (1, "b", 3, True)]
+    async with store.transaction() as tx:
+        await tx.append([make_event("1")])
+        await tx.record([Sighting(*one) for one in seen])
+    with sqlite3.connect(store.path) as db:
+        rows = db.execute("SELECT * FROM sightings ORDER BY source").fetchall()
+    db.close()
+    assert rows == [(1, "a", 2, 1, 9), (1, "b", 0, 1, 3)]
+
+
+async def test_page_looks_at_no_more_than_it_says(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SCANNED", 10)
+    await _fill(store, 25)
+    page = await store.events(Query(source="nobody's"))
+    assert (page.events, page.next) == ([], 10)
+    page = await store.events(Query(source="nobody's", after=20))
+    assert (page.events, page.next) == ([], None)
+
+
+async def test_no_query_scans_what_grows(store: SqliteStore) -> None:
+    statements = [reading.FORWARD, reading.BACKWARD, reading.FORWARD_ON_TOPIC]
+    statements += [reading.BACKWARD_ON_TOPIC, reading.EVENT, reading.SEQ_OF_KEY]
+    with sqlite3.connect(store.path) as db:
+        for statement in statements:
+            named = {"topic": "", "after": 0, "most": 1}
+            values = named if ":" in statement else (1,)
+            plan = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            steps = [step[3] for step in plan]
+            assert all(step.startswith(("SEARCH", "SCALAR")) for step in steps), steps
+    db.close()
+
+
+async def test_commit_is_durable_before_it_is_told(store: SqliteStore) -> None:
+    def pragmas(db: sqlite3.Connection) -> tuple[str, int]:
+        mode = db.execute("PRAGMA journal_mode").fetchone()[0]
+        return mode, db.execute("PRAGMA synchronous").fetchone()[0]
+
+    assert store._writer
+    assert await store._writer.run(pragmas) == ("wal", 2)
+
+
+async def test_store_is_not_proved_while_somebody_else_checkpoints(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one waits for a reader in the middle of its checkpoint, and holds its lock."""
+    monkeypatch.setattr("aggregator_sqlite.store._BUSY_TIMEOUT", 0.2)
+    await _fill(store, 1)
+    reader = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
+    reader.execute("BEGIN").execute("SELECT count(*) FROM events").fetchall()
+    await _fill_more(store)
+    is_over = Event()
+
+    def checkpoint() -> None:
+        other = sqlite3.connect(store.path, timeout=30)
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.close()
+        is_over.set()
+
+    thread = Thread(target=checkpoint)
+    thread.start()
+    try:
+        assert not is_over.wait(0.3)
+        with pytest.raises(StoreError, match="checkpoint: another connection"):
+            await store.reopen()
+    finally:
+        reader.close()
+        thread.join()
+    await store.reopen()
+
+
+async def _fill_more(store: SqliteStore) -> None:
+    async with store.transaction() as tx:
+        await tx.append([make_event("later")])
+
+
+async def test_database_that_is_gone_is_not_made_anew(store: SqliteStore) -> None:
+    await _fill(store, 1)
+    moved = store.path.rename(store.path.with_name("elsewhere.db"))
+    with pytest.raises(StoreError, match="is gone"):
+        await _fill_more(store)
+    with pytest.raises(StoreError, match="is gone"):
+        await store.reopen()
+    assert not store.path.exists()
+    moved.rename(store.path)
+    await store.reopen()
+    await _fill_more(store)
+
+
+async def test_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (n)")
+    db.close()
+    store = SqliteStore(f"sqlite:///{path}")
+    with pytest.raises(Exception, match="of another program"):
+        await store.open(RECIPE)
+
+
+async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
+    await store.close()
+    with pytest.raises(Exception, match="every stored event would be new"):
+        await store.open("topic,event_id,source")
