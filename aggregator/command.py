@@ -94,7 +94,7 @@ def plugins(**flags: Any) -> None:
 @click.option("--url", metavar="URL", help="The service. Default: the one of the environment.")
 def health(url: str | None) -> None:
     """Exit with 0 if the service answers that it is ready, with 1 if not."""
-    url = url or f"http://127.0.0.1:{_load({}).settings.port}"
+    url = url or _own_url(_load({}).settings)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{url}/readyz", timeout=5) as response:
@@ -103,6 +103,12 @@ def health(url: str | None) -> None:
         reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
         click.echo(reason, err=True)
         sys.exit(1)
+
+
+def _own_url(own: settings.Settings) -> str:
+    """Where this machine reaches a service that runs with these settings."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(own.host, own.host)  # noqa: S104
+    return f"http://[{host}]:{own.port}" if ":" in host else f"http://{host}:{own.port}"
 
 
 def _load(flags: dict[str, Any], check: settings.Check | None = None) -> Configuration:

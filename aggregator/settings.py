@@ -104,20 +104,21 @@ def load(
     `check` finds what is wrong with settings that are right by themselves; it is given the
     defaults where they are not.
     """
-    path = flags.get(_CONFIG) or environ.get(PREFIX + _CONFIG.upper())
+    given, named = dict(flags), _from_environment(environ)
+    paths = given.pop(_CONFIG, None), named.pop(_CONFIG, None)
+    path = paths[0] or paths[1]
     file = _read(Path(path)) if path else {}
     stages = file.pop(_STAGES, {})
     layers = {
-        "flag": {name: value for name, value in flags.items() if value is not None},
-        "environment": _from_environment(environ),
+        "flag": {name: value for name, value in given.items() if value is not None},
+        "environment": named,
         f"file {path}": file,
     }
     values: dict[str, Any] = {}
     origins = {each_.name: "default" for each_ in each()}
     for origin, layer in reversed(layers.items()):
         for name, value in layer.items():
-            if name != _CONFIG:
-                values[name], origins[name] = value, origin
+            values[name], origins[name] = value, origin
     settings, problems = _checked(values, origins)
     stage_problems = _stage_problems(stages)
     configuration = Configuration(settings, {} if stage_problems else stages, origins)

@@ -23,6 +23,13 @@ def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> No
     assert origins == ["flag", "environment", f"file {file}", "default"]
 
 
+def test_file_named_by_a_flag_wins_over_one_named_in_the_environment(tmp_path: Path) -> None:
+    for name, port in (("flag", 1), ("environment", 2)):
+        (tmp_path / name).write_text(f"port = {port}\n")
+    environ = {"AGGREGATOR_CONFIG": str(tmp_path / "environment")}
+    assert settings.load({"config": str(tmp_path / "flag")}, environ).settings.port == 1
+
+
 def test_file_can_be_named_in_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[stages.sample]\nrate = 0.5\n")
@@ -32,11 +39,13 @@ def test_file_can_be_named_in_the_environment(tmp_path: Path) -> None:
 
 def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text('port = 99999\nmax_events = 1.5\nqueu = "memory:"\n[stages]\nsample = 5\n')
+    file.write_text(
+        'port = 99999\nconfig = "x"\nmax_events = 1.5\nqueu = "memory:"\n[stages]\nsample = 5\n'
+    )
     with pytest.raises(SettingError) as raised:
         settings.load({"config": str(file)}, {"AGGREGATOR_STAGE_TIMEOUT": "soon"})
     said = str(raised.value)
-    for name in ("port", "max_events", "queu", "stages.sample", "stage_timeout"):
+    for name in ("port", "config", "max_events", "queu", "stages.sample", "stage_timeout"):
         assert f"{name}: " in said
     assert f"from file {file}" in said
     assert "from environment" in said
