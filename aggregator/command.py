@@ -1,7 +1,6 @@
 """The command `aggregator`."""
 
 import asyncio
-import logging
 import os
 import sys
 import urllib.error
@@ -11,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from aggregator import __version__, settings
+from aggregator import __version__, logs, settings
 from aggregator.errors import AggregatorError
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
@@ -26,7 +25,7 @@ _CONFIG_HELP = "TOML file with settings, and a table [stages.NAME] for each stag
 @click.version_option(__version__, prog_name="aggregator")
 def main() -> None:
     """Takes events over HTTP and stores each exactly once."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure("info")
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,7 +50,7 @@ def serve(**flags: Any) -> None:
     """
     plugins = Plugins.installed()
     configuration = _load(flags, plugins.problems)
-    logging.getLogger().setLevel(configuration.settings.log_level.upper())
+    logs.configure(configuration.settings.log_level)
     try:
         status = asyncio.run(run_server(configuration, plugins))
     except AggregatorError as error:
@@ -97,7 +96,7 @@ def health(url: str | None) -> None:
     url = url or _own_url(_load({}).settings)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"{url}/readyz", timeout=5) as response:
+        with direct.open(f"{url.rstrip('/')}/readyz", timeout=5) as response:
             click.echo(response.read().decode())
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error

@@ -37,6 +37,8 @@ class Order:
                 f"pipeline: {text!r} needs exactly one bar: it stands for the queue, "
                 "as in 'validate | dedup persist'"
             )
+        if not sides[1].split():
+            raise SettingError(f"pipeline: in {text!r} no stage stands right of the bar to store")
         order = cls(*(tuple(side.split()) for side in sides))
         names = order.intake + order.batch
         if doubled := sorted({name for name in names if names.count(name) > 1}):

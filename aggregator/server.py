@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import threading
 
@@ -27,11 +28,13 @@ LAST_CALL = 14.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
+_CONNECTIONS = 65_536
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 
 
 async def serve(configuration: Configuration, plugins: Plugins) -> int:
     """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
+    _allow_connections()
     stopping = asyncio.Event()
     app = create_app(configuration, plugins)
     _handle_signals(stopping, app[INTAKE])
@@ -55,6 +58,14 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
         return _EXIT_FAILED
     log.info("stopped: everything accepted is settled")
     return 0
+
+
+def _allow_connections() -> None:
+    """Raise the limit on open files, which is the limit on connections, as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, _CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
@@ -84,7 +95,8 @@ async def _listen(runner: web.AppRunner, configuration: Configuration) -> None:
     try:
         await web.TCPSite(runner, host, port).start()
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else error
         raise SettingError(f"cannot listen on {host}, port {port}: {reason}") from error
 
 

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# What datetime.fromisoformat takes goes further: any character between date and time, say.
-_SHAPE = re.compile(r"[0-9]{4}[0-9W-]*[Tt ][0-9:.,]+(?:[Zz]|[+-][0-9:]+)")
+# What datetime.fromisoformat takes goes further: any character between date and time, say, or a
+# fraction of an hour, which it takes for one of a second.
+_CLOCK = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}([.,][0-9]+)?)?)?"
+_SHAPE = re.compile(rf"[0-9]{{4}}[0-9W-]*[T ]{_CLOCK}(?:Z|[+-]{_CLOCK})")
+_EXPECTED = "not an ISO 8601 date and time with an offset, such as 2026-01-31T12:00:00Z"
 
 
 def now() -> int:
@@ -20,10 +23,13 @@ def parse(text: str) -> int:
 
     Digits beyond microseconds are cut off.
     """
-    if not _SHAPE.fullmatch(text):
-        raise ValueError("not an ISO 8601 date and time with an offset, as 2026-01-31T12:00:00Z")
-    moment = datetime.fromisoformat(text)
-    return (moment - _EPOCH) // _MICROSECOND
+    upper = text.upper()
+    if not _SHAPE.fullmatch(upper):
+        raise ValueError(_EXPECTED)
+    try:
+        return (datetime.fromisoformat(upper) - _EPOCH) // _MICROSECOND
+    except ValueError:  # a month 13, say; Python's own words differ from release to release
+        raise ValueError(_EXPECTED) from None
 
 
 def show(microseconds: int) -> str:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import tempfile
 
+_INTERRUPTED = 130
+
 
 def main() -> int:
     """Start the service on a free port, publish to it, stop it; the exit status is loadgen's."""
@@ -24,6 +26,8 @@ def main() -> int:
             return subprocess.call(  # noqa: S603, our own command
                 [sys.executable, "-m", "loadgen", "--url", first.split()[-1]]
             )
+        except KeyboardInterrupt:
+            return _INTERRUPTED
         finally:
             service.terminate()
             service.wait()

@@ -17,7 +17,7 @@ LAYERS = (
     {"transaction", "budget", "decode"},
     {"stage", "sending"},
     {"pipeline", "ledger", "settings"},
-    {"worker", "plugins", "watchdog", "query", "body"},
+    {"worker", "plugins", "watchdog", "query", "body", "logs"},
     {"intake", "problems"},
     {"answer"},
     {"web"},

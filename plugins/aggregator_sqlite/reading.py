@@ -52,8 +52,9 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
 
 def find(db: sqlite3.Connection, key: bytes) -> StoredEvent | None:
     """The event that holds the key."""
-    row = db.execute(SEQ_OF_KEY, (key,)).fetchone()
-    return _event(db, row[0]) if row else None
+    found = db.execute(SEQ_OF_KEY, (key,)).fetchone()
+    row = db.execute(EVENT, found).fetchone() if found else None
+    return StoredEvent(*row) if row else None
 
 
 def counters(db: sqlite3.Connection) -> Counters:

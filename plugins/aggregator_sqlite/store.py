@@ -12,6 +12,7 @@ from pathlib import Path
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import Counters, Page, Query, Store, StoredEvent, StoreTransaction
 from aggregator_sqlite import reading
+from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.schema import check_recipe, migrate
 from aggregator_sqlite.thread import Thread
@@ -23,7 +24,8 @@ _BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for
 _READERS = 2
 _PAUSE = 0.05  # seconds
 _FULL = 2
-_RESTART = "what was stored may be lost: put it back, or restart to begin with what is there"
+
+PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
 
 
 class SqliteStore(Store):
@@ -44,7 +46,7 @@ class SqliteStore(Store):
         self._writer: Thread | None = None
         self._readers: list[Thread] = []
         self._turns = itertools.count()
-        self._inode = 0
+        self._files: Files | None = None
 
     async def open(self, recipe: str) -> None:
         """Take the lock, bring the schema up to date, and make durable what is in the log."""
@@ -52,22 +54,33 @@ class SqliteStore(Store):
         await asyncio.to_thread(self._make_folder)
         self._lock.take()
         try:
-            await self._connect()
-            self._inode = _inode_of_its_own(self.path)
+            await self._open_writer()
+            await self._open_readers()
+            self._files = Files(self.path)
+        except StoreError as error:
+            await self.close()
+            raise StoreError(f"store: {self.path}: {error}") from error
         except BaseException:
             await self.close()
             raise
 
     async def reopen(self) -> None:
-        """New connections and a checkpoint; the lock is kept meanwhile."""
+        """A new writer and a checkpoint; the lock is kept, and readers go on meanwhile."""
         async with self._turn:
-            self._check_file()
-            await self._disconnect()
-            await self._connect()
+            if self._files is None:
+                raise StoreError("the store is not open")
+            self._files.check()
+            await self._close_writer()
+            self._files.closed()
+            await self._open_writer()
+            self._files.opened()
 
     async def close(self) -> None:
         """Close the readers, then the writer, which checkpoints for the last time."""
-        await self._disconnect()
+        self._files = None
+        while self._readers:
+            await self._readers.pop().close()
+        await self._close_writer()
         self._lock.release()
 
     def about(self) -> str:
@@ -80,7 +93,8 @@ class SqliteStore(Store):
         async with self._turn:
             if self._writer is None:
                 raise StoreError("the store is not open")
-            self._check_file()
+            if self._files:
+                self._files.check()
             tx = SqliteTransaction(self._writer)
             try:
                 yield tx
@@ -122,18 +136,10 @@ class SqliteStore(Store):
                 os.fsync(parent)
                 os.close(parent)
         except OSError as error:
-            raise SettingError(f"store: cannot make the folder {folder}: {error}") from error
+            reason = error.strerror
+            raise SettingError(f"store: cannot make the folder {folder}: {reason}") from error
 
-    def _check_file(self) -> None:
-        """Raise StoreError if what is open is not the file that the next start will find."""
-        try:
-            found = os.stat(self.path)
-        except OSError as error:
-            raise StoreError(f"{self.path} is gone: {error.strerror}; {_RESTART}") from error
-        if found.st_ino != self._inode:
-            raise StoreError(f"{self.path} was replaced while it was in use; {_RESTART}")
-
-    async def _connect(self) -> None:
+    async def _open_writer(self) -> None:
         writer = await Thread.connect(str(self.path), timeout=_BUSY_TIMEOUT)
         try:
             await writer.run(_prepare, self._recipe)
@@ -141,27 +147,19 @@ class SqliteStore(Store):
             await writer.close()
             raise
         self._writer = writer
+
+    async def _close_writer(self) -> None:
+        if self._writer:
+            await self._writer.close()
+        self._writer = None
+
+    async def _open_readers(self) -> None:
         for _ in range(_READERS):
             reader = await Thread.connect(
                 f"{self.path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT
             )
             self._readers.append(reader)
             await reader.run(_read_leniently)
-
-    async def _disconnect(self) -> None:
-        while self._readers:
-            await self._readers.pop().close()
-        if self._writer:
-            await self._writer.close()
-        self._writer = None
-
-
-def _inode_of_its_own(path: Path) -> int:
-    """The inode. Raises SettingError if it has a second name: neither lock nor log is shared."""
-    found = os.stat(path)
-    if found.st_nlink > 1:
-        raise SettingError(f"store: {path} is one of {found.st_nlink} hard links to the same file")
-    return found.st_ino
 
 
 def _prepare(db: sqlite3.Connection, recipe: str) -> None:
@@ -178,8 +176,10 @@ def _prepare(db: sqlite3.Connection, recipe: str) -> None:
             f"store: SQLite answers journal_mode={mode}, synchronous={synchronous} where wal and "
             f"{_FULL} are needed; network file systems cannot do that"
         )
+    _read_leniently(db)
     migrate(db)
     check_recipe(db, recipe)
+    db.execute(PROVE_WRITING)
     _checkpoint(db)
 
 

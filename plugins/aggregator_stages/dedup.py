@@ -1,14 +1,17 @@
 """Lets an event through once: what came before under the same key is a duplicate or a conflict."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
-from aggregator.content import Value
+from aggregator.content import Value, is_damaged
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate
 from aggregator.stage import BatchStage
 from aggregator.store import Content, Holder, Sighting
 from aggregator.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 Again = list[tuple[Event, Holder]]
 Same = set[tuple[int, bytes]]  # seqs, and digests of contents that are the same as theirs
@@ -62,14 +65,19 @@ async def _compared(differing: Again, tx: Transaction) -> Same:
     Off the event loop, and no more of the stored contents at a time than the store gives.
     """
     rivals: dict[int, dict[bytes, Event]] = {}
+    digests: dict[int, bytes] = {}
     for event, holder in differing:
         rivals.setdefault(holder.seq, {})[event.digest] = event
+        digests[holder.seq] = holder.digest
     seqs = list(rivals)
     same: Same = set()
     while seqs:
         contents = await tx.contents(seqs)
         slice_, seqs = seqs[: len(contents)], seqs[len(contents) :]
         for seq, content in zip(slice_, contents, strict=True):
+            if is_damaged(content.source, content.payload, digests[seq]):
+                log.error("the stored event %d is damaged: nothing is the same as it", seq)
+                continue
             found = await asyncio.to_thread(_same_as, content, list(rivals[seq].values()))
             same.update((seq, digest) for digest in found)
     return same

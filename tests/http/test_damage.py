@@ -22,3 +22,9 @@ def test_damaged_event_is_told_and_its_neighbours_are_read(service: Service) -> 
         assert damaged["payload"] is None
         assert "does not match" in damaged["damaged"]
     assert service.call("/events/logins/1")[1]["damaged"]
+    again = [event(str(number), payload={"user": "bob"}) for number in range(4)]
+    status, answer = service.publish(again)
+    statuses = [result["status"] for result in answer["results"]]
+    assert (status, statuses) == (200, ["conflict", "conflict", "conflict", "stored"])
+    assert "event 2 is damaged" in service.said()
+    assert service.call("/readyz")[0] == 200

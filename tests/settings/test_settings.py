@@ -87,7 +87,9 @@ def test_missing_file_stops_the_start() -> None:
         settings.load({"config": "/nowhere/a.toml"}, {})
 
 
-@pytest.mark.parametrize("text", ["dedup persist", "validate | dedup | persist", "a | b a", ""])
+@pytest.mark.parametrize(
+    "text", ["dedup persist", "validate | dedup | persist", "a | b a", "", "validate |"]
+)
 def test_order_that_cannot_be_read_stops_the_start(text: str) -> None:
     with pytest.raises(SettingError, match="pipeline: "):
         Order.parse(text)

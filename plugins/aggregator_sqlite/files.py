@@ -1,0 +1,50 @@
+"""Whether the files that are open are those that the next start will find.
+
+SQLite goes on writing to a file that was removed, and every answer would be a lie.
+"""
+
+import os
+from pathlib import Path
+
+from aggregator.errors import SettingError, StoreError
+
+_LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
+
+
+class Files:
+    """The database and its log, as they were when they were opened."""
+
+    def __init__(self, database: Path) -> None:
+        """Raises SettingError if the database has a second name: then no lock and log is shared."""
+        self._database = database
+        self._log = database.with_name(database.name + "-wal")
+        opened = os.stat(database)
+        if opened.st_nlink > 1:
+            raise SettingError(
+                f"store: {database} is one of {opened.st_nlink} hard links to the same file"
+            )
+        self._size = opened.st_size
+        self._inodes = {database: opened.st_ino}
+        self.opened()
+
+    def opened(self) -> None:
+        """The writer was opened, and the log with it."""
+        self._inodes[self._log] = os.stat(self._log).st_ino
+
+    def closed(self) -> None:
+        """The writer was closed: the log may go with it, and is made anew."""
+        self._inodes.pop(self._log, None)
+
+    def check(self) -> None:
+        """Raise StoreError if one of them was removed, replaced or cut off."""
+        for path, inode in self._inodes.items():
+            try:
+                found = os.stat(path)
+            except FileNotFoundError as error:
+                raise StoreError(f"{path} is gone: {_LOST}") from error
+            except OSError as error:
+                raise StoreError(f"{path} cannot be reached: {error.strerror}") from error
+            if found.st_ino != inode:
+                raise StoreError(f"{path} was replaced while it was in use: {_LOST}")
+            if path == self._database and found.st_size < self._size:
+                raise StoreError(f"{path} was cut off while it was in use: {_LOST}")
