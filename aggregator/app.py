@@ -18,7 +18,7 @@ from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
 from aggregator.queue import Queue
 from aggregator.sending import Sender
-from aggregator.settings import Configuration
+from aggregator.settings import Configuration, Settings
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
 from aggregator.web import Face
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
+SENDERS = web.AppKey("SENDERS", list[Sender])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
@@ -46,26 +47,25 @@ def create_app(
     worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
     decoder = Decoder(settings.max_events, settings.max_event)
     intake = Intake(decoder, intake_line, queue, ledger, worker)
-    face = Face(
-        settings,
-        intake,
-        store,
-        Budget(settings.queue_bytes, "requests under way (queue_bytes)"),
-        Sender(
-            Budget(settings.answer_bytes, "answers wait to be read (answer_bytes)"),
-            settings.answer_timeout,
-        ),
-        time.monotonic(),
-    )
+    verdicts, pages = _sender(settings), _sender(settings)
+    requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
+    face = Face(settings, intake, store, requests, verdicts, pages, time.monotonic())
 
     app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
     app[INTAKE] = intake
     app[STORE] = store
+    app[SENDERS] = [verdicts, pages]
     app.cleanup_ctx.append(_opened(store, queue, ledger))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
     app.add_routes(face.routes())
     return app
+
+
+def _sender(settings: Settings) -> Sender:
+    """One each for publishers and readers: neither waits for what the others do not read."""
+    budget = Budget(settings.answer_bytes, "answers wait to be read (answer_bytes)")
+    return Sender(budget, settings.answer_timeout)
 
 
 Context = Callable[[web.Application], AsyncIterator[None]]

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from hashlib import blake2b
 
 _VERSION = b"\x01"
@@ -46,8 +47,9 @@ class Value:
             return False
         # Python counts true and false among the numbers: look again with the numbers left out.
         has_booleans = self._has_booleans or other._has_booleans
-        return not has_booleans or self._without_numbers() == other._without_numbers()
+        return not has_booleans or self._without_numbers == other._without_numbers
 
+    @cached_property
     def _without_numbers(self) -> object:
         return json.loads(self._payload, parse_int=_out, parse_float=_out)
 

@@ -42,8 +42,9 @@ class Intake:
         decode = self.decoder.ndjson if is_ndjson else self.decoder.json
         submission = await self._decode(body, decode)
         open_events = [event for event in submission.events if event.outcome is None]
-        for event in await self.line.run(open_events):
-            if event.malformed:
+        await self.line.run(open_events)
+        for event in open_events:
+            if event.malformed and event.outcome is None:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if any(isinstance(event.outcome, _NOT_YET) for event in open_events):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")

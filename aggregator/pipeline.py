@@ -16,7 +16,7 @@ from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.transaction import Transaction, UnitOfWork
 
-_MOST_ROUNDS = 100
+_MOST_ROUNDS = 1000
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,11 @@ class Line:
         """
         passed: list[Event] = []
         parts: deque[tuple[int, Sequence[Event]]] = deque([(0, events)])
-        for _ in range(_MOST_ROUNDS):
-            if not parts:
-                return passed
+        rounds = 0
+        while parts:
+            rounds += 1
+            if rounds > _MOST_ROUNDS:
+                raise StageFault(f"{self.names}: events still wait after {_MOST_ROUNDS} rounds")
             first, going = parts.popleft()
             for place, named in enumerate(self.stages[first:], first):
                 given = going
@@ -93,7 +95,7 @@ class Line:
                     for event in waiting:
                         event.resume()
             passed += going
-        raise StageFault(f"{self.names}: events still wait after {_MOST_ROUNDS} rounds")
+        return passed
 
     @property
     def names(self) -> str:
@@ -166,12 +168,12 @@ async def _process(
     stage: Stage, events: Sequence[Event], work: UnitOfWork | None, limit: asyncio.Timeout
 ) -> Sequence[Event]:
     if isinstance(stage, IntakeStage):
-        return await stage.process(events)
+        return list(await stage.process(list(events)))
     assert isinstance(stage, BatchStage)
     assert work is not None
     tx = Transaction(work, limit)
     try:
-        return await stage.process(events, tx)
+        return list(await stage.process(list(events), tx))
     finally:
         tx.end()
 

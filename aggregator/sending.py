@@ -12,18 +12,27 @@ _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
 class Sender:
     """Sends answers piece by piece, as fast as they are read.
 
-    Answers that wait to be read hold a budget. While it is used up nothing further is read from
-    the store or taken from publishers; a client that takes longer than `seconds` is cut off.
+    Answers that wait to be read hold a budget, and while it is used up no further ones are made.
+    A client that takes longer than `seconds` is cut off.
     """
 
     def __init__(self, budget: Budget, seconds: float) -> None:
         self._budget = budget
         self._seconds = seconds
+        self._limits: set[asyncio.Timeout] = set()
 
     def check_room(self) -> None:
         """Raise QueueFull if too much waits to be read already."""
         with self._budget.share() as share:
             share.take(0)
+
+    def hurry(self, seconds: float) -> None:
+        """From now on cut off clients after `seconds`, those who are reading already included."""
+        self._seconds = seconds
+        due = asyncio.get_running_loop().time() + seconds
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(due)
 
     async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
         """The answer, sent already if it is large."""
@@ -41,11 +50,14 @@ class Sender:
         stream.content_length = len(body)
         await stream.prepare(request)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds) as limit:
+                self._limits.add(limit)
                 for start in range(0, len(body), _SMALL):
                     await stream.write(body[start : start + _SMALL])
                 await stream.write_eof()
         except (TimeoutError, ConnectionError):
             if request.transport:
                 request.transport.abort()
+        finally:
+            self._limits.discard(limit)
         return stream

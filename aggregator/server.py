@@ -10,7 +10,7 @@ import threading
 from aiohttp import web
 
 from aggregator import __version__, body
-from aggregator.app import INTAKE, STORE, WORKER, create_app
+from aggregator.app import INTAKE, SENDERS, STORE, WORKER, create_app
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
 from aggregator.pipeline import Order
@@ -28,6 +28,7 @@ LAST_CALL = 14.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
+_LAST_READ = 2.0  # seconds for clients to read their answers
 _CONNECTIONS = 65_536
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 
@@ -49,6 +50,8 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
         watchdog.start()
         await _until_stopped(stopping, app[WORKER])
         app[INTAKE].is_open = False
+        for sender in app[SENDERS]:
+            sender.hurry(_LAST_READ)
         await _close_doors(runner)
     finally:
         await runner.cleanup()

@@ -23,9 +23,10 @@ PREFIX = "AGGREGATOR_"
 _CONFIG = "config"
 _STAGES = "stages"
 _HIDDEN = "…"
-_USER = re.compile(r"(?<=//)[^/?#]*(?=@)")
+_USER = re.compile(r"(?<=//)\S*(?=@)")
 _ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
-_SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
+_SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
+_NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
 
 class _Whole(kinds.Integer):
@@ -135,7 +136,10 @@ def masked(name: str, value: object) -> str:
     if isinstance(value, Mapping):
         inner = (f"{key} = {masked(str(key), one)}" for key, one in value.items())
         return f"{{{', '.join(inner)}}}"
-    return _ARGUMENT.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, str(value)))
+    if isinstance(value, list):
+        return f"[{', '.join(masked(name, one) for one in value)}]"
+    shown = _ARGUMENT.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, str(value)))
+    return _NAMED.sub(rf"\1{_HIDDEN}", shown)
 
 
 def _read(path: Path) -> dict[str, Any]:

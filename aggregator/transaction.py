@@ -21,8 +21,8 @@ class UnitOfWork:
     effects: list[Callable[[], None]] = field(default_factory=list)
     appended: dict[int, bytes] = field(default_factory=dict)
     """The key under each seq that was given."""
-    held: set[int] = field(default_factory=set)
-    """The seqs of the holders that claims have named."""
+    held: dict[int, bytes] = field(default_factory=dict)
+    """The key that each event holds which a claim has named."""
     failure: BaseException | None = None
     """What the first call of the store that failed has raised."""
 
@@ -30,6 +30,7 @@ class UnitOfWork:
         """Forget all but the first so many: what came after was rolled back to a savepoint."""
         del self.effects[effects:]
         self.appended = dict(list(self.appended.items())[:appended])
+        self.held.clear()
         self.failure = None
 
 
@@ -52,7 +53,9 @@ class Transaction:
         nothing behind: a key that no event is appended under stays new.
         """
         holders = await self._call(self._work.tx.claim(keys))
-        self._work.held.update(holder.seq for holder in holders if holder)
+        for key, holder in zip(keys, holders, strict=True):
+            if holder:
+                self._work.held[holder.seq] = key
         return holders
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:

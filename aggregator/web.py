@@ -27,7 +27,8 @@ class Face:
     intake: Intake
     store: Store
     budget: Budget
-    sender: Sender
+    verdicts: Sender
+    pages: Sender
     started: float
     """When, by the monotonic clock."""
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PAGES_AT_ONCE))
@@ -46,38 +47,40 @@ class Face:
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Take events; answer when each is stored, or tell why it is not."""
         self.intake.check_ready()
-        self.sender.check_room()
+        self.verdicts.check_room()
         is_ndjson = body.is_ndjson(request)
         with self.budget.share() as share:
             read = await body.read(
                 request, share, self.settings.max_body, self.settings.body_timeout
             )
             verdict = answer.verdict(await self.intake.take(read, is_ndjson, share))
-        return await self.sender.send(request, verdict)
+        return await self.verdicts.send(request, verdict)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page of stored events."""
         wanted = query.parse(request.query)
         async with self.reading:
-            self.sender.check_room()
+            self.pages.check_room()
             page = answer.page(await self.store.events(wanted))
-        return await self.sender.send(request, page)
+        return await self.pages.send(request, page)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
         """One stored event."""
         topic, event_id = request.match_info["topic"], request.match_info["event_id"]
         async with self.reading:
-            self.sender.check_room()
+            self.pages.check_room()
             found = await self.store.find(key_of(topic, event_id))
         if found is None:
             raise NotFound(f"No event {event_id!r} is stored on the topic {topic!r}.")
-        return await self.sender.send(request, answer.event(found))
+        return await self.pages.send(request, answer.event(found))
 
-    async def stats(self, _: web.Request) -> web.Response:
+    async def stats(self, request: web.Request) -> web.StreamResponse:
         """The numbers, which add up."""
+        self.pages.check_room()
         topics = await self.store.topics(_SHOWN_TOPICS)
         uptime = time.monotonic() - self.started
-        return answer.stats(self.intake.ledger.snapshot(), topics, uptime)
+        snapshot = self.intake.ledger.snapshot()
+        return await self.pages.send(request, answer.stats(snapshot, topics, uptime))
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Alive."""

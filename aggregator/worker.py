@@ -181,10 +181,14 @@ def _check_seqs(going: Sequence[Event], work: UnitOfWork, before: int, names: st
     stored: dict[int, bytes] = {}
     for event in going:
         match event.outcome:
-            case Stored(seq=seq):
+            case None:
+                raise StageFault(f"{names}: event {event.index} was lost on the way")
+            case Stored(seq=seq) if seq not in stored:
                 stored[seq] = event.key
-            case Duplicate(seq=seq) | Conflict(seq=seq) if seq not in work.held:
-                raise StageFault(f"{names}: no claim has named seq {seq} as the holder of a key")
+            case Stored(seq=seq):
+                raise StageFault(f"{names}: two events are told that they are stored as {seq}")
+            case Duplicate(seq=seq) | Conflict(seq=seq) if work.held.get(seq) != event.key:
+                raise StageFault(f"{names}: no claim has named seq {seq} as the holder of the key")
     if stored != dict(islice(work.appended.items(), before, None)):
         raise StageFault(f"{names}: the events settled as stored are not those that were appended")
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.outcome import Duplicate, Filtered, Outcome, Stored
+from aggregator.outcome import Duplicate, Fault, Filtered, Invalid, Outcome, Stored
 from aggregator.stage import BatchStage, IntakeStage
 from aggregator.store import Holder
 from aggregator.testing import make_event
@@ -201,3 +201,47 @@ class AppendsAGhost(BatchStage):
         if any(is_bad(event) for event in events):
             await tx.append([make_event("ghost")])
         return events
+
+
+class Sampled(Filtered, frozen=True):
+    status = "sampled"
+
+
+class OutcomeOfAKind(SettlesBad):
+    outcome = Sampled("a class of its own")
+
+
+class FaultWithoutWords(SettlesBad):
+    outcome = Invalid((Fault("", object()),))  # type: ignore[arg-type]
+
+
+class FiltersInHalfLetters(SettlesBad):
+    outcome = Filtered("\ud800")
+
+
+class Removes(BatchStage):
+    """Changes the list that it was given."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        assert isinstance(events, list)
+        for event in list(events):
+            if is_bad(event):
+                events.remove(event)
+        return events
+
+
+class StoresTwoAsOne(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if not any(is_bad(event) for event in events):
+            return events
+        seqs = await tx.append(events[-1:])
+        for event in events:
+            event.settle(Stored(seqs[0]))
+        return []
+
+
+class Generates(IntakeStage):
+    """No fault: what it returns is no list."""
+
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return (event for event in events)  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
+from aggregator.settings import masked
 from aggregator.store import Counters, Page, Query, Store, StoredEvent, StoreTransaction
 from aggregator_sqlite import reading
 from aggregator_sqlite.files import Files
@@ -34,7 +35,7 @@ class SqliteStore(Store):
     def __init__(self, url: str) -> None:
         if not url.startswith(_SCHEME) or "?" in url or not url.removeprefix(_SCHEME):
             raise SettingError(
-                f"store: {url!r} should be sqlite:///relative/path.db or sqlite:////absolute/path.db"
+                f"store: {masked('store', url)!r} should be sqlite:///relative/path.db or sqlite:////absolute/path.db"
             )
         if sqlite3.sqlite_version_info < _OLDEST:
             raise SettingError(f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aggregator.content import Value, is_damaged
 from aggregator.event import Event
-from aggregator.outcome import Conflict, Duplicate
+from aggregator.outcome import Conflict, Duplicate, Outcome
 from aggregator.stage import BatchStage
 from aggregator.store import Content, Holder, Sighting
 from aggregator.transaction import Transaction
@@ -35,8 +35,8 @@ class Dedup(BatchStage):
                 again.append((event, holder))
             elif first := going.get(event.key):
                 event.wait(first)
-            elif (kept_out := event.awaited) and kept_out.outcome and _is_copy(event, kept_out):
-                event.settle(kept_out.outcome)
+            elif outcome := _of_copy(event):
+                event.settle(outcome)
             else:
                 going[event.key] = event
         if again:
@@ -44,8 +44,14 @@ class Dedup(BatchStage):
         return list(going.values())
 
 
-def _is_copy(event: Event, other: Event) -> bool:
-    return event.key == other.key and event.digest == other.digest
+def _of_copy(event: Event) -> Outcome | None:
+    """What became of the event of the same content that this one, or who it waited for, awaited."""
+    other = event.awaited
+    while other:
+        if other.outcome and (other.key, other.digest) == (event.key, event.digest):
+            return other.outcome
+        other = other.awaited
+    return None
 
 
 async def _settle(again: Again, tx: Transaction) -> None:

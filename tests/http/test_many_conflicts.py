@@ -47,3 +47,19 @@ async def test_many_conflicts_with_an_event_of_many_numbers(service: Service) ->
     assert await _longest_wait(service, task) < 2
     status, answer = await task
     assert (status, answer["conflicts"]) == (200, 10_000)
+
+
+async def test_many_spellings_of_a_large_event_with_booleans(service: Service) -> None:
+    service.start()
+    blanks = " " * 500_000
+    large = '{"a":true,"n":0,' + blanks + '"b":1}'
+    spellings = ['{"a":true,"n":0e%d,"b":1}' % number for number in range(5000)]
+    written = json.dumps(event("1", payload=None))
+
+    async def publish(*payloads: str) -> tuple[int, dict[str, int]]:
+        body = "[" + ",".join(written.replace("null", payload) for payload in payloads) + "]"
+        return await asyncio.to_thread(service.call, "/publish", body.encode())
+
+    assert (await publish(large))[1]["stored"] == 1
+    status, answer = await publish(*spellings)
+    assert (status, answer["duplicates"]) == (200, 5000)

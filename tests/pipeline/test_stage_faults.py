@@ -24,7 +24,12 @@ FAULTS = {
     "ForgetsToReturn": "TypeError",
     "OwnOutcome": "is no outcome",
     "SettlesAString": "is no outcome",
-    "FiltersWithoutWords": "is no outcome",
+    "FiltersWithoutWords": "ValidationError",
+    "OutcomeOfAKind": "is no outcome",
+    "FaultWithoutWords": "Error",
+    "FiltersInHalfLetters": "Error",
+    "Removes": "was lost",
+    "StoresTwoAsOne": "two events are told",
     "ForgesADuplicate": "no claim has named seq 77",
     "ForgesAStored": "are not those that were appended",
     "AppendsAGhost": "are not those that were appended",
@@ -145,6 +150,24 @@ async def test_twin_of_a_filtered_event_is_looked_at_for_itself(start: Start) ->
     statuses = [result["status"] for result in answer["results"]]
     assert statuses == ["filtered", "filtered", "stored", "conflict", "duplicate"]
     assert {result.get("seq") for result in answer["results"]} == {None, 1}
+
+
+async def test_stage_may_return_any_iterable(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Generates"), pipeline="odd validate | dedup persist"
+    )
+    status, answer = await publish(client, event("1"), {"no": "event"})
+    assert (status, answer["stored"], answer["invalid"]) == (207, 1, 1)
+
+
+@pytest.mark.parametrize("contents", [2, 300])
+async def test_filtered_contents_of_one_key_take_a_round_each(start: Start, contents: int) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
+    )
+    bad = [event("1", payload={**BAD, "n": number % contents}) for number in range(600)]
+    status, answer = await publish(client, *bad, event("1"), event("2"))
+    assert (status, answer["filtered"], answer["stored"]) == (200, 600, 2)
 
 
 async def test_copies_of_a_filtered_event_share_its_outcome(start: Start) -> None:

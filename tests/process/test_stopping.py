@@ -86,6 +86,17 @@ def test_client_that_never_sends_its_body_does_not_keep_the_service(
     assert [one["event_id"] for one in service.stored()] == ["1"]
 
 
+def test_client_that_never_reads_its_answer_does_not_keep_the_service(service: Service) -> None:
+    service.start()
+    large = {"filler": "x" * 1_000_000}
+    for number in range(9):
+        assert service.publish(event(str(number), payload=large))[0] == 200
+    with closing(connect(service)) as reader:
+        reader.sendall(b"GET /events HTTP/1.1\r\nHost: tests\r\n\r\n")
+        assert reader.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert service.stop() == 0
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_at_once(
     service: Service, half_sent: socket.socket, second: signal.Signals

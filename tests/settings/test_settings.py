@@ -151,3 +151,15 @@ def test_serve_says_what_it_cannot_start_with(flags: list[str], said: str) -> No
     assert result.exit_code == 2
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("pg://me:hunter2@h/d", "pg://me:a@hunter2@h", "pg://me:a/hunter2@h", "nats://hunter2@h"),
+        *("pg://h/d?password=hunter2", "pg://h?x=1&pw=hunter2", "host=h password=hunter2"),
+        *({"password": "hunter2"}, {"inner": {"token": "hunter2"}}, [{"auth": "hunter2"}]),
+    ],
+)
+def test_secret_is_not_shown_wherever_it_stands(value: object) -> None:
+    assert "hunter2" not in settings.masked("store", value)
