@@ -53,7 +53,7 @@ async def test_many_spellings_of_a_large_event_with_booleans(service: Service) -
     service.start()
     blanks = " " * 500_000
     large = '{"a":true,"n":0,' + blanks + '"b":1}'
-    spellings = ['{"a":true,"n":0e%d,"b":1}' % number for number in range(5000)]
+    spellings = [f'{{"a":true,"n":0e{number},"b":1}}' for number in range(5000)]
     written = json.dumps(event("1", payload=None))
 
     async def publish(*payloads: str) -> tuple[int, dict[str, int]]:
