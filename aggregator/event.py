@@ -43,7 +43,7 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def outcome(self) -> Outcome | None:
         """What became of the event, or None while that is open."""
-        return self.verdict if isinstance(self.verdict, Outcome) else None
+        return None if isinstance(self.verdict, Pending) else self.verdict
 
     def settle(self, outcome: Outcome) -> None:
         """Keep the event back, with what became of it.

@@ -86,6 +86,8 @@ class Validate(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
         declined = [(event, why) for event in events if (why := self._first_fault(event))]
+        if not declined:
+            return events
         if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
             await asyncio.to_thread(self._refuse, declined)
         else:
