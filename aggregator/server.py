@@ -59,7 +59,7 @@ async def serve(configuration: Configuration, plugins: Plugins) -> int:
     if app[WORKER].cancelled() or app[WORKER].exception():
         log.critical("the worker has died, so nothing can be stored; ending the process")
         return _EXIT_FAILED
-    log.info("stopped: everything accepted is settled")
+    log.info("stopped: everybody who waited has an answer")
     return 0
 
 
