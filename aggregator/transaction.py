@@ -79,6 +79,13 @@ class Transaction:
         """Keep how often, when last and from which source events came again."""
         await self._call(self._work.tx.record(sightings))
 
+    async def aside(self, function: Callable[..., R], *args: Any) -> R:
+        """Call a slow function in a thread, beside the event loop; the stage's time does not run.
+
+        For work that is bounded by the size of the batch: nobody can cancel it.
+        """
+        return await self._call(asyncio.to_thread(function, *args))
+
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not."""
         self._work.effects.append(effect)

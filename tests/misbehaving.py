@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from time import sleep
 from typing import ClassVar
 
 from aggregator.errors import StoreError
@@ -93,6 +94,14 @@ class Swallows(BatchStage):
                 await tx.append([events[0], events[0]])
             except Exception:
                 return events
+        return events
+
+
+class ThinksLong(BatchStage):
+    """No fault: works for longer than its time, beside the event loop."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        await tx.aside(sleep, 0.4)
         return events
 
 

@@ -1,6 +1,5 @@
 """Lets an event through once: what came before under the same key is a duplicate or a conflict."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -84,7 +83,7 @@ async def _compared(differing: Again, tx: Transaction) -> Same:
             if is_damaged(content.source, content.payload, digests[seq]):
                 log.error("the stored event %d is damaged: nothing is the same as it", seq)
                 continue
-            found = await asyncio.to_thread(_same_as, content, list(rivals[seq].values()))
+            found = await tx.aside(_same_as, content, list(rivals[seq].values()))
             same.update((seq, digest) for digest in found)
     return same
 

@@ -152,6 +152,15 @@ async def test_twin_of_a_filtered_event_is_looked_at_for_itself(start: Start) ->
     assert {result.get("seq") for result in answer["results"]} == {None, 1}
 
 
+async def test_work_aside_does_not_count_as_a_stages_time(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:ThinksLong"),
+        pipeline="validate | dedup odd persist",
+        stage_timeout=0.1,
+    )
+    assert (await publish(client, event("1")))[0] == 200
+
+
 async def test_stage_may_return_any_iterable(start: Start) -> None:
     client = await start(
         with_stages(odd="misbehaving:Generates"), pipeline="odd validate | dedup persist"
