@@ -65,9 +65,8 @@ STEPS = (
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to the newest version, all steps or none. Raises SettingError."""
+    """Bring the file to the newest version, all steps or none."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    _check_owner(db, version)
     if version == len(STEPS):
         return
     db.execute("BEGIN IMMEDIATE")
@@ -95,7 +94,9 @@ def check_recipe(db: sqlite3.Connection, recipe: str) -> None:
         )
 
 
-def _check_owner(db: sqlite3.Connection, version: int) -> None:
+def check_owner(db: sqlite3.Connection) -> None:
+    """Raise SettingError for a file that is not ours to change. Writes nothing."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     is_empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if owner != APPLICATION_ID and not is_empty:

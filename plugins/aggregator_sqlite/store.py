@@ -15,7 +15,7 @@ from aggregator.store import Counters, Page, Query, Store, StoredEvent, StoreTra
 from aggregator_sqlite import reading
 from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
-from aggregator_sqlite.schema import check_recipe, migrate
+from aggregator_sqlite.schema import check_owner, check_recipe, migrate
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
 
@@ -169,6 +169,7 @@ def _prepare(db: sqlite3.Connection, recipe: str) -> None:
     The checkpoint makes durable what a failed fsync may have left in the page cache alone: those
     events are found here, so a retry would be told that they are stored.
     """
+    check_owner(db)
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     db.execute("PRAGMA synchronous = FULL")
     synchronous = db.execute("PRAGMA synchronous").fetchone()[0]

@@ -153,9 +153,11 @@ async def test_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (n)")
     db.close()
+    before = path.read_bytes()
     store = SqliteStore(f"sqlite:///{path}")
     with pytest.raises(Exception, match="of another program"):
         await store.open(RECIPE)
+    assert path.read_bytes() == before
 
 
 async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
