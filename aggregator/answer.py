@@ -106,9 +106,9 @@ def _details(outcome: Outcome) -> dict[str, Any]:
     match outcome:
         case Stored(seq=seq):
             return {"seq": seq}
-        case Duplicate(seq=seq, received_at=received_at):
-            return {"seq": seq, "received_at": timestamp.show(received_at)}
-        case Conflict(seq=seq, received_at=received_at):
+        case (
+            Duplicate(seq=seq, received_at=received_at) | Conflict(seq=seq, received_at=received_at)
+        ):
             return {"seq": seq, "received_at": timestamp.show(received_at)}
         case Invalid(faults=faults):
             return {"errors": faults}

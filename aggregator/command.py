@@ -15,6 +15,7 @@ from aggregator.errors import AggregatorError
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
 from aggregator.server import serve as run_server
+from aggregator.server import url_of
 from aggregator.settings import Configuration
 
 _EXIT_USAGE = 2
@@ -107,14 +108,12 @@ def health(url: str | None) -> None:
 def _own_url(own: settings.Settings) -> str:
     """Where this machine reaches a service that runs with these settings."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(own.host, own.host)  # noqa: S104
-    return f"http://[{host}]:{own.port}" if ":" in host else f"http://{host}:{own.port}"
+    return url_of(host, own.port)
 
 
-def _load(flags: dict[str, Any], check: settings.Check | None = None) -> Configuration:
+def _load(flags: dict[str, Any], check: settings.Check = settings.unchecked) -> Configuration:
     try:
-        return (
-            settings.load(flags, os.environ, check) if check else settings.load(flags, os.environ)
-        )
+        return settings.load(flags, os.environ, check)
     except AggregatorError as error:
         _fail(error)
 

@@ -119,9 +119,14 @@ async def _close_doors(runner: web.AppRunner) -> None:
     await asyncio.sleep(_LAST_MOMENT)
 
 
+def url_of(host: str, port: int) -> str:
+    """The URL of a service there; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _announce(runner: web.AppRunner, configuration: Configuration, app: web.Application) -> None:
     host, port = runner.addresses[0][:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(host, port)
     event = (
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'

@@ -88,7 +88,8 @@ class Configuration:
 Check = Callable[[Configuration], list[str]]
 
 
-def _none(_: Configuration) -> list[str]:
+def unchecked(_: Configuration) -> list[str]:
+    """Find nothing wrong."""
     return []
 
 
@@ -98,7 +99,7 @@ def each() -> tuple[Field[Any], ...]:
 
 
 def load(
-    flags: Mapping[str, Any], environ: Mapping[str, str], check: Check = _none
+    flags: Mapping[str, Any], environ: Mapping[str, str], check: Check = unchecked
 ) -> Configuration:
     """Put the settings together. Raises SettingError that names everything wrong at once.
 

@@ -2,9 +2,9 @@
 
 A stage gets events in order and returns those that go on, in order. Each one that it keeps back it
 settles with exactly one outcome (`event.settle(Filtered("sampled out"))`), or puts back with
-`event.wait()`. An event lost, doubled, reordered or invented, an event both settled and returned,
-an exception, and a time-out are the stage's fault: the publisher is answered 500, and the log
-names the stage.
+`event.wait(other)`. An event lost, doubled, reordered or invented, an event both settled and
+returned, an exception, and a time-out are the stage's fault: the publisher is answered 500, and
+the log names the stage.
 
 Derive from `IntakeStage` or `BatchStage`, and register the class in the entry-point group
 `aggregator.stages`; its name there is its name in the setting `pipeline`.
@@ -21,7 +21,10 @@ from aggregator.transaction import Transaction
 
 
 class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar
-    """What both kinds of stage have in common."""
+    """What both kinds of stage have in common.
+
+    The constructor opens nothing: it is also called to check the settings before the start.
+    """
 
     schema: ClassVar[type[Schema] | None] = None
     """Checks the table `[stages.NAME]`; what it loads becomes the constructor's arguments."""

@@ -146,7 +146,11 @@ class StoreTransaction(ABC):
 
 
 class Store(ABC):
-    """Keys, events and counters behind a URL. Every call may raise StoreError, except KeyHeld."""
+    """Keys, events and counters behind a URL.
+
+    Any call may raise StoreError. It stops the service until `reopen` succeeds, so what a store can
+    mend by trying again, a deadlock say, it tries again itself. KeyHeld is no failure of the store.
+    """
 
     def __init__(self, url: str) -> None:
         """Raises SettingError if the URL is not one of this store's. Opens nothing."""
@@ -172,8 +176,9 @@ class Store(ABC):
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         """Commits durably when the block ends, rolls back and raises when it raises.
 
-        No call in it is cancelled. A second transaction waits until the first has ended. When
-        seq n can be read, every smaller seq that will ever exist can be read.
+        No call in it is cancelled. A second transaction, in whatever process, waits until the first
+        has ended, at its first claim at the latest. When seq n can be read, every smaller seq
+        that will ever exist can be read.
         """
 
     @abstractmethod
