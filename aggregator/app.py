@@ -11,17 +11,19 @@ from aggregator.budget import Budget
 from aggregator.decode import Decoder
 from aggregator.errors import StoreError
 from aggregator.intake import Intake
-from aggregator.key import RECIPE
 from aggregator.ledger import Ledger
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
+from aggregator.publishing import Publishing
 from aggregator.queue import Queue
+from aggregator.reading import Reading
+from aggregator.receiving import Receiver
 from aggregator.sending import Sender
 from aggregator.settings import Configuration, Settings
+from aggregator.state import State
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
-from aggregator.web import Face
 from aggregator.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -45,20 +47,25 @@ def create_app(
     batch_line = Line(right, settings.stage_timeout, stuck)
     ledger = Ledger()
     worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
-    decoder = Decoder(settings.max_events, settings.max_event)
-    intake = Intake(decoder, intake_line, queue, ledger, worker)
+    decoder = Decoder(settings.max_events, settings.max_event, configuration.rules)
+    intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
-    face = Face(settings, intake, store, requests, verdicts, pages, time.monotonic())
+    faces = (
+        Publishing(Receiver(decoder, settings), intake, requests, verdicts),
+        Reading(store, pages),
+        State(intake, store, pages, time.monotonic()),
+    )
 
     app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
     app[INTAKE] = intake
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
-    app.cleanup_ctx.append(_opened(store, queue, ledger))
+    app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
-    app.add_routes(face.routes())
+    for face in faces:
+        app.add_routes(face.routes())
     return app
 
 
@@ -71,9 +78,9 @@ def _sender(settings: Settings) -> Sender:
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-def _opened(store: Store, queue: Queue, ledger: Ledger) -> Context:
+def _opened(store: Store, queue: Queue, ledger: Ledger, configuration: Configuration) -> Context:
     async def opened(_: web.Application) -> AsyncIterator[None]:
-        await store.open(RECIPE)
+        await store.open(configuration.rules.recipe, configuration.indexed)
         try:
             ledger.counters = await store.counters()
             await queue.open()

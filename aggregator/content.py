@@ -1,29 +1,48 @@
 """The content of an event: its source and payload, and when two of them are equal."""
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
+from itertools import islice
+
+from aggregator import pointer
 
 _VERSION = b"\x01"
 _SIZE = 16
+_MOST_DIFFERENCES = 20
 
 
-def digest_of(source: str, payload: bytes) -> bytes:
+class Form(Enum):
+    """What a payload is. Only a CloudEvent's may be anything but JSON."""
+
+    JSON = 0
+    BYTES = 1
+    NOTHING = 2
+
+
+def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
     """A version byte and blake2b (16 bytes) over the content as it was sent.
 
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
     values, which `Value` decides.
     """
     encoded = source.encode()
-    content = blake2b(len(encoded).to_bytes(4, "big") + encoded, digest_size=_SIZE)
+    content = blake2b(
+        len(encoded).to_bytes(4, "big") + encoded, digest_size=_SIZE, person=_PERSONS[form]
+    )
     content.update(payload)
     return _VERSION + content.digest()
 
 
-def is_damaged(source: str, payload: bytes | None, digest: bytes) -> bool:
+_PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
+
+
+def is_damaged(source: str, payload: bytes | None, digest: bytes, form: Form) -> bool:
     """Whether what was read back is not what the digest was made of; a payload may be gone."""
-    return payload is not None and digest_of(source, payload) != digest
+    return payload is not None and digest_of(source, payload, form) != digest
 
 
 class Value:
@@ -49,9 +68,32 @@ class Value:
         has_booleans = self._has_booleans or other._has_booleans
         return not has_booleans or self._without_numbers == other._without_numbers
 
+    def differences(self, other: "Value") -> list[str]:
+        """JSON pointers to the first places where the two are not the same."""
+        found = _differing((), self._exact, other._exact)
+        return [pointer.to(*path) for path in islice(found, _MOST_DIFFERENCES)]
+
     @cached_property
     def _without_numbers(self) -> object:
         return json.loads(self._payload, parse_int=_out, parse_float=_out)
+
+
+Path = tuple[str | int, ...]
+
+
+def _differing(path: Path, one: object, other: object) -> Iterator[Path]:
+    """The places, as deep as they can be told apart; lists of unequal length differ as a whole."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in dict.fromkeys([*one, *other]):
+            if name in one and name in other:
+                yield from _differing((*path, name), one[name], other[name])
+            else:
+                yield (*path, name)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (first, second) in enumerate(zip(one, other, strict=True)):
+            yield from _differing((*path, index), first, second)
+    elif one != other or isinstance(one, bool) != isinstance(other, bool):
+        yield path
 
 
 def _decimal(spelling: str) -> object:

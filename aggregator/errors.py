@@ -2,10 +2,13 @@
 
 AggregatorError
 ├── SettingError          a setting or plugin that cannot be used: stops the start
+│   └── RecipeDiffers     the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
 │   ├── NotFound          404
+│   ├── NotAcceptable     406
 │   ├── TooSlow           408
+│   ├── Gone              410
 │   ├── TooLarge          413
 │   └── Unsupported       415
 ├── Unavailable           503: try again later
@@ -26,6 +29,17 @@ class SettingError(AggregatorError):
     """A setting, a plugin or a store that the service cannot start with."""
 
 
+class RecipeDiffers(SettingError):
+    """The keys in the store are made of something else than the settings say."""
+
+    def __init__(self, kept: str, wanted: str) -> None:
+        super().__init__(
+            f"key: the keys in the store are made of {kept!r}, not of {wanted!r}: every stored "
+            "event would be new again. `aggregator change-key` says what that means, and does it"
+        )
+        self.kept = kept
+
+
 class RequestError(AggregatorError):
     """The request as a whole is refused; nothing of it was stored or counted."""
 
@@ -36,6 +50,14 @@ class Unparsable(RequestError):
 
 class NotFound(RequestError):
     """Nothing is stored there."""
+
+
+class NotAcceptable(RequestError):
+    """There is nothing in a form that the request accepts."""
+
+
+class Gone(RequestError):
+    """It was there, and is kept no more."""
 
 
 class TooSlow(RequestError):

@@ -1,11 +1,23 @@
 """The event on its way through the pipeline, and the submission it came with."""
 
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Stored, check
+from aggregator import outcome as outcomes
+from aggregator.content import Form
+from aggregator.outcome import (
+    Conflict,
+    Duplicate,
+    Filtered,
+    Invalid,
+    Outcome,
+    Refused,
+    Stored,
+)
 
 
 class Pending(Enum):
@@ -15,7 +27,15 @@ class Pending(Enum):
     WAITING = "waiting"  # put back by a stage until the events around it are settled
 
 
-Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Pending
+class OnConflict(Enum):
+    """What the operator wants done with an event whose key is held by another content."""
+
+    KEEP_FIRST = "keep-first"
+    REJECT = "reject"
+    QUARANTINE = "quarantine"
+
+
+Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Refused | Pending
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -30,13 +50,17 @@ class Event(msgspec.Struct, frozen=True):
     received_at: int  # when it arrived, in microseconds since 1970 (UTC)
     topic: str = ""
     event_id: str = ""
-    timestamp: str = ""  # ISO 8601 with offset, spelled as it came
+    timestamp: str = ""  # ISO 8601 with offset, spelled as it came; a CloudEvent may have none
     source: str = ""
-    payload: bytes = b""  # a JSON object, byte for byte as it came
+    payload: bytes = b""  # byte for byte as it came; a JSON object unless `form` says otherwise
     key: bytes = b""
     digest: bytes = b""
     malformed: str = ""
     raw: bytes = b""
+    form: Form = Form.JSON
+    attributes: bytes = b""  # a CloudEvent's other attributes, a JSON object; empty if it is none
+    name: bytes = b""  # the hash of topic and event_id where the key is made of something else
+    on_conflict: OnConflict = OnConflict.KEEP_FIRST
     verdict: Verdict = Pending.GOING
     awaited: "Event | None" = None  # the one that it has waited for last
 
@@ -45,13 +69,33 @@ class Event(msgspec.Struct, frozen=True):
         """What became of the event, or None while that is open."""
         return None if isinstance(self.verdict, Pending) else self.verdict
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the publisher should mend the event before it is sent again."""
+        if isinstance(self.verdict, Conflict):
+            return self.on_conflict is OnConflict.REJECT
+        return isinstance(self.verdict, Outcome) and self.verdict.refuses
+
+    def as_sent(self) -> bytes:
+        """The event as JSON, as a publisher would send it again; what is wrong with it included."""
+        if self.raw:
+            return self.raw
+        if not self.attributes:
+            return msgspec.json.encode({**self._members(_NAMES), "payload": _json(self.payload)})
+        members = self._members(_CLOUD_NAMES) | msgspec.json.decode(self.attributes)
+        if self.form is Form.BYTES:
+            members["data_base64"] = self.payload
+        elif self.form is Form.JSON:
+            members["data"] = _json(self.payload)
+        return msgspec.json.encode(members)
+
     def settle(self, outcome: Outcome) -> None:
         """Keep the event back, with what became of it.
 
         Raises ValueError if it has an outcome already, TypeError if that is none.
         """
         self._check_open()
-        check(outcome)
+        outcomes.check(outcome)
         force_setattr(self, "verdict", outcome)
 
     def wait(self, other: "Event") -> None:
@@ -73,9 +117,24 @@ class Event(msgspec.Struct, frozen=True):
         force_setattr(self, "verdict", Pending.GOING)
         force_setattr(self, "awaited", None)
 
+    def overrule(self, outcome: Outcome) -> None:
+        """Put another outcome in place of the one that a stage gave. For the pipeline."""
+        force_setattr(self, "verdict", outcome)
+
+    def _members(self, names: Mapping[str, str]) -> dict[str, Any]:
+        return {shown: value for name, shown in names.items() if (value := getattr(self, name))}
+
     def _check_open(self) -> None:
         if self.outcome is not None:
             raise ValueError(f"event {self.index} is {self.outcome.status} already")
+
+
+_NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
+_CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
+
+
+def _json(payload: bytes) -> msgspec.Raw | None:
+    return msgspec.Raw(payload) if payload else None
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -83,3 +142,8 @@ class Submission(msgspec.Struct, frozen=True):
 
     id: str
     events: list[Event]
+    is_strict: bool = False  # all of it or nothing
+    is_detached: bool = False  # answered before its events are settled: nobody waits
+    headers: dict[str, str] = {}  # those of the request that keys are made of
+    released: list[int] = []  # from quarantine: the first of `events` are these, received anew
+    dropped: list[int] = []  # from quarantine, for good

@@ -1,26 +1,123 @@
 """What makes two events the same.
 
-Both hashes here are written into every store. Changing either makes stored events new, so they
-carry a version, and the recipe's name is kept in the store and compared at every start.
+All hashes here are written into every store. Changing one makes stored events new, so they carry
+a version, and the recipes are kept in the store and compared at every start.
 """
 
+import re
+from collections.abc import Mapping
 from hashlib import blake2b
 
+from aggregator import pointer
+
 RECIPE = "topic,event_id"
-"""The key's recipe: which members of an event make up its key, in order."""
+"""The recipe of a key unless a setting names another one: its parts, in order."""
 
 _SIZE = 16
+_MEMBERS = ("topic", "event_id", "source", "timestamp")
+_HEADER = "header:"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def key_of(topic: str, event_id: str) -> bytes:
-    """The event's key: blake2b, 16 bytes, over version, recipe and length-prefixed parts.
+    """The key by the usual recipe: blake2b, 16 bytes, over version, recipe and the parts.
 
-    A cryptographic hash, because whoever can forge a collision can make an event disappear.
+    A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
+    also the name by which an event of any other recipe is found.
     """
-    parts = blake2b(_PREFIX, digest_size=_SIZE)
-    for part in (topic.encode(), event_id.encode()):
-        parts.update(len(part).to_bytes(4, "big") + part)
-    return parts.digest()
+    return _hashed(_USUAL, topic.encode(), event_id.encode())
 
 
-_PREFIX = b"\x01" + len(RECIPE).to_bytes(4, "big") + RECIPE.encode()
+class Missing(ValueError):
+    """An event lacks a part of its key; `where` is the pointer to it, if it has a place."""
+
+    def __init__(self, where: str, detail: str) -> None:
+        super().__init__(detail)
+        self.where = where
+
+
+class Recipe:
+    """The parts of which a key is made, in order.
+
+    Each is a member of the event (`topic`, `event_id`, `source`, `timestamp`), a JSON pointer into
+    its payload (`/order/id`), or a header of the request (`header:X-GitHub-Delivery`).
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read `topic, /order/id`. Raises ValueError."""
+        self.parts = tuple(_part(part.strip()) for part in text.split(","))
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"{text!r} names a part twice")
+        if all(part == "topic" for part in self.parts):
+            raise ValueError(f"{text!r} would make all events of a topic the same")
+        self.text = ",".join(self.parts)
+        self.is_usual = self.text == RECIPE
+        self._prefix = _prefix(self.text)
+        self._pointers = {part: pointer.parse(part) for part in self.parts if part[0] == "/"}
+
+    def with_source(self) -> "Recipe":
+        """The same for CloudEvents, whose ids are unique by source only."""
+        return self if "source" in self.parts else Recipe(f"{self.text},source")
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """The names of the headers that the key is made of."""
+        found = (part.removeprefix(_HEADER) for part in self.parts if part.startswith(_HEADER))
+        return frozenset(found)
+
+    def key(
+        self, members: Mapping[str, str], payload: bytes | None, headers: Mapping[str, str]
+    ) -> bytes:
+        """The key of an event; `payload` is None if it is no JSON. Raises Missing."""
+        return _hashed(
+            self._prefix, *(self._value(part, members, payload, headers) for part in self.parts)
+        )
+
+    def _value(
+        self,
+        part: str,
+        members: Mapping[str, str],
+        payload: bytes | None,
+        headers: Mapping[str, str],
+    ) -> bytes:
+        if part in _MEMBERS:
+            return members[part].encode()
+        if part.startswith(_HEADER):
+            name = part.removeprefix(_HEADER)
+            if not headers.get(name):
+                raise Missing("", f"The key is made of the header {name}, which was not sent.")
+            return headers[name].encode(errors="surrogateescape")
+        found = None if payload is None else pointer.scalar(payload, self._pointers[part])
+        if found is None:
+            raise Missing(part, "The key is made of this; it should be a string or a number.")
+        return found
+
+
+def _part(part: str) -> str:
+    """The part as recipes spell it. Raises ValueError if it is none."""
+    if part in _MEMBERS:
+        return part
+    if part.startswith("/"):
+        pointer.parse(part)
+        return part
+    name = part.removeprefix(_HEADER)
+    if name != part and _TOKEN.fullmatch(name):
+        return _HEADER + name.lower()
+    raise ValueError(
+        f"{part!r} is no part of a key; try {', '.join(_MEMBERS)}, /a/pointer/into/the/payload "
+        "or header:Some-Name"
+    )
+
+
+def _prefix(recipe: str) -> bytes:
+    return b"\x01" + len(recipe).to_bytes(4, "big") + recipe.encode()
+
+
+def _hashed(prefix: bytes, *parts: bytes) -> bytes:
+    hashed = blake2b(prefix, digest_size=_SIZE)
+    for part in parts:
+        hashed.update(len(part).to_bytes(4, "big") + part)
+    return hashed.digest()
+
+
+_USUAL = _prefix(RECIPE)

@@ -35,11 +35,19 @@ class Duplicate(Outcome, frozen=True):
 
 
 class Conflict(Outcome, frozen=True):
-    """Another content is stored under the same key; that first one is kept."""
+    """Another content is stored under the same key; that first one is kept.
+
+    `differences` are JSON pointers into the event to the first places that differ. There are none
+    where the stored payload is kept no more (`is_emptied`): then only the digests differ.
+    """
 
     status = "conflict"
-    seq: int
+    seq: int | None  # None where the other one was refused with its strict submission
     received_at: int
+    digest: bytes = b""
+    stored_digest: bytes = b""
+    differences: tuple[str, ...] = ()
+    is_emptied: bool = False
 
 
 class Invalid(Outcome, frozen=True):
@@ -55,6 +63,13 @@ class Filtered(Outcome, frozen=True):
 
     status = "filtered"
     reason: str
+
+
+class Refused(Outcome, frozen=True):
+    """Good, but not taken: another event of its strict submission was not. For the pipeline."""
+
+    status = "refused"
+    refuses = True
 
 
 def check(outcome: object) -> None:

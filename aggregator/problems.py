@@ -11,6 +11,8 @@ from aiohttp import web
 from aggregator.body import ACCEPTED
 from aggregator.errors import (
     AggregatorError,
+    Gone,
+    NotAcceptable,
     NotFound,
     StageFault,
     TooLarge,
@@ -27,7 +29,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
     (NotFound, 404, {}),
+    (NotAcceptable, 406, {}),
     (TooSlow, 408, {"Connection": "close"}),
+    (Gone, 410, {}),
     (TooLarge, 413, {}),
     (Unsupported, 415, {"Accept-Post": ACCEPTED}),
     (StageFault, 500, {}),

@@ -15,13 +15,19 @@ from marshmallow import Schema, ValidationError
 from marshmallow import fields as kinds
 from marshmallow.validate import Length, OneOf, Range
 
+from aggregator import pointer
 from aggregator.errors import SettingError
+from aggregator.event import OnConflict
+from aggregator.key import RECIPE, Recipe
+from aggregator.rules import Rules, TopicRules
 
 log = logging.getLogger(__name__)
 
 PREFIX = "AGGREGATOR_"
 _CONFIG = "config"
 _STAGES = "stages"
+_TOPICS = "topics"
+_POLICIES = [policy.value for policy in OnConflict]
 _HIDDEN = "…"
 _USER = re.compile(r"(?<=//)\S*(?=@)")
 _ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
@@ -37,8 +43,8 @@ class _Whole(kinds.Integer):
         return super()._deserialize(int(value) if digits else value, *rest, **more)
 
 
-def _text(default: str, help_: str, *checks: Any) -> Any:
-    kind = kinds.String(validate=[Length(min=1), *checks])
+def _text(default: str, help_: str, *checks: Any, least: int = 1) -> Any:
+    kind = kinds.String(validate=[Length(min=least), *checks])
     return field(default=default, metadata={"kind": kind, "unit": "", "help": help_})
 
 
@@ -47,9 +53,13 @@ def _whole(default: int, unit: str, help_: str, least: int = 1, most: int | None
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
-def _seconds(default: float, help_: str) -> Any:
+def _positive(default: float, unit: str, help_: str) -> Any:
     kind = kinds.Float(validate=Range(min=0, min_inclusive=False))
-    return field(default=default, metadata={"kind": kind, "unit": "seconds", "help": help_})
+    return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
+
+
+def _seconds(default: float, help_: str) -> Any:
+    return _positive(default, "seconds", help_)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,18 @@ class Settings:
     store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
     queue: str = _text("memory:", "URL of the queue.")
     pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
+    key: str = _text(RECIPE, "What makes two events the same: parts of the key, with commas.")
+    on_conflict: str = _text(
+        "keep-first", "What to do with another content under a held key.", OneOf(_POLICIES)
+    )
+    on_invalid: str = _text(
+        "refuse", "What to do with invalid events.", OneOf(["refuse", "quarantine"])
+    )
+    quarantine_bytes: int = _whole(67_108_864, "bytes", "Most bytes kept in quarantine.")
+    quarantine_days: float = _positive(30.0, "days", "How long events stay in quarantine.")
+    indexed: str = _text(
+        "", "JSON pointers into payloads that events are found by, with commas.", least=0
+    )
     max_events: int = _whole(10_000, "events", "Most events in one request.")
     max_event: int = _whole(1_048_576, "bytes", "Longest event.")
     max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
@@ -69,6 +91,11 @@ class Settings:
     queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
     answer_bytes: int = _whole(67_108_864, "bytes", "Most bytes of answers not read yet.")
     answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
+    streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
+    heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
+    cors_origins: str = _text(
+        "", "Origins whose pages may use the service, with commas, or *.", least=0
+    )
     batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
     stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
     log_level: str = _text(
@@ -78,11 +105,32 @@ class Settings:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The settings in force, the stages' own tables, and where each setting came from."""
+    """The settings in force, the tables of stages and topics, and where each setting came from."""
 
     settings: Settings
     stages: Mapping[str, Mapping[str, Any]]
+    topics: Mapping[str, Mapping[str, Any]]
     origins: Mapping[str, str]
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of every topic. Raises ValueError; never for what `load` has returned."""
+        key, on_conflict = self.settings.key, self.settings.on_conflict
+        usual = TopicRules.of(key, on_conflict)
+        return Rules(
+            usual,
+            {
+                topic: TopicRules.of(
+                    str(table.get("key", key)), str(table.get("on_conflict", on_conflict))
+                )
+                for topic, table in self.topics.items()
+            },
+        )
+
+    @property
+    def indexed(self) -> list[str]:
+        """The pointers that events are found by."""
+        return listed(self.settings.indexed)
 
 
 Check = Callable[[Configuration], list[str]]
@@ -110,7 +158,7 @@ def load(
     paths = given.pop(_CONFIG, None), named.pop(_CONFIG, None)
     path = paths[0] or paths[1]
     file = _read(Path(path)) if path else {}
-    stages = file.pop(_STAGES, {})
+    stages, topics = file.pop(_STAGES, {}), file.pop(_TOPICS, {})
     layers = {
         "flag": {name: value for name, value in given.items() if value is not None},
         "environment": named,
@@ -122,12 +170,19 @@ def load(
         for name, value in layer.items():
             values[name], origins[name] = value, origin
     settings, problems = _checked(values, origins)
-    stage_problems = _stage_problems(stages)
-    configuration = Configuration(settings, {} if stage_problems else stages, origins)
-    problems += stage_problems + _disagreements(settings) + check(configuration)
+    table_problems = _table_problems(_STAGES, stages) + _table_problems(_TOPICS, topics)
+    tables = ({}, {}) if table_problems else (stages, topics)
+    configuration = Configuration(settings, *tables, origins)
+    problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
+    problems += check(configuration)
     if problems:
         raise SettingError("\n".join(problems))
     return configuration
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a setting that is written with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def masked(name: str, value: object) -> str:
@@ -201,11 +256,43 @@ def _disagreements(settings: Settings) -> list[str]:
     return found
 
 
-def _stage_problems(stages: object) -> list[str]:
-    if not isinstance(stages, Mapping):
-        return ["stages: should be tables, one [stages.NAME] for each stage that has settings"]
+def _table_problems(kind: str, tables: object) -> list[str]:
+    if not isinstance(tables, Mapping):
+        return [f"{kind}: should be tables, one [{kind}.NAME] for each that has settings"]
     return [
-        f"stages.{name}: should be a table, [stages.{name}]"
-        for name, table in stages.items()
+        f"{kind}.{name}: should be a table, [{kind}.{name}]"
+        for name, table in tables.items()
         if not isinstance(table, Mapping)
     ]
+
+
+def _rule_problems(configuration: Configuration) -> list[str]:
+    settings = configuration.settings
+    found = []
+    for name, parse, value in (
+        ("key", Recipe, settings.key),
+        *(("indexed", pointer.parse, text) for text in listed(settings.indexed)),
+    ):
+        try:
+            parse(value)
+        except ValueError as error:
+            found.append(f"{name}: {error}")
+    for topic, table in configuration.topics.items():
+        problems = _TOPIC.validate(dict(table))
+        found += [f"topics.{topic}.{name}: {' '.join(why)}" for name, why in problems.items()]
+    return found
+
+
+def _is_recipe(text: str) -> None:
+    try:
+        Recipe(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+_TOPIC = Schema.from_dict(
+    {
+        "key": kinds.String(validate=_is_recipe),
+        "on_conflict": kinds.String(validate=OneOf(_POLICIES)),
+    }
+)()

@@ -10,9 +10,11 @@ Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import Enum
 
 import msgspec
 
+from aggregator.content import Form
 from aggregator.event import Event
 
 
@@ -29,19 +31,59 @@ class Content(msgspec.Struct, frozen=True):
 
     source: str
     payload: bytes | None
+    form: Form = Form.JSON
+
+
+class Clash(msgspec.Struct, frozen=True):
+    """A content that is not the stored one: its digest, and JSON pointers to what differs."""
+
+    digest: bytes
+    differences: tuple[str, ...]
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """An event that came again under the key of the event `seq`."""
+    """An event that came again under the key of the event `seq`; a conflict if it clashes."""
 
     seq: int
     source: str
     seen_at: int
-    is_conflict: bool
+    clash: Clash | None = None
+
+
+class Sightings(msgspec.Struct, frozen=True):
+    """How often an event came again from one source, as a duplicate and as a conflict."""
+
+    source: str
+    duplicates: int
+    conflicts: int
+    first_at: int
+    last_at: int
+
+
+class Clashes(msgspec.Struct, frozen=True):
+    """How often one clashing content came, and from which source it came first."""
+
+    digest: bytes
+    differences: tuple[str, ...]
+    source: str
+    times: int
+    first_at: int
+    last_at: int
+
+
+class History(msgspec.Struct, frozen=True):
+    """What came again under an event's key, the earliest first; each list is cut at a limit."""
+
+    sightings: list[Sightings]
+    clashes: list[Clashes]
+
+
+CLASHES = 100
+"""Contents remembered that clash with one event; further ones are counted as sightings only."""
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """How many events ended with each outcome, and on how many topics some are stored."""
+    """How many events ended with each outcome, and what the store itself counts."""
 
     stored: int = 0
     duplicate: int = 0
@@ -49,7 +91,10 @@ class Counters(msgspec.Struct, frozen=True):
     invalid: int = 0
     filtered: int = 0
     refused: int = 0
-    topics: int = 0
+    failed_async: int = 0  # failed after their publisher was answered; of any outcome, or of none
+    topics: int = 0  # on which events are stored
+    quarantined: int = 0  # in quarantine now
+    evicted: int = 0  # gone from quarantine because it was full or they were too old
 
     @property
     def received(self) -> int:
@@ -73,15 +118,31 @@ class StoredEvent(msgspec.Struct, frozen=True):
     payload: bytes | None
     key: bytes
     digest: bytes
+    form: Form = Form.JSON
+    attributes: bytes = b""
+
+
+class FieldIs(msgspec.Struct, frozen=True):
+    """Equality on a place in the payload: `value` is as `pointer.scalar` spells it."""
+
+    pointer: str
+    value: bytes
 
 
 class Query(msgspec.Struct, frozen=True):
-    """Which events to read. `after` is the seq of the last one seen, in the order asked for."""
+    """Which events to read. `after` is the seq of the last one seen, in the order asked for.
+
+    All times are inclusive where they begin and exclusive where they end. An event without a
+    timestamp matches no `since` and no `until`.
+    """
 
     topic: str | None = None
     source: str | None = None
-    since: int | None = None  # time of the event, inclusive
-    until: int | None = None  # time of the event, exclusive
+    since: int | None = None  # time of the event
+    until: int | None = None
+    received_since: int | None = None  # time of its arrival
+    received_until: int | None = None
+    field: FieldIs | None = None
     after: int | None = None
     limit: int = 100
     descending: bool = False
@@ -99,6 +160,75 @@ class Page(msgspec.Struct, frozen=True):
     """
 
     events: list[StoredEvent]
+    next: int | None
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The seqs that can be read: from the oldest one kept to the newest; both 0 if none ever was.
+
+    Where events were stored and none is kept, `oldest` is the seq after `newest`.
+    """
+
+    oldest: int
+    newest: int
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic with stored events: its counts, and seq and arrival of its first and last event."""
+
+    name: str
+    stored: int
+    duplicate: int
+    conflict: int
+    first_seq: int
+    first_at: int
+    last_seq: int
+    last_at: int
+
+
+class Reason(Enum):
+    """Why an event is in quarantine."""
+
+    INVALID = "invalid"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """An event that was not stored and is kept beside, as it was sent.
+
+    The store gives the id when it takes one; ids only grow.
+    """
+
+    id: int
+    kept_at: int
+    reason: Reason
+    submission: str
+    topic: str
+    event_id: str
+    detail: bytes  # what is wrong with it, a JSON array
+    is_cloud_event: bool
+    headers: dict[str, str]  # those of its request that keys are made of
+    body: bytes  # as `Event.as_sent` gives it; may be no JSON
+
+
+class QuarantineQuery(msgspec.Struct, frozen=True):
+    """Which of the events in quarantine to read, by id ascending from the one after `after`."""
+
+    topic: str | None = None
+    reason: Reason | None = None
+    submission: str | None = None
+    id: int | None = None
+    kept_since: int | None = None  # inclusive
+    kept_until: int | None = None  # exclusive
+    after: int = 0
+    limit: int = 100
+
+
+class QuarantinePage(msgspec.Struct, frozen=True):
+    """Some of them, bounded as a Page is; `next` is the `after` to go on with, None at the end."""
+
+    entries: list[Quarantined]
     next: int | None
 
 
@@ -130,14 +260,33 @@ class StoreTransaction(ABC):
 
     @abstractmethod
     async def record(self, sightings: Sequence[Sighting]) -> None:
-        """Keep how often, when last and from which source events came again."""
+        """Keep how often, when first and last, and from which source events came again.
+
+        Of those that clash keep what differed, up to CLASHES contents an event.
+        """
+
+    @abstractmethod
+    async def quarantine(self, entries: Sequence[Quarantined]) -> None:
+        """Keep these, each under an id of its own, whatever id it has."""
+
+    @abstractmethod
+    async def drop(self, ids: Sequence[int]) -> None:
+        """Remove these from quarantine; one that is not there is passed over."""
+
+    @abstractmethod
+    async def evict(self, before: int, most: int) -> int:
+        """Remove from quarantine what was kept before that time, then the oldest ones.
+
+        Until the bodies and details of those left come to at most `most` bytes. Returns how many
+        were removed, and counts them as evicted. Cheap where there is nothing to remove.
+        """
 
     @abstractmethod
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
         """Add to the counters and return their new values.
 
-        `topics` of what is added is 0: the store knows which topics are new to it. `by_topic`
-        names only topics on which events are stored.
+        What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
+        it knows that best. `by_topic` names only topics on which events are stored.
         """
 
     @abstractmethod
@@ -157,11 +306,17 @@ class Store(ABC):
         self.url = url
 
     @abstractmethod
-    async def open(self, recipe: str) -> None:
+    async def open(
+        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+    ) -> None:
         """Make ready. What could be read afterwards is durable, whatever happened before.
 
-        Raises SettingError for what an operator must change: another process holds the store,
-        or its keys were made by another recipe (a new store keeps this one).
+        `indexed` are JSON pointers into payloads by which events shall be found without a scan;
+        what is stored already is found so too, and what is not named here any more is not kept.
+
+        Raises SettingError for what an operator must change, such as another process that holds
+        the store. A new store keeps the recipe; where an older one has another, RecipeDiffers is
+        raised, unless that is the one which `replaces` names.
         """
 
     @abstractmethod
@@ -190,16 +345,28 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def find(self, key: bytes) -> StoredEvent | None:
-        """The committed event that holds the key."""
+    async def find(self, name: bytes, limit: int) -> list[StoredEvent]:
+        """The first committed events, by seq, whose key or name this hash is."""
+
+    @abstractmethod
+    async def history(self, seq: int, limit: int) -> History:
+        """What came again under the key of that event; at most `limit` entries in each list."""
+
+    @abstractmethod
+    async def span(self) -> Span:
+        """Which seqs can be read now."""
 
     @abstractmethod
     async def counters(self) -> Counters:
         """The committed counters."""
 
     @abstractmethod
-    async def topics(self, limit: int) -> list[str]:
-        """Up to `limit` names of topics on which events are stored, in order."""
+    async def topics(self, after: str, limit: int) -> list[Topic]:
+        """Up to `limit` topics with stored events, by name, from the one after that name."""
+
+    @abstractmethod
+    async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
+        """One page of what is in quarantine."""
 
     @abstractmethod
     def about(self) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from aggregator import pointer
 from aggregator.outcome import Fault
 
 MAX_DEPTH = 100
@@ -27,7 +28,6 @@ MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
-_LONGEST_POINTER = 500
 
 
 def faults(raw: bytes) -> list[Fault]:
@@ -49,7 +49,7 @@ def faults(raw: bytes) -> list[Fault]:
     except ValueError as error:
         return [Fault("", f"not JSON: {error}")]
     doubled = value.doubled if isinstance(value, _Members) else []
-    found = chain((Fault(pointer(name), "stands twice") for name in doubled), _walk((), value))
+    found = chain((Fault(pointer.to(name), "stands twice") for name in doubled), _walk((), value))
     return list(islice(found, _MOST))
 
 
@@ -94,30 +94,15 @@ def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
         for index, element in enumerate(value):
             yield from _walk((*path, index), element)
     elif isinstance(value, _Refused):
-        detail = f"{_cut(value)} is not a number that every reader can hold"
-        yield Fault(pointer(*path), detail)
+        detail = f"{pointer.cut(value)} is not a number that every reader can hold"
+        yield Fault(pointer.to(*path), detail)
     elif isinstance(value, str):
         yield from _of_text(path, value, "the string")
 
 
 def _of_text(path: tuple[object, ...], text: str, what: str) -> Iterator[Fault]:
     if "\0" in text:
-        yield Fault(pointer(*path), f"{what} holds U+0000, which databases cannot store")
+        yield Fault(pointer.to(*path), f"{what} holds U+0000, which databases cannot store")
     if lone := _LONE_SURROGATE.search(text):
         half = f"\\u{ord(lone.group()):04x}"
-        yield Fault(pointer(*path), f"{what} holds {half}, half of a surrogate pair")
-
-
-def pointer(*path: object) -> str:
-    """The JSON pointer (RFC 6901) to a place; long names in it are cut, and so is a long one."""
-    return _cut("".join(f"/{_escaped(str(part))}" for part in path), _LONGEST_POINTER)
-
-
-def _escaped(name: str) -> str:
-    """A part of a pointer; what UTF-8 cannot hold is a question mark."""
-    portable = _cut(name).encode(errors="replace").decode()
-    return portable.replace("~", "~0").replace("/", "~1")
-
-
-def _cut(text: str, longest: int = 100) -> str:
-    return text if len(text) <= longest else text[:longest] + "…"
+        yield Fault(pointer.to(*path), f"{what} holds {half}, half of a surrogate pair")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aggregator.errors import StageFault
 from aggregator.event import Event
-from aggregator.store import Content, Holder, Sighting, StoreTransaction
+from aggregator.store import Content, Holder, StoreTransaction
 
 R = TypeVar("R")
 
@@ -74,10 +74,6 @@ class Transaction:
         seqs = await self._call(self._work.tx.append(events))
         self._work.appended.update(zip(seqs, (event.key for event in events), strict=True))
         return seqs
-
-    async def record(self, sightings: Sequence[Sighting]) -> None:
-        """Keep how often, when last and from which source events came again."""
-        await self._call(self._work.tx.record(sightings))
 
     async def aside(self, function: Callable[..., R], *args: Any) -> R:
         """Call a slow function in a thread, beside the event loop; the stage's time does not run.

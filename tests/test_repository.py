@@ -11,16 +11,18 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors", "outcome", "timestamp", "content", "key"},
+    {"errors", "outcome", "timestamp", "pointer"},
+    {"content", "key"},
     {"event", "strict_json"},
-    {"store", "queue", "split", "inflate"},
+    {"store", "queue", "split", "inflate", "rules"},
     {"transaction", "budget", "decode"},
     {"stage", "sending"},
     {"pipeline", "ledger", "settings"},
     {"worker", "plugins", "watchdog", "query", "body", "logs"},
-    {"intake", "problems"},
+    {"intake", "problems", "receiving"},
     {"answer"},
-    {"web"},
+    {"verdict"},
+    {"publishing", "reading", "state"},
     {"app"},
     {"server"},
     {"command"},

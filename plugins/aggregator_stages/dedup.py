@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Sequence
 
-from aggregator.content import Value, is_damaged
+from aggregator.content import Form, Value, is_damaged
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate, Outcome
 from aggregator.stage import BatchStage
-from aggregator.store import Content, Holder, Sighting
+from aggregator.store import Content, Holder
 from aggregator.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 Again = list[tuple[Event, Holder]]
-Same = set[tuple[int, bytes]]  # seqs, and digests of contents that are the same as theirs
+Clashes = dict[tuple[int, bytes], Conflict | None]  # by the holder's seq and the rival's digest
 
 
 class Dedup(BatchStage):
@@ -54,44 +54,61 @@ def _of_copy(event: Event) -> Outcome | None:
 
 
 async def _settle(again: Again, tx: Transaction) -> None:
-    same = await _compared([pair for pair in again if pair[0].digest != pair[1].digest], tx)
-    sightings = []
+    found = await _compared([pair for pair in again if pair[0].digest != pair[1].digest], tx)
     for event, holder in again:
-        is_duplicate = event.digest == holder.digest or (holder.seq, event.digest) in same
-        outcome = Duplicate if is_duplicate else Conflict
-        event.settle(outcome(holder.seq, holder.received_at))
-        sightings.append(Sighting(holder.seq, event.source, event.received_at, not is_duplicate))
-    await tx.record(sightings)
+        same = event.digest == holder.digest
+        clash = None if same else found[holder.seq, event.digest]
+        event.settle(clash or Duplicate(holder.seq, holder.received_at))
 
 
-async def _compared(differing: Again, tx: Transaction) -> Same:
-    """Of contents with unequal digests, those that are the same all the same.
+async def _compared(differing: Again, tx: Transaction) -> Clashes:
+    """Of contents with unequal digests, the conflicts; those that are the same all the same, None.
 
     Off the event loop, and no more of the stored contents at a time than the store gives.
     """
     rivals: dict[int, dict[bytes, Event]] = {}
-    digests: dict[int, bytes] = {}
+    holders: dict[int, Holder] = {}
     for event, holder in differing:
         rivals.setdefault(holder.seq, {})[event.digest] = event
-        digests[holder.seq] = holder.digest
+        holders[holder.seq] = holder
     seqs = list(rivals)
-    same: Same = set()
+    clashes: Clashes = {}
     while seqs:
         contents = await tx.contents(seqs)
         slice_, seqs = seqs[: len(contents)], seqs[len(contents) :]
         for seq, content in zip(slice_, contents, strict=True):
-            if is_damaged(content.source, content.payload, digests[seq]):
-                log.error("the stored event %d is damaged: nothing is the same as it", seq)
-                continue
-            found = await tx.aside(_same_as, content, list(rivals[seq].values()))
-            same.update((seq, digest) for digest in found)
-    return same
+            found = await tx.aside(_against, holders[seq], content, list(rivals[seq].values()))
+            clashes.update(found)
+    return clashes
 
 
-def _same_as(content: Content, rivals: Sequence[Event]) -> list[bytes]:
-    """The digests of those rivals that have the same content."""
-    comparable = [event for event in rivals if event.source == content.source]
-    if content.payload is None or not comparable:
-        return []
-    stored = Value(content.payload)
-    return [event.digest for event in comparable if stored.is_same(Value(event.payload))]
+def _against(holder: Holder, stored: Content, rivals: Sequence[Event]) -> Clashes:
+    """What each rival content is, held against the stored one."""
+    is_damaged_ = is_damaged(stored.source, stored.payload, holder.digest, stored.form)
+    if is_damaged_:
+        log.error("the stored event %d is damaged: nothing is the same as it", holder.seq)
+    is_known = stored.payload is not None and not is_damaged_
+    value = Value(stored.payload) if is_known and stored.form is Form.JSON else None
+    return {(holder.seq, event.digest): _clash(holder, stored, value, event) for event in rivals}
+
+
+def _clash(holder: Holder, stored: Content, value: Value | None, event: Event) -> Conflict | None:
+    payload = "/data" if event.attributes else "/payload"
+    differences = [] if event.source == stored.source else ["/source"]
+    if value and event.form is Form.JSON:
+        other = Value(event.payload)
+        if not value.is_same(other):
+            differences += [payload + place for place in value.differences(other)]
+        elif not differences:
+            return None
+    elif (event.form, event.payload) != (stored.form, stored.payload):
+        differences.append(payload)
+    is_emptied = stored.payload is None
+    return Conflict(
+        holder.seq,
+        holder.received_at,
+        event.digest,
+        holder.digest,
+        () if is_emptied else tuple(differences),
+        is_emptied,
+    )

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from aggregator import timestamp
+from aggregator import pointer, timestamp
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
-from aggregator.strict_json import pointer
 
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI
@@ -104,7 +103,7 @@ class Validate(IntakeStage):
                 for check in checks:
                     check(value)
             except ValidationError as error:
-                return Fault(pointer(name), str(error.messages[0]))
+                return Fault(pointer.to(name), str(error.messages[0]))
         return None
 
     def _refuse(self, declined: Sequence[tuple[Event, Fault]]) -> None:
@@ -143,4 +142,4 @@ def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:
         for inner in errors:
             yield from _flatten(path, inner)
     else:
-        yield Fault(pointer(*path), str(errors))
+        yield Fault(pointer.to(*path), str(errors))
