@@ -15,9 +15,7 @@ _NOT_YET = (Stored, Duplicate, Conflict)
 class Intake:
     """Takes submissions, runs the stages left of the bar, and hands over to the worker."""
 
-    def __init__(
-        self, line: Line, queue: Queue, ledger: Ledger, worker: Worker
-    ) -> None:
+    def __init__(self, line: Line, queue: Queue, ledger: Ledger, worker: Worker) -> None:
         self.line = line
         self.queue = queue
         self.ledger = ledger
