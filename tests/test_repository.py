@@ -11,18 +11,18 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors", "outcome", "timestamp", "pointer"},
+    {"errors", "outcome", "timestamp", "pointer", "commits", "cors"},
     {"content", "key"},
     {"event", "strict_json"},
     {"store", "queue", "split", "inflate", "rules"},
-    {"transaction", "budget", "decode"},
+    {"transaction", "budget", "decode", "link", "shown", "accept"},
     {"stage", "sending"},
     {"pipeline", "ledger", "settings"},
-    {"worker", "plugins", "watchdog", "query", "body", "logs"},
-    {"intake", "problems", "receiving"},
+    {"worker", "plugins", "watchdog", "query", "body", "logs", "turn"},
+    {"intake", "problems", "receiving", "finding", "export", "following", "options"},
     {"answer"},
     {"verdict"},
-    {"publishing", "reading", "state"},
+    {"publishing", "reading", "explaining", "topics", "state"},
     {"app"},
     {"server"},
     {"command"},
