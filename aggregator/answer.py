@@ -59,7 +59,7 @@ def _event(found: StoredEvent) -> dict[str, Any]:
         "source": found.source,
         "payload": None if found.payload is None else msgspec.Raw(found.payload),
     }
-    if is_damaged(found.source, found.payload, found.digest):
+    if is_damaged(found.source, found.payload, found.digest, found.form):
         told["payload"] = None
         told["damaged"] = "What is stored does not match the hash made when it was received."
     return told

@@ -171,8 +171,9 @@ def load(
             values[name], origins[name] = value, origin
     settings, problems = _checked(values, origins)
     table_problems = _table_problems(_STAGES, stages) + _table_problems(_TOPICS, topics)
-    tables = ({}, {}) if table_problems else (stages, topics)
-    configuration = Configuration(settings, *tables, origins)
+    if table_problems:
+        stages, topics = {}, {}
+    configuration = Configuration(settings, stages, topics, origins)
     problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
     problems += check(configuration)
     if problems:
