@@ -66,15 +66,19 @@ def show_settings(**flags: Any) -> None:
     """Print the settings in force, and where each comes from."""
     configuration = _load(flags)
     rows = [
-        (name, settings.masked(name, getattr(configuration.settings, name)), origin)
+        (name, settings.masked("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
     ]
-    for kind, tables in (("stages", configuration.stages), ("topics", configuration.topics)):
-        rows += [
-            (f"{kind}.{owner}.{name}", settings.masked(name, value), "file")
-            for owner, table in tables.items()
-            for name, value in table.items()
-        ]
+    rows += [
+        (f"topics.{topic}.{name}", str(value), "file")
+        for topic, table in configuration.topics.items()
+        for name, value in table.items()
+    ]
+    rows += [
+        (f"stages.{stage}.{name}", settings.masked(name, value), "file")
+        for stage, table in configuration.stages.items()
+        for name, value in table.items()
+    ]
     _print_table([("setting", "value", "from"), *rows])
 
 
