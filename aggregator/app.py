@@ -88,7 +88,8 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
-_SWEEP = 3600.0  # seconds
+_FIRST_SWEEP = 60.0  # seconds
+_SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -128,13 +129,15 @@ def _working(worker: Worker) -> Context:
 
 
 def _sweeping(intake: Intake, requests: Budget) -> Context:
-    """Has quarantine looked through at the start and each hour: an empty submission does that."""
+    """Has quarantine looked through now and then: a submission without events does that."""
 
     async def sweep() -> None:
+        pause = _FIRST_SWEEP
         while True:
+            await asyncio.sleep(pause)
+            pause = _SWEEP
             with suppress(AggregatorError), requests.share() as share:
                 await intake.take(Submission(uuid.uuid4().hex, []), share)
-            await asyncio.sleep(_SWEEP)
 
     async def sweeping(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(sweep(), name="sweep")

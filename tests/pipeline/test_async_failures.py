@@ -8,7 +8,6 @@ import pytest
 
 from added import with_plugin, with_stages
 from aggregator.plugins import STORES, Plugins
-from bodies import get, stored_ids
 from conftest import Client, Start
 from events import event
 from failing import FailingStore
@@ -28,6 +27,16 @@ async def later(client: Client, *events: dict[str, Any]) -> str:
         assert answer["received"] == len(events)
         submission: str = answer["submission"]
         return submission
+
+
+async def get(client: Client, path: str) -> Any:
+    async with client.get(path) as response:
+        assert response.status == 200
+        return await response.json()
+
+
+async def stored_ids(client: Client) -> list[str]:
+    return [one["event_id"] for one in (await get(client, "/events"))["events"]]
 
 
 async def settled(client: Client) -> dict[str, Any]:
