@@ -83,6 +83,8 @@ class Event(msgspec.Struct, frozen=True):
         if not self.attributes:
             return msgspec.json.encode({**self._members(_NAMES), "payload": _json(self.payload)})
         members = self._members(_CLOUD_NAMES) | msgspec.json.decode(self.attributes)
+        if not self.timestamp:
+            del members["time"]
         if self.form is Form.BYTES:
             members["data_base64"] = self.payload
         elif self.form is Form.JSON:
@@ -122,7 +124,7 @@ class Event(msgspec.Struct, frozen=True):
         force_setattr(self, "verdict", outcome)
 
     def _members(self, names: Mapping[str, str]) -> dict[str, Any]:
-        return {shown: value for name, shown in names.items() if (value := getattr(self, name))}
+        return {shown: getattr(self, name) for name, shown in names.items()}
 
     def _check_open(self) -> None:
         if self.outcome is not None:
@@ -145,5 +147,5 @@ class Submission(msgspec.Struct, frozen=True):
     is_strict: bool = False  # all of it or nothing
     is_detached: bool = False  # answered before its events are settled: nobody waits
     headers: dict[str, str] = {}  # those of the request that keys are made of
-    released: list[int] = []  # from quarantine: the first of `events` are these, received anew
+    released: list[int] = []  # from quarantine: `events` are these, received anew
     dropped: list[int] = []  # from quarantine, for good

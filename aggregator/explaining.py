@@ -5,8 +5,10 @@ from typing import Any
 
 from aiohttp import web
 
-from aggregator import answer, query, timestamp
+from aggregator import answer, timestamp
+from aggregator.arguments import load
 from aggregator.finding import Finder
+from aggregator.query import PickSchema
 from aggregator.sending import Sender
 from aggregator.store import Clashes, History, Sightings, StoredEvent
 from aggregator.turn import Turn
@@ -28,7 +30,7 @@ class Explaining:
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Everything that is known of the events that came under one key."""
-        pick = query.parse(request.query, query.PickSchema)
+        pick = load(PickSchema(), request.query)
         async with self.turn.taken() as store:
             found = await self.finder.find(store, **request.match_info, pick=pick)
             if len(found) > 1:

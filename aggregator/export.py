@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
-from aggregator import query, shown
+from aggregator import shown
+from aggregator.arguments import load
 from aggregator.errors import QueueFull, StoreError
+from aggregator.query import ExportSchema
 from aggregator.sending import Sender
 from aggregator.store import Page, Query
 from aggregator.turn import Turn
@@ -62,7 +64,7 @@ class Export:
 
     async def send(self, request: web.Request, form: str) -> web.StreamResponse:
         """The whole answer. One that cannot be finished is cut off, so that it is seen."""
-        wanted = query.parse(request.query, query.ExportSchema)
+        wanted = load(ExportSchema(), request.query)
         async with self.turn.taken() as store:
             walk = Walk(wanted, (await store.span()).newest)
             lines = walk.pass_by(await store.events(walk.query))

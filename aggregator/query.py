@@ -1,19 +1,17 @@
 """The arguments of the calls that read."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
-from multidict import MultiMapping
 
-from aggregator import pointer, timestamp
+from aggregator import arguments, pointer
+from aggregator.arguments import LARGEST, Moment, Whole
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
 
-_LARGEST_SEQ = 2**63 - 1
 _LARGEST_PAGE = 1000
 
 
@@ -29,26 +27,6 @@ class Pick(msgspec.Struct, frozen=True):
 
     source: str | None = None
     seq: int | None = None
-
-
-class Moment(fields.Field[int]):
-    """A timestamp with an offset, as microseconds since 1970."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        try:
-            return timestamp.parse(str(value))
-        except ValueError as error:
-            hint = "; + is written %2B in a URL" if " " in str(value) else ""
-            raise ValidationError(f"{error}{hint}") from error
-
-
-class Whole(fields.Integer):
-    """A whole number in plain digits."""
-
-    def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
-        if not re.fullmatch("[0-9]+", str(value), re.ASCII):
-            raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, *rest, **more)
 
 
 class Place(fields.Field[str]):
@@ -72,7 +50,7 @@ class Scalar(fields.Field[bytes]):
             raise ValidationError(str(error)) from error
 
 
-_after = Whole(validate=validate.Range(0, _LARGEST_SEQ))
+_after = Whole(validate=validate.Range(0, LARGEST))
 
 
 class StreamSchema(Schema):
@@ -111,7 +89,7 @@ class PageSchema(StreamSchema):
 class ExportSchema(PageSchema):
     """Which events to read, in which order, and how many in all."""
 
-    limit = Whole(load_default=_LARGEST_SEQ, validate=validate.Range(1, _LARGEST_SEQ))
+    limit = Whole(load_default=LARGEST, validate=validate.Range(1, LARGEST))
 
 
 class TopicsSchema(Schema):
@@ -129,27 +107,16 @@ class PickSchema(Schema):
     """Which one of several."""
 
     source = fields.String()
-    seq = Whole(validate=validate.Range(1, _LARGEST_SEQ))
+    seq = Whole(validate=validate.Range(1, LARGEST))
 
     @post_load
     def _pick(self, loaded: dict[str, Any], **_: Any) -> Pick:
         return Pick(**loaded)
 
 
-def parse(arguments: MultiMapping[str], schema: type[Schema] = PageSchema) -> Any:
-    """What the schema makes of them. Raises Unparsable that names every argument in the wrong."""
-    if doubled := sorted({name for name in arguments if len(arguments.getall(name)) > 1}):
-        raise Unparsable(f"Given more than once: {', '.join(doubled)}.")
-    try:
-        return schema().load(dict(arguments))
-    except ValidationError as error:
-        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
-        raise Unparsable("; ".join(f"{name}: {' '.join(why)}" for name, why in said)) from error
-
-
 def parse_stream(request: web.Request) -> Query:
     """What to follow. A client that reconnects says in a header what it has seen last."""
-    wanted: Query = parse(request.query, StreamSchema)
+    wanted: Query = arguments.load(StreamSchema(), request.query)
     last = request.headers.get("Last-Event-ID")
     if not last:
         return wanted

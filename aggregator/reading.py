@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from aggregator import accept, answer, query
+from aggregator import accept, answer
+from aggregator.arguments import load
 from aggregator.export import NDJSON, Export
 from aggregator.finding import Finder
+from aggregator.query import PageSchema, PickSchema
 from aggregator.sending import Sender
 from aggregator.turn import Turn
 
@@ -35,7 +37,7 @@ class Reading:
         form = accept.chosen(request, _PAGES)
         if form in NDJSON:
             return await self.export.send(request, form)
-        wanted = query.parse(request.query, query.PageSchema)
+        wanted = load(PageSchema(), request.query)
         async with self.turn.taken() as store:
             page = answer.page(await store.events(wanted), form, request)
         return await self.sender.send(request, page)
@@ -43,7 +45,7 @@ class Reading:
     async def event(self, request: web.Request) -> web.StreamResponse:
         """One stored event, or the choice between several."""
         form = accept.chosen(request, _EVENTS)
-        pick = query.parse(request.query, query.PickSchema)
+        pick = load(PickSchema(), request.query)
         async with self.turn.taken() as store:
             found = await self.finder.find(store, **request.match_info, pick=pick)
             told = (

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from aggregator import answer, query
+from aggregator import answer
+from aggregator.arguments import load
+from aggregator.query import TopicsSchema
 from aggregator.sending import Sender
 from aggregator.turn import Turn
 
@@ -22,7 +24,7 @@ class Topics:
 
     async def topics(self, request: web.Request) -> web.StreamResponse:
         """A page of topics, by name."""
-        wanted = query.parse(request.query, query.TopicsSchema)
+        wanted = load(TopicsSchema(), request.query)
         async with self.turn.taken() as store:
             found = await store.topics(wanted.after, wanted.limit + 1)
         shown = found[: wanted.limit]
