@@ -18,7 +18,7 @@ LAYERS = (
     {"transaction", "budget", "decode", "link", "shown", "accept"},
     {"stage", "sending"},
     {"pipeline", "ledger", "settings", "books", "arguments", "preferences", "change_key", "turn"},
-    {"settling", "plugins", "watchdog", "query", "body", "logs"},
+    {"settling", "plugins", "watchdog", "query", "body", "logs", "looks"},
     {"worker", "problems", "receiving", "finding", "export", "following", "options"},
     {"intake", "answer"},
     {"verdict", "quarantine_page"},
