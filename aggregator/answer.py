@@ -34,6 +34,9 @@ def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:
             "invalid": counters.invalid,
             "filtered": counters.filtered,
             "refused": counters.refused,
+            "failed_async": counters.failed_async,
+            "quarantined": counters.quarantined,
+            "quarantine_evicted": counters.evicted,
             "queue_size_current": snapshot.queued,
             "processed_topics": topics,
             "processed_topics_total": counters.topics,
@@ -59,7 +62,7 @@ def _event(found: StoredEvent) -> dict[str, Any]:
         "source": found.source,
         "payload": None if found.payload is None else msgspec.Raw(found.payload),
     }
-    if is_damaged(found.source, found.payload, found.digest):
+    if is_damaged(found.source, found.payload, found.digest, found.form):
         told["payload"] = None
         told["damaged"] = "What is stored does not match the hash made when it was received."
     return told

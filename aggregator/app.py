@@ -3,24 +3,30 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
+from aggregator.books import Books
 from aggregator.budget import Budget
 from aggregator.decode import Decoder
-from aggregator.errors import StoreError
+from aggregator.errors import AggregatorError, StoreError
+from aggregator.event import Submission
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
 from aggregator.publishing import Publishing
+from aggregator.quarantine import Quarantine
 from aggregator.queue import Queue
 from aggregator.reading import Reading
 from aggregator.receiving import Receiver
 from aggregator.sending import Sender
 from aggregator.settings import Configuration, Settings
+from aggregator.settling import Settler
 from aggregator.state import State
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
@@ -46,14 +52,20 @@ def create_app(
     intake_line = Line(left, settings.stage_timeout, stuck)
     batch_line = Line(right, settings.stage_timeout, stuck)
     ledger = Ledger()
-    worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
+    books = Books(
+        settings.on_invalid == "quarantine", settings.quarantine_bytes, settings.quarantine_days
+    )
+    settler = Settler(store, batch_line, books)
+    worker = Worker(store, queue, settler, ledger, settings.batch_events)
     decoder = Decoder(settings.max_events, settings.max_event, configuration.rules)
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
+    receiver = Receiver(decoder, settings)
     faces = (
-        Publishing(Receiver(decoder, settings), intake, requests, verdicts),
+        Publishing(receiver, intake, requests, verdicts),
         Reading(store, pages),
+        Quarantine(receiver, intake, store, requests, pages),
         State(intake, store, pages, time.monotonic()),
     )
 
@@ -64,6 +76,7 @@ def create_app(
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
+    app.cleanup_ctx.append(_sweeping(intake, requests))
     for face in faces:
         app.add_routes(face.routes())
     return app
@@ -75,6 +88,8 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
+_FIRST_SWEEP = 60.0  # seconds
+_SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -111,6 +126,26 @@ def _working(worker: Worker) -> Context:
         await asyncio.wait({task})
 
     return working
+
+
+def _sweeping(intake: Intake, requests: Budget) -> Context:
+    """Has quarantine looked through now and then: a submission without events does that."""
+
+    async def sweep() -> None:
+        pause = _FIRST_SWEEP
+        while True:
+            await asyncio.sleep(pause)
+            pause = _SWEEP
+            with suppress(AggregatorError), requests.share() as share:
+                await intake.take(Submission(uuid.uuid4().hex, []), share)
+
+    async def sweeping(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(sweep(), name="sweep")
+        yield
+        task.cancel()
+        await asyncio.wait({task})
+
+    return sweeping
 
 
 def _died(worker: Worker, task: asyncio.Task[None]) -> None:

@@ -149,5 +149,5 @@ class Submission(msgspec.Struct, frozen=True):
     is_strict: bool = False  # all of it or nothing
     is_detached: bool = False  # answered before its events are settled: nobody waits
     headers: dict[str, str] = {}  # those of the request that keys are made of
-    released: list[int] = []  # from quarantine: the first of `events` are these, received anew
+    released: list[int] = []  # from quarantine: `events` are these, received anew
     dropped: list[int] = []  # from quarantine, for good

@@ -34,10 +34,12 @@ class Ledger:
         """Accept a submission; the future gives it back with every event settled, or raises.
 
         Its share of the budget is kept until it is settled, even if nobody waits for it any more.
+        Nobody ever does for a detached one, and its future stays open.
         """
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
         self._queued[submission.id] = len(submission.events), share
-        self._answers[submission.id] = answer
+        if not submission.is_detached:
+            self._answers[submission.id] = answer
         share.is_kept = True
         return answer
 

@@ -171,8 +171,9 @@ def load(
             values[name], origins[name] = value, origin
     settings, problems = _checked(values, origins)
     table_problems = _table_problems(_STAGES, stages) + _table_problems(_TOPICS, topics)
-    tables = ({}, {}) if table_problems else (stages, topics)
-    configuration = Configuration(settings, *tables, origins)
+    if table_problems:
+        stages, topics = {}, {}
+    configuration = Configuration(settings, stages, topics, origins)
     problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
     problems += check(configuration)
     if problems:
@@ -186,7 +187,10 @@ def listed(text: str) -> list[str]:
 
 
 def masked(name: str, value: object) -> str:
-    """The value for people to see: a URL without user and arguments, a secret not at all."""
+    """The value for people to see: a URL without user and arguments, a secret not at all.
+
+    What the name says is asked of strangers' settings only: none of ours is a secret.
+    """
     if _SECRET.search(name):
         return _HIDDEN
     if isinstance(value, Mapping):
@@ -233,7 +237,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Set
 
 
 def _told(name: str, value: object, origin: str, why: str) -> str:
-    shown = masked(name, value)
+    shown = masked("", value)
     told = f"{name}: {shown!r} (from {origin}): {why}"
     if name == "port" and "://" in shown:
         told += (

@@ -14,6 +14,7 @@ from enum import Enum
 
 import msgspec
 
+from aggregator import pointer
 from aggregator.content import Form
 from aggregator.event import Event
 
@@ -127,6 +128,20 @@ class FieldIs(msgspec.Struct, frozen=True):
 
     pointer: str
     value: bytes
+
+    def is_in(self, payload: bytes | None, form: Form) -> bool:
+        """Whether that payload has the value there. One that is damaged or gone has nothing."""
+        return value_at(self.pointer, payload, form) == self.value
+
+
+def value_at(where: str, payload: bytes | None, form: Form) -> bytes | None:
+    """What `pointer.scalar` gives; None also for what is no JSON, not even where it should be."""
+    if payload is None or form is not Form.JSON:
+        return None
+    try:
+        return pointer.scalar(payload, pointer.parse(where))
+    except (ValueError, RecursionError):
+        return None
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -16,15 +16,35 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.content import digest_of
-from aggregator.errors import KeyHeld, QueueFull
+from aggregator import pointer
+from aggregator.content import Form, digest_of
+from aggregator.errors import KeyHeld, QueueFull, RecipeDiffers
 from aggregator.event import Event, Submission
 from aggregator.key import RECIPE, key_of
 from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline import Line, Named
 from aggregator.queue import Queue
 from aggregator.stage import Stage
-from aggregator.store import PAGE_BYTES, Content, Counters, Page, Query, Sighting, Store
+from aggregator.store import (
+    CLASHES,
+    PAGE_BYTES,
+    Clash,
+    Clashes,
+    Content,
+    Counters,
+    FieldIs,
+    Page,
+    Quarantined,
+    QuarantineQuery,
+    Query,
+    Reason,
+    Sighting,
+    Sightings,
+    Span,
+    Store,
+    StoredEvent,
+    Topic,
+)
 from aggregator.transaction import UnitOfWork
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
@@ -33,7 +53,7 @@ _TIMEOUT = 5.0
 
 def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
     """An event as the intake makes it; `members` replace what it has."""
-    members = {"source": "tests", "payload": b'{"user":"ada"}', **members}
+    members = {"source": "tests", "payload": b'{"user":"ada"}', "form": Form.JSON, **members}
     return Event(
         index=members.pop("index", 0),
         submission="submission",
@@ -41,10 +61,25 @@ def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
         topic=topic,
         event_id=event_id,
         timestamp=members.pop("timestamp", "2026-01-31T12:00:00Z"),
-        key=key_of(topic, event_id),
-        digest=digest_of(members["source"], members["payload"]),
+        key=members.pop("key", key_of(topic, event_id)),
+        digest=digest_of(members["source"], members["payload"], members["form"]),
         **members,
     )
+
+
+def make_entry(event_id: str, topic: str = "logins", **members: Any) -> Quarantined:
+    """An event in quarantine; `members` replace what it has."""
+    usual: dict[str, Any] = {
+        "id": 0,
+        "kept_at": 1_800_000_000_000_000,
+        "reason": Reason.INVALID,
+        "submission": "submission",
+        "detail": b"[]",
+        "is_cloud_event": False,
+        "headers": {},
+        "body": b"{}",
+    }
+    return Quarantined(topic=topic, event_id=event_id, **(usual | members))
 
 
 def make_submission(name: str, events: int) -> Submission:
@@ -61,6 +96,28 @@ async def _stored(store: Store, *events: Event) -> list[int]:
         return await tx.append(events)
 
 
+async def _quarantined(store: Store, *entries: Quarantined) -> None:
+    async with store.transaction() as tx:
+        await tx.quarantine(entries)
+        await tx.count(Counters(), {})
+
+
+async def _kept_aside(store: Store, **wanted: Any) -> list[str]:
+    """The event_ids in quarantine, of all pages."""
+    found: list[str] = []
+    while True:
+        page = await store.quarantined(QuarantineQuery(**wanted))
+        found += [entry.event_id for entry in page.entries]
+        if page.next is None:
+            return found
+        wanted["after"] = page.next
+
+
+async def _only(store: Store) -> StoredEvent:
+    (event,) = (await store.events(Query())).events
+    return event
+
+
 async def _walk(store: Store, **wanted: Any) -> list[str]:
     """The event_ids of all pages."""
     found: list[str] = []
@@ -71,6 +128,13 @@ async def _walk(store: Store, **wanted: Any) -> list[str]:
         if page.next is None:
             return found
         wanted["after"] = page.next
+
+
+_NAMES: list[tuple[int, Any]] = list(enumerate(["ada", 1, True, "ada", None, {"ada": "ada"}]))
+
+
+def _named(name: Any) -> dict[str, Any]:
+    return {"payload": msgspec.json.encode({"user": {"name": name}, "n": 7})}
 
 
 class StoreContract:
@@ -95,8 +159,7 @@ class StoreContract:
     async def test_committed_event_is_read_back_as_it_was(self, store: Store) -> None:
         event = make_event("1", payload=b'{ "n": 1.50 }', timestamp="2026-01-31T12:00:00+05:30")
         (seq,) = await _stored(store, event)
-        found = await store.find(event.key)
-        assert found
+        (found,) = await store.find(event.key, 10)
         assert (found.seq, found.topic, found.event_id) == (seq, "logins", "1")
         assert (found.source, found.payload) == ("tests", b'{ "n": 1.50 }')
         assert found.timestamp == "2026-01-31T12:00:00+05:30"
@@ -111,9 +174,9 @@ class StoreContract:
                 await tx.append([event])
                 await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
                 raise _Rollback
-        assert await store.find(event.key) is None
+        assert await store.find(event.key, 10) == []
         assert await store.counters() == Counters()
-        assert await store.topics(10) == []
+        assert await store.topics("", 10) == []
         async with store.transaction() as tx:
             assert await tx.claim([event.key]) == [None]
 
@@ -207,7 +270,7 @@ class StoreContract:
     async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
         async with store.transaction() as tx:
             await tx.append([make_event("1", "b"), make_event("2", "a"), make_event("3", "a")])
-            await tx.record([Sighting(1, "tests", 5, is_conflict=False)])
+            await tx.record([Sighting(1, "tests", 5)])
             totals = await tx.count(
                 Counters(stored=3, duplicate=1, invalid=4),
                 {"b": Counters(stored=1), "a": Counters(stored=2, duplicate=1)},
@@ -216,12 +279,10 @@ class StoreContract:
         async with store.transaction() as tx:
             await tx.append([make_event("4", "a")])
             await tx.count(
-                Counters(stored=1, conflict=1, filtered=2, refused=3),
+                Counters(stored=1, conflict=1, filtered=2, refused=3, failed_async=5),
                 {"a": Counters(stored=1, conflict=1)},
             )
-        assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, topics=2)
-        assert await store.topics(10) == ["a", "b"]
-        assert await store.topics(1) == ["a"]
+        assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, 5, topics=2)
 
     async def test_second_transaction_waits_and_gets_later_seqs(self, store: Store) -> None:
         first_has_appended, may_end = asyncio.Event(), asyncio.Event()
@@ -294,6 +355,310 @@ class StoreContract:
         assert await store.events(Query(after=seq)) == Page([], None)
         assert await store.events(Query(after=seq, descending=True)) == Page([], None)
         assert await store.events(Query(after=0, descending=True)) == Page([], None)
+
+    async def test_other_recipe_is_kept_only_in_place_of_the_one_that_is_named(
+        self, store: Store
+    ) -> None:
+        await store.close()
+        for replaces in (None, "source,event_id"):
+            with pytest.raises(RecipeDiffers) as raised:
+                await store.open("topic,source", replaces=replaces)
+            assert raised.value.kept == RECIPE
+            await store.close()
+        await store.open("topic,source", replaces=RECIPE)
+        await store.close()
+        with pytest.raises(RecipeDiffers):
+            await store.open(RECIPE)
+        await store.close()
+        await store.open("topic,source")
+
+    @pytest.mark.parametrize(
+        ("form", "payload"),
+        [(Form.JSON, b"[1]"), (Form.BYTES, b"\x00\xff"), (Form.BYTES, b""), (Form.NOTHING, b"")],
+    )
+    async def test_payload_of_every_form_is_read_back(
+        self, store: Store, form: Form, payload: bytes
+    ) -> None:
+        event = make_event("1", form=form, payload=payload, timestamp="", attributes=b'{"a":"b"}')
+        async with store.transaction() as tx:
+            (seq,) = await tx.append([event])
+            assert await tx.contents([seq]) == [Content("tests", payload, form)]
+        found = await _only(store)
+        assert (found.payload, found.form, found.digest) == (payload, form, event.digest)
+        assert (found.timestamp, found.attributes) == (None, b'{"a":"b"}')
+
+    async def test_event_without_a_timestamp_is_at_no_time(self, store: Store) -> None:
+        await _stored(store, make_event("1", timestamp=""))
+        assert await _walk(store, since=0) == []
+        assert await _walk(store, until=2**62) == []
+        assert await _walk(store) == ["1"]
+
+    async def test_events_are_found_by_key_and_by_name(self, store: Store) -> None:
+        name = make_event("1").key
+        events = [make_event(str(number), key=b"%016d" % number, name=name) for number in range(3)]
+        usual = make_event("1")
+        await _stored(store, events[0], make_event("other"), events[1], usual, events[2])
+        found = await store.find(name, 10)
+        assert [event.event_id for event in found] == ["0", "1", "1", "2"]
+        assert [event.key for event in found] == [*(e.key for e in events[:2]), name, events[2].key]
+        assert await store.find(name, 2) == found[:2]
+        assert await store.find(events[2].key, 10) == found[3:]
+        assert await store.find(b"", 10) == []
+
+    async def test_what_came_again_is_told_by_source_and_by_content(self, store: Store) -> None:
+        one, two = Clash(b"1" * 17, ("/source", "/payload/a")), Clash(b"2" * 17, ())
+        async with store.transaction() as tx:
+            seq, other = await tx.append([make_event("1"), make_event("2")])
+            await tx.record(
+                [Sighting(seq, "b", 50), Sighting(seq, "b", 70), Sighting(other, "b", 1)]
+            )
+            await tx.record([Sighting(seq, "a", 60, one), Sighting(seq, "b", 90, one)])
+        async with store.transaction() as tx:
+            await tx.record([Sighting(seq, "a", 80), Sighting(seq, "c", 40, two)])
+        history = await store.history(seq, 10)
+        assert history.sightings == [
+            Sightings("c", 0, 1, 40, 40),
+            Sightings("b", 2, 1, 50, 90),
+            Sightings("a", 1, 1, 60, 80),
+        ]
+        assert history.clashes == [
+            Clashes(two.digest, (), "c", 1, 40, 40),
+            Clashes(one.digest, ("/source", "/payload/a"), "a", 2, 60, 90),
+        ]
+        short = await store.history(seq, 1)
+        assert (short.sightings, short.clashes) == (history.sightings[:1], history.clashes[:1])
+        assert (await store.history(other, 10)).sightings == [Sightings("b", 1, 0, 1, 1)]
+
+    async def test_no_more_contents_are_remembered_than_fit(self, store: Store) -> None:
+        clashes = [Clash(b"%017d" % number, ("/payload",)) for number in range(CLASHES + 5)]
+        async with store.transaction() as tx:
+            (seq,) = await tx.append([make_event("1")])
+            for at, clash in enumerate([*clashes, clashes[0], clashes[-1]]):
+                await tx.record([Sighting(seq, "tests", at, clash)])
+        history = await store.history(seq, 1000)
+        assert [clash.digest for clash in history.clashes] == [c.digest for c in clashes[:CLASHES]]
+        assert (history.clashes[0].times, history.clashes[1].times) == (2, 1)
+        assert history.sightings == [Sightings("tests", 0, CLASHES + 7, 0, CLASHES + 6)]
+
+    async def test_unknown_event_has_no_history(self, store: Store) -> None:
+        history = await store.history(7, 10)
+        assert (history.sightings, history.clashes) == ([], [])
+
+    async def test_quarantined_event_is_read_back_as_it_was(self, store: Store) -> None:
+        entry = make_entry(
+            "1",
+            reason=Reason.CONFLICT,
+            detail=b'[{"pointer":"/topic"}]',
+            is_cloud_event=True,
+            headers={"x-delivery": "a\udcff", "x-other": "é"},
+            body=b"\xff no JSON",
+        )
+        await _quarantined(store, entry)
+        (found,) = (await store.quarantined(QuarantineQuery())).entries
+        assert found == msgspec.structs.replace(entry, id=found.id)
+
+    async def test_ids_in_quarantine_are_never_given_again(self, store: Store) -> None:
+        await _quarantined(store, make_entry("1", id=70), make_entry("2", id=70))
+        first, second = (await store.quarantined(QuarantineQuery())).entries
+        assert first.id < second.id
+        async with store.transaction() as tx:
+            await tx.drop([second.id, first.id])
+        await _quarantined(store, make_entry("3"))
+        (third,) = (await store.quarantined(QuarantineQuery())).entries
+        assert third.id > second.id
+
+    async def test_what_is_not_in_quarantine_is_dropped_quietly(self, store: Store) -> None:
+        await _quarantined(store, make_entry("1"), make_entry("2"))
+        first, _ = (await store.quarantined(QuarantineQuery())).entries
+        async with store.transaction() as tx:
+            await tx.drop([first.id, first.id, 999, -1, 2**70])
+            totals = await tx.count(Counters(), {})
+        assert (totals.quarantined, totals.evicted) == (1, 0)
+        assert await _kept_aside(store) == ["2"]
+
+    async def test_quarantine_is_searched_by_every_filter(self, store: Store) -> None:
+        await _quarantined(
+            store,
+            make_entry("1", "a", kept_at=10),
+            make_entry("2", "b", kept_at=20, reason=Reason.FAILED),
+            make_entry("3", "a", kept_at=30, submission="other"),
+        )
+        entries = (await store.quarantined(QuarantineQuery())).entries
+        assert await _kept_aside(store, topic="a") == ["1", "3"]
+        assert await _kept_aside(store, reason=Reason.FAILED) == ["2"]
+        assert await _kept_aside(store, submission="other") == ["3"]
+        assert await _kept_aside(store, kept_since=20, kept_until=30) == ["2"]
+        assert await _kept_aside(store, id=entries[1].id) == ["2"]
+        assert await _kept_aside(store, id=entries[1].id, topic="a") == []
+        assert await _kept_aside(store, id=entries[1].id, after=entries[1].id) == []
+        assert await _kept_aside(store, id=2**70) == []
+        assert await _kept_aside(store, after=entries[0].id) == ["2", "3"]
+
+    @pytest.mark.parametrize("limit", [1, 3, 4])
+    async def test_pages_of_quarantine_hold_every_entry_once(
+        self, store: Store, limit: int
+    ) -> None:
+        ids = ["1", "2", "3", "4"]
+        await _quarantined(store, *(make_entry(event_id) for event_id in ids))
+        page = await store.quarantined(QuarantineQuery(limit=limit))
+        assert [entry.event_id for entry in page.entries] == ids[:limit]
+        assert (page.next is None) == (limit == 4)
+        assert await _kept_aside(store, limit=limit) == ids
+
+    async def test_page_of_large_entries_ends_early(self, store: Store) -> None:
+        body = b"x" * (PAGE_BYTES // 3 + 1)
+        await _quarantined(store, *(make_entry(str(number), body=body) for number in range(7)))
+        page = await store.quarantined(QuarantineQuery())
+        assert [entry.event_id for entry in page.entries] == ["0", "1", "2"]
+        assert await _kept_aside(store) == [str(number) for number in range(7)]
+
+    async def test_old_entries_are_evicted_and_then_the_oldest(self, store: Store) -> None:
+        ages = [10, 40, 20, 30, 50]
+        entries = [make_entry(str(age), kept_at=age, detail=b"12", body=b"345") for age in ages]
+        await _quarantined(store, *entries)
+        async with store.transaction() as tx:
+            assert await tx.evict(10, 25) == 0
+            assert await tx.evict(21, 25) == 2
+            assert await tx.evict(21, 15) == 0
+            assert await tx.evict(21, 14) == 1
+            totals = await tx.count(Counters(), {})
+        assert (totals.quarantined, totals.evicted) == (2, 3)
+        assert await store.counters() == totals
+        assert await _kept_aside(store) == ["30", "50"]
+
+    async def test_entry_larger_than_the_quarantine_goes_as_well(self, store: Store) -> None:
+        await _quarantined(store, make_entry("1"), make_entry("2", body=b"x" * 1000))
+        async with store.transaction() as tx:
+            assert await tx.evict(0, 999) == 2
+            assert await tx.evict(0, 0) == 0
+        assert await store.counters() == Counters(evicted=2)
+
+    async def test_quarantine_is_counted_whatever_is_undone(self, store: Store) -> None:
+        await _quarantined(store, make_entry("1"))
+        (first,) = (await store.quarantined(QuarantineQuery())).entries
+        async with store.transaction() as tx:
+            with suppress(_Rollback):
+                async with tx.savepoint():
+                    await tx.drop([first.id])
+                    await tx.quarantine([make_entry("2"), make_entry("3")])
+                    await tx.evict(0, 0)
+                    raise _Rollback
+            await tx.quarantine([make_entry("4")])
+            totals = await tx.count(Counters(invalid=1), {})
+        assert totals == Counters(invalid=1, quarantined=2)
+        assert await _kept_aside(store) == ["1", "4"]
+        with suppress(_Rollback):
+            async with store.transaction() as tx:
+                await tx.evict(0, 0)
+                raise _Rollback
+        assert await store.counters() == totals
+
+    async def test_quarantine_is_counted_without_a_call_of_count(self, store: Store) -> None:
+        async with store.transaction() as tx:
+            await tx.quarantine([make_entry("1"), make_entry("2")])
+        assert (await store.counters()).quarantined == 2
+
+    async def test_events_are_found_by_their_arrival(self, store: Store) -> None:
+        await _stored(store, *(make_event(str(at), received_at=at) for at in (10, 20, 30)))
+        assert await _walk(store, received_since=20) == ["20", "30"]
+        assert await _walk(store, received_since=10, received_until=30) == ["10", "20"]
+        assert await _walk(store, received_until=10) == []
+
+    @pytest.mark.parametrize("indexed", [(), ("/user/name", "/n")])
+    async def test_events_are_found_by_a_field_with_and_without_index(
+        self, store: Store, indexed: Sequence[str]
+    ) -> None:
+        long = "ada" * 100
+        before = [make_event(f"old-{number}", **_named(name)) for number, name in _NAMES]
+        await _stored(store, *before, make_event("old-long", **_named(long)))
+        await store.close()
+        await store.open(RECIPE, indexed)
+        before = [make_event(f"new-{number}", **_named(name)) for number, name in _NAMES]
+        await _stored(store, *before, make_event("new-long", **_named(long)))
+        await _stored(
+            store,
+            make_event("text", form=Form.BYTES, payload=b'{"user":{"name":"ada"}}'),
+            make_event("broken", payload=b'{"user":{"name":"ada"}'),
+            make_event("deep", payload=b"[" * 200_000),
+            make_event("b", "orders", source="x", timestamp="", received_at=5, **_named("ada")),
+        )
+
+        def by(value: Any, where: str = "/user/name") -> FieldIs:
+            return FieldIs(where, pointer.scalar_of(msgspec.json.encode(value).decode()))
+
+        ada = ["old-0", "old-3", "new-0", "new-3", "b"]
+        assert await _walk(store, field=by("ada")) == ada
+        for limit in (1, 2, 5):
+            found = await _walk(store, field=by("ada"), limit=limit, descending=True)
+            assert found == ada[::-1]
+        assert await _walk(store, field=by("ada"), topic="logins") == ada[:-1]
+        assert await _walk(store, field=by("ada"), topic="nobody's") == []
+        assert await _walk(store, field=by("ada"), source="x") == ["b"]
+        assert await _walk(store, field=by("ada"), since=0) == ada[:-1]
+        assert await _walk(store, field=by("ada"), received_until=6) == ["b"]
+        assert await _walk(store, field=by(long)) == ["old-long", "new-long"]
+        assert await _walk(store, field=by(1.0)) == ["old-1", "new-1"]
+        assert await _walk(store, field=by(True)) == ["old-2", "new-2"]
+        assert await _walk(store, field=by("nobody")) == []
+        assert await _walk(store, field=by("ada", "/user")) == []
+        assert await _walk(store, field=by(7, "/n"), limit=3) == [
+            f"{age}-{name}" for age in ("old", "new") for name in (*range(6), "long")
+        ] + ["b"]
+
+    async def test_field_is_found_after_it_is_indexed_no_more(self, store: Store) -> None:
+        await _stored(store, make_event("1"), make_event("2", payload=b'{"user":"bob"}'))
+        ada = FieldIs("/user", b"sada")
+        for number, indexed in enumerate([["/user"], [], ["/user", "/other"], ["/other"]], 3):
+            await store.close()
+            await store.open(RECIPE, indexed)
+            await _stored(store, make_event(str(number)))
+            wanted = ["1", *(str(each) for each in range(3, number + 1))]
+            assert await _walk(store, field=ada) == wanted
+            await store.reopen()
+            assert await _walk(store, field=ada, limit=2) == wanted
+
+    async def test_page_of_a_rare_field_ends_early(self, store: Store) -> None:
+        payload = b'{"user":"bob","filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
+        events = [make_event(str(number), payload=payload) for number in range(7)]
+        await _stored(store, *events, make_event("rare"))
+        page = await store.events(Query(field=FieldIs("/user", b"sada")))
+        assert page.events == []
+        assert page.next is not None
+        for descending in (False, True):
+            found = await _walk(store, field=FieldIs("/user", b"sada"), descending=descending)
+            assert found == ["rare"]
+
+    async def test_span_goes_from_the_oldest_event_to_the_newest(self, store: Store) -> None:
+        assert await store.span() == Span(0, 0)
+        seqs = await _stored(store, make_event("1"), make_event("2"), make_event("3"))
+        assert await store.span() == Span(seqs[0], seqs[-1])
+
+    async def test_topics_are_told_with_their_ends(self, store: Store) -> None:
+        async with store.transaction() as tx:
+            seqs = await tx.append(
+                [
+                    make_event("1", "b", received_at=10),
+                    make_event("2", "a", received_at=20),
+                    make_event("3", "c", received_at=30),
+                    make_event("4", "a", received_at=40),
+                ]
+            )
+            await tx.count(
+                Counters(stored=4, duplicate=2, conflict=1),
+                {
+                    "a": Counters(stored=2, duplicate=2),
+                    "b": Counters(stored=1, conflict=1),
+                    "c": Counters(stored=1),
+                },
+            )
+        a = Topic("a", 2, 2, 0, seqs[1], 20, seqs[3], 40)
+        b = Topic("b", 1, 0, 1, seqs[0], 10, seqs[0], 10)
+        c = Topic("c", 1, 0, 0, seqs[2], 30, seqs[2], 30)
+        assert await store.topics("", 10) == [a, b, c]
+        assert await store.topics("", 2) == [a, b]
+        assert await store.topics("a", 2) == [b, c]
+        assert await store.topics("bb", 2) == [c]
+        assert await store.topics("c", 2) == []
 
     async def test_what_is_committed_outlives_the_store_object(
         self, store: Store, new_store: Callable[[], Store]

@@ -1,0 +1,88 @@
+"""What is in quarantine: a value, of which every change makes another one."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from msgspec import structs
+
+from aggregator.store import PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
+
+_SCANNED = 20_000  # entries that one page looks at
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Entries by id, ascending. Nobody changes the dictionary of one that exists."""
+
+    entries: dict[int, Quarantined] = field(default_factory=dict)
+    last_id: int = 0
+    size: int = 0  # bytes of bodies and details
+    since: int = 0  # when the entry that was kept earliest was kept
+    evicted: int = 0
+
+    def taking(self, entries: Sequence[Quarantined]) -> "Quarantine":
+        """With these as well, under ids of their own."""
+        numbered = enumerate(entries, self.last_id + 1)
+        new = {number: structs.replace(entry, id=number) for number, entry in numbered}
+        changed = self._holding({**self.entries, **new})
+        return replace(changed, last_id=self.last_id + len(new))
+
+    def dropping(self, ids: Iterable[int]) -> "Quarantine":
+        """Without these."""
+        gone = set(ids)
+        left = {number: entry for number, entry in self.entries.items() if number not in gone}
+        return self._holding(left)
+
+    def evicting(self, before: int, most: int) -> "Quarantine":
+        """Without what was kept before that time, and without the oldest beyond so many bytes."""
+        if self.size <= most and (not self.entries or self.since >= before):
+            return self
+        gone = [number for number, entry in self.entries.items() if entry.kept_at < before]
+        young = self.dropping(gone)
+        left = young.dropping(young._oldest_beyond(most))
+        evicted = len(self.entries) - len(left.entries)
+        return replace(left, evicted=self.evicted + evicted)
+
+    def page(self, query: QuarantineQuery) -> QuarantinePage:
+        """One page of those that match."""
+        ids = [number for number in self.entries if number > query.after]
+        found: list[Quarantined] = []
+        size = 0
+        for number in ids[:_SCANNED]:
+            entry = self.entries[number]
+            if _matches(query, entry):
+                if len(found) == query.limit or size >= PAGE_BYTES:
+                    return QuarantinePage(found, found[-1].id)
+                found.append(entry)
+                size += len(entry.body)
+        return QuarantinePage(found, ids[_SCANNED - 1] if len(ids) > _SCANNED else None)
+
+    def _holding(self, entries: dict[int, Quarantined]) -> "Quarantine":
+        size = sum(map(_size, entries.values()))
+        since = min((entry.kept_at for entry in entries.values()), default=0)
+        return replace(self, entries=entries, size=size, since=since)
+
+    def _oldest_beyond(self, most: int) -> list[int]:
+        gone: list[int] = []
+        size = self.size
+        for number, entry in self.entries.items():
+            if size <= most:
+                break
+            gone.append(number)
+            size -= _size(entry)
+        return gone
+
+
+def _size(entry: Quarantined) -> int:
+    return len(entry.body) + len(entry.detail)
+
+
+def _matches(query: QuarantineQuery, entry: Quarantined) -> bool:
+    return (
+        query.topic in (None, entry.topic)
+        and query.reason in (None, entry.reason)
+        and query.submission in (None, entry.submission)
+        and query.id in (None, entry.id)
+        and (query.kept_since is None or query.kept_since <= entry.kept_at)
+        and (query.kept_until is None or entry.kept_at < query.kept_until)
+    )
