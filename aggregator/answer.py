@@ -106,7 +106,7 @@ def next_link(request: web.Request, following: str | None) -> dict[str, str]:
     """The header that leads to the next page, if there is one."""
     if following is None:
         return {}
-    return {"Link": link.header(link.tonext_link(request, following), rel="next")}
+    return {"Link": link.header(link.to_next(request, following), rel="next")}
 
 
 def _has(request: web.Request, tag: str) -> bool:
