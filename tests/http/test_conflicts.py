@@ -1,5 +1,6 @@
 """A conflict says what differs, and what is done about it is a setting."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,22 @@ async def test_policy_may_differ_by_topic(start: Start, tmp_path: Path) -> None:
     client = await start(config=str(file))
     assert (await _twice(client, topic="a.b"))[0] == 200
     assert (await _twice(client, topic="ab"))[0] == 409
+
+
+async def test_conflict_with_a_payload_kept_no_more_shows_digests_only(
+    start: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "emptied.db"
+    client = await start(store=f"sqlite:///{file}")
+    await publish(client, spelled(payload='{"a":1}'))
+    db = sqlite3.connect(file)
+    with db:
+        db.execute("UPDATE events SET payload = NULL")
+    db.close()
+    _, same = await publish(client, spelled(payload='{"a":1}'))
+    assert same["results"][0]["status"] == "duplicate", "equal digests are enough"
+    _, other = await publish(client, spelled(payload='{"a":2}'))
+    (result,) = other["results"]
+    assert (result["status"], result["differences"]) == ("conflict", [])
+    assert "kept no more" in result["detail"]
+    assert result["digest"] != result["stored_digest"]
