@@ -17,27 +17,39 @@ class Commits:
         """Grows with every waking; whoever waits says which one it has seen."""
         self._pace = pace
         self._last = float("-inf")
-        self._is_due = False
+        self._rests_until = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
 
     def announce(self) -> None:
         """Something was committed."""
-        if self._is_due:
-            return
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._last >= self._pace:
-            self.wake()
-        else:
-            self._is_due = True
-            loop.call_at(self._last + self._pace, self.wake)
+        if self._timer is None:
+            self._wake_in_time()
+
+    def put_off(self, seconds: float) -> None:
+        """Wake nobody for so long, whatever was said here before."""
+        self._rests_until = asyncio.get_running_loop().time() + seconds
+        if self._timer is not None:
+            self._timer.cancel()
+            self._wake_in_time()
 
     def wake(self) -> None:
         """Wake everybody now."""
         self.number += 1
-        self._is_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._last = asyncio.get_running_loop().time()
         self._news.set()
         self._news = asyncio.Event()
+
+    def _wake_in_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = max(self._last + self._pace, self._rests_until)
+        if loop.time() >= due:
+            self.wake()
+        else:
+            self._timer = loop.call_at(due, self._wake_in_time)
 
     async def wait(self, seen: int, seconds: float) -> None:
         """Return once there is something newer than `seen`, or after so many seconds."""

@@ -11,6 +11,8 @@ from aggregator.store import Query, Span, StoredEvent
 from aggregator.turn import Turn
 
 _PIECE = 32_768  # bytes
+_RESTS = 9  # times as long as the looks took
+_LONGEST_REST = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,17 @@ class Look:
 
 
 class Looks:
-    """Looks at what is new. Those who look for the same at the same time share one look."""
+    """Looks at what is new. Those who look for the same at the same time share one look.
+
+    When all have looked, nobody is woken for a while, the longer the more there was to look for:
+    a hundred who follow different things would otherwise take the publishers' time.
+    """
 
     def __init__(self, turn: Turn, commits: Commits) -> None:
         self._turn = turn
         self._commits = commits
         self._under_way: dict[tuple[Query, int], asyncio.Task[Look]] = {}
+        self._begun = 0.0
 
     async def span(self) -> Span:
         """Which seqs can be read now."""
@@ -43,6 +50,9 @@ class Looks:
         """What comes after `wanted.after`. Raises Gone where that is kept no more."""
         # Not with one that began before the last waking: it may have missed what woke us.
         asked = wanted, self._commits.number
+        if not self._under_way:
+            self._begun = asyncio.get_running_loop().time()
+            self._commits.put_off(_LONGEST_REST)
         if asked not in self._under_way:
             self._under_way[asked] = task = asyncio.create_task(self._look(wanted))
             task.add_done_callback(lambda _: self._forget(asked))
@@ -50,6 +60,9 @@ class Looks:
 
     def _forget(self, asked: tuple[Query, int]) -> None:
         task = self._under_way.pop(asked)
+        if not self._under_way:
+            took = asyncio.get_running_loop().time() - self._begun
+            self._commits.put_off(min(_RESTS * took, _LONGEST_REST))
         if not task.cancelled():
             task.exception()  # whoever asked may have left before it was raised
 

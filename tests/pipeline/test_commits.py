@@ -39,3 +39,15 @@ async def test_waiting_ends_without_news(seconds: float) -> None:
     commits = Commits()
     await commits.wait(0, seconds)
     assert commits.number == 0
+
+
+async def test_waking_can_be_put_off_and_sooner_again() -> None:
+    commits = Commits(pace=0)
+    commits.put_off(60)
+    commits.announce()
+    await commits.wait(0, 0.01)
+    assert commits.number == 0
+    commits.put_off(0.01)
+    async with asyncio.timeout(5):
+        await commits.wait(0, 60)
+    assert commits.number == 1
