@@ -3,32 +3,48 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
+from aggregator.books import Books
 from aggregator.budget import Budget
+from aggregator.cors import Cors
 from aggregator.decode import Decoder
-from aggregator.errors import StoreError
+from aggregator.errors import AggregatorError, StoreError
+from aggregator.event import Submission
+from aggregator.explaining import Explaining
+from aggregator.export import Export
+from aggregator.finding import Finder
+from aggregator.following import Following
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
+from aggregator.looks import Looks
+from aggregator.options import with_options
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
 from aggregator.publishing import Publishing
+from aggregator.quarantine import Quarantine
 from aggregator.queue import Queue
 from aggregator.reading import Reading
 from aggregator.receiving import Receiver
 from aggregator.sending import Sender
-from aggregator.settings import Configuration, Settings
+from aggregator.settings import Configuration, Settings, listed
+from aggregator.settling import Settler
 from aggregator.state import State
 from aggregator.store import Store
+from aggregator.topics import Topics
+from aggregator.turn import Turn
 from aggregator.watchdog import end_stuck
 from aggregator.worker import Worker
 
 log = logging.getLogger(__name__)
 
 INTAKE = web.AppKey("INTAKE", Intake)
+LEDGER = web.AppKey("LEDGER", Ledger)
 STORE = web.AppKey("STORE", Store)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
@@ -46,24 +62,41 @@ def create_app(
     intake_line = Line(left, settings.stage_timeout, stuck)
     batch_line = Line(right, settings.stage_timeout, stuck)
     ledger = Ledger()
-    worker = Worker(store, queue, batch_line, ledger, settings.batch_events)
+    books = Books(
+        settings.on_invalid == "quarantine", settings.quarantine_bytes, settings.quarantine_days
+    )
+    settler = Settler(store, batch_line, books)
+    worker = Worker(store, queue, settler, ledger, settings.batch_events)
     decoder = Decoder(settings.max_events, settings.max_event, configuration.rules)
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
+    turn, finder = Turn(store, pages), Finder(configuration.rules)
+    following = _following(store, ledger, settings)
+    receiver = Receiver(decoder, settings)
     faces = (
-        Publishing(Receiver(decoder, settings), intake, requests, verdicts),
-        Reading(store, pages),
+        Publishing(receiver, intake, requests, verdicts),
+        Quarantine(receiver, intake, turn, requests, pages),
+        following,
+        Reading(turn, pages, Export(turn, pages), finder),
+        Explaining(turn, pages, finder),
+        Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
     )
 
-    app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
+    app = web.Application(
+        middlewares=[as_problems, with_options], client_max_size=settings.max_body
+    )
     app[INTAKE] = intake
+    app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
+    app.on_response_prepare.append(Cors(listed(settings.cors_origins)).add)
+    app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
+    app.cleanup_ctx.append(_sweeping(intake, requests))
     for face in faces:
         app.add_routes(face.routes())
     return app
@@ -75,6 +108,15 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
+def _following(store: Store, ledger: Ledger, settings: Settings) -> Following:
+    """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
+    sender = _sender(settings)
+    looks = Looks(Turn(store, sender), ledger.commits)
+    return Following(looks, sender, ledger.commits, settings.streams, settings.heartbeat)
+
+
+_FIRST_SWEEP = 60.0  # seconds
+_SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -111,6 +153,26 @@ def _working(worker: Worker) -> Context:
         await asyncio.wait({task})
 
     return working
+
+
+def _sweeping(intake: Intake, requests: Budget) -> Context:
+    """Has quarantine looked through now and then: a submission without events does that."""
+
+    async def sweep() -> None:
+        pause = _FIRST_SWEEP
+        while True:
+            await asyncio.sleep(pause)
+            pause = _SWEEP
+            with suppress(AggregatorError), requests.share() as share:
+                await intake.take(Submission(uuid.uuid4().hex, []), share)
+
+    async def sweeping(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(sweep(), name="sweep")
+        yield
+        task.cancel()
+        await asyncio.wait({task})
+
+    return sweeping
 
 
 def _died(worker: Worker, task: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from aggregator import __version__, logs, settings
+from aggregator.change_key import change_key as run_change
 from aggregator.errors import AggregatorError
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
@@ -65,14 +66,19 @@ def show_settings(**flags: Any) -> None:
     """Print the settings in force, and where each comes from."""
     configuration = _load(flags)
     rows = [
-        (name, settings.masked(name, getattr(configuration.settings, name)), origin)
+        (name, settings.masked("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
     ]
-    for stage, table in configuration.stages.items():
-        rows += [
-            (f"stages.{stage}.{name}", settings.masked(name, value), "file")
-            for name, value in table.items()
-        ]
+    rows += [
+        (f"topics.{topic}.{name}", str(value), "file")
+        for topic, table in configuration.topics.items()
+        for name, value in table.items()
+    ]
+    rows += [
+        (f"stages.{stage}.{name}", settings.masked(name, value), "file")
+        for stage, table in configuration.stages.items()
+        for name, value in table.items()
+    ]
     _print_table([("setting", "value", "from"), *rows])
 
 
@@ -88,6 +94,22 @@ def plugins(**flags: Any) -> None:
             if plugin.group == group:
                 click.echo(f"  {plugin.name:<12} {plugin.target:<45} {plugin.package}")
     click.echo(f"pipeline\n  {Order.parse(configuration.settings.pipeline)}")
+
+
+@main.command(name="change-key")
+@click.option("--yes", is_flag=True, help="Do it; without this, only say what it means.")
+@_with_settings
+def change_key(yes: bool, **flags: Any) -> None:
+    """Make keys of what the settings say from now on, in a store that has others."""
+    plugins = Plugins.installed()
+    configuration = _load(flags, plugins.problems)
+    store = plugins.store(configuration.settings)
+    try:
+        is_done, told = asyncio.run(run_change(store, configuration.rules.recipe, yes))
+    except AggregatorError as error:
+        _fail(error)
+    click.echo(told)
+    sys.exit(0 if is_done else 1)
 
 
 @main.command()

@@ -78,11 +78,13 @@ class Event(msgspec.Struct, frozen=True):
 
     def as_sent(self) -> bytes:
         """The event as JSON, as a publisher would send it again; what is wrong with it included."""
-        if self.raw:
+        if self.raw or not self.digest:  # it has not the shape of an event
             return self.raw
         if not self.attributes:
             return msgspec.json.encode({**self._members(_NAMES), "payload": _json(self.payload)})
-        members = self._members(_CLOUD_NAMES) | msgspec.json.decode(self.attributes)
+        members = self._members(_CLOUD_NAMES) | _spelled.decode(self.attributes)
+        if not self.timestamp:
+            del members["time"]
         if self.form is Form.BYTES:
             members["data_base64"] = self.payload
         elif self.form is Form.JSON:
@@ -122,7 +124,7 @@ class Event(msgspec.Struct, frozen=True):
         force_setattr(self, "verdict", outcome)
 
     def _members(self, names: Mapping[str, str]) -> dict[str, Any]:
-        return {shown: value for name, shown in names.items() if (value := getattr(self, name))}
+        return {shown: getattr(self, name) for name, shown in names.items()}
 
     def _check_open(self) -> None:
         if self.outcome is not None:
@@ -131,6 +133,8 @@ class Event(msgspec.Struct, frozen=True):
 
 _NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
 _CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
+
+_spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _json(payload: bytes) -> msgspec.Raw | None:
@@ -145,5 +149,5 @@ class Submission(msgspec.Struct, frozen=True):
     is_strict: bool = False  # all of it or nothing
     is_detached: bool = False  # answered before its events are settled: nobody waits
     headers: dict[str, str] = {}  # those of the request that keys are made of
-    released: list[int] = []  # from quarantine: the first of `events` are these, received anew
+    released: list[int] = []  # from quarantine: `events` are these, received anew
     dropped: list[int] = []  # from quarantine, for good

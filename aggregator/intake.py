@@ -4,12 +4,12 @@ from aggregator.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Submission
 from aggregator.ledger import Ledger
-from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Stored
+from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
 from aggregator.pipeline import Line
 from aggregator.queue import Queue
 from aggregator.worker import Worker
 
-_NOT_YET = (Stored, Duplicate, Conflict)
+_NOT_YET = (Stored, Duplicate, Conflict, Refused)
 
 
 class Intake:
@@ -23,10 +23,11 @@ class Intake:
         self.is_open = True
         """False once the service is stopping."""
 
-    async def take(self, submission: Submission, share: Share) -> Submission:
-        """The submission with every event settled, and stored where it says so.
+    async def take(self, submission: Submission, share: Share) -> None:
+        """Return when every event of the submission is settled, and stored where it says so.
 
-        Raises RequestError, Unavailable or StageFault; then nothing is known to be stored.
+        If it is detached, return when it is queued. Raises Unavailable or StageFault; then
+        nothing is known to be stored.
         """
         self.check_ready()
         open_events = [event for event in submission.events if event.outcome is None]
@@ -36,7 +37,7 @@ class Intake:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if any(isinstance(event.outcome, _NOT_YET) for event in open_events):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
-        return await self._hand_over(submission, share)
+        await self._hand_over(submission, share)
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
@@ -45,7 +46,7 @@ class Intake:
         if self.worker.trouble:
             raise StoreError(f"The store is not ready: {self.worker.trouble}")
 
-    async def _hand_over(self, submission: Submission, share: Share) -> Submission:
+    async def _hand_over(self, submission: Submission, share: Share) -> None:
         self.check_ready()
         answer = self.ledger.enter(submission, share)
         try:
@@ -53,4 +54,5 @@ class Intake:
         except BaseException:
             self.ledger.withdraw(submission)
             raise
-        return await answer
+        if not submission.is_detached:
+            await answer

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from aggregator.body import ACCEPTED
 from aggregator.errors import (
     AggregatorError,
     Gone,
@@ -21,6 +20,7 @@ from aggregator.errors import (
     Unparsable,
     Unsupported,
 )
+from aggregator.media_type import ACCEPTED
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
     (NotFound, 404, {}),
-    (NotAcceptable, 406, {}),
+    (NotAcceptable, 406, {"Vary": "Accept"}),
     (TooSlow, 408, {"Connection": "close"}),
     (Gone, 410, {}),
     (TooLarge, 413, {}),

@@ -10,6 +10,7 @@ from aggregator.budget import Budget
 from aggregator.decode import Arrival
 from aggregator.event import Submission
 from aggregator.intake import Intake
+from aggregator.preferences import Preferences
 from aggregator.receiving import Receiver
 from aggregator.sending import Sender
 
@@ -31,9 +32,28 @@ class Publishing:
         """Take events; answer when each is stored, or tell why it is not."""
         self.intake.check_ready()
         self.sender.check_room()
-        arrival = Arrival(uuid.uuid4().hex, timestamp.now())
+        preferences = Preferences.of(request.headers.getall("Prefer", ()))
         with self.budget.share() as share:
-            events = await self.receiver.receive(request, arrival, share)
-            submission = Submission(arrival.submission, events)
-            answer = verdict.of(await self.intake.take(submission, share))
+            arrival = Arrival(uuid.uuid4().hex, timestamp.now(), self._key_headers(request))
+            submission = Submission(
+                arrival.submission,
+                await self.receiver.receive(request, arrival, share),
+                is_strict=preferences.is_strict,
+                is_detached=preferences.is_async,
+                headers=dict(arrival.headers),
+            )
+            await self.intake.take(submission, share)
+        if preferences.is_async:
+            answer = verdict.later(submission)
+        else:
+            answer = verdict.of(submission, is_minimal=preferences.is_minimal)
+        answer.headers.update(preferences.applied)
         return await self.sender.send(request, answer)
+
+    def _key_headers(self, request: web.Request) -> dict[str, str]:
+        wanted = self.receiver.decoder.rules.headers
+        return {
+            name: ", ".join(request.headers.getall(name))
+            for name in wanted
+            if name in request.headers
+        }

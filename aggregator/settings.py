@@ -31,6 +31,7 @@ _POLICIES = [policy.value for policy in OnConflict]
 _HIDDEN = "…"
 _USER = re.compile(r"(?<=//)\S*(?=@)")
 _ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
+_ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
 _SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
 _NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
@@ -171,9 +172,11 @@ def load(
             values[name], origins[name] = value, origin
     settings, problems = _checked(values, origins)
     table_problems = _table_problems(_STAGES, stages) + _table_problems(_TOPICS, topics)
-    tables = ({}, {}) if table_problems else (stages, topics)
-    configuration = Configuration(settings, *tables, origins)
+    if table_problems:
+        stages, topics = {}, {}
+    configuration = Configuration(settings, stages, topics, origins)
     problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
+    problems += _origin_problems(settings)
     problems += check(configuration)
     if problems:
         raise SettingError("\n".join(problems))
@@ -186,7 +189,10 @@ def listed(text: str) -> list[str]:
 
 
 def masked(name: str, value: object) -> str:
-    """The value for people to see: a URL without user and arguments, a secret not at all."""
+    """The value for people to see: a URL without user and arguments, a secret not at all.
+
+    What the name says is asked of strangers' settings only: none of ours is a secret.
+    """
     if _SECRET.search(name):
         return _HIDDEN
     if isinstance(value, Mapping):
@@ -233,7 +239,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Set
 
 
 def _told(name: str, value: object, origin: str, why: str) -> str:
-    shown = masked(name, value)
+    shown = masked("", value)
     told = f"{name}: {shown!r} (from {origin}): {why}"
     if name == "port" and "://" in shown:
         told += (
@@ -254,6 +260,14 @@ def _disagreements(settings: Settings) -> list[str]:
         if low > high:
             found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
     return found
+
+
+def _origin_problems(settings: Settings) -> list[str]:
+    return [
+        f"cors_origins: {origin!r} is no origin: one is written https://example.org, or * for all"
+        for origin in listed(settings.cors_origins)
+        if origin != "*" and not _ORIGIN.fullmatch(origin)
+    ]
 
 
 def _table_problems(kind: str, tables: object) -> list[str]:

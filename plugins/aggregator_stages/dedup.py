@@ -84,11 +84,11 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
 
 def _against(holder: Holder, stored: Content, rivals: Sequence[Event]) -> Clashes:
     """What each rival content is, held against the stored one."""
-    is_damaged_ = is_damaged(stored.source, stored.payload, holder.digest, stored.form)
-    if is_damaged_:
+    value = None
+    if is_damaged(stored.source, stored.payload, holder.digest, stored.form):
         log.error("the stored event %d is damaged: nothing is the same as it", holder.seq)
-    is_known = stored.payload is not None and not is_damaged_
-    value = Value(stored.payload) if is_known and stored.form is Form.JSON else None
+    elif stored.payload is not None and stored.form is Form.JSON:
+        value = Value(stored.payload)
     return {(holder.seq, event.digest): _clash(holder, stored, value, event) for event in rivals}
 
 

@@ -56,6 +56,18 @@ class AgainstADictionary(RuleBasedStateMachine):
         results = [(result["status"], result.get("seq")) for result in answer["results"]]
         assert results == expected
 
+    @rule(events=st.lists(GOOD | INVALID, min_size=1, max_size=4))
+    def publish_strictly(self, events: list[tuple[tuple[str, str], int, str] | None]) -> None:
+        before, counted = dict(self.stored), self.counted.copy()
+        expected = [self._expect(one) for one in events]
+        if {"invalid", "conflict"} & {status for status, _ in expected}:
+            self.stored, self.counted = before, counted
+            expected = [self._refused(*one) for one in expected]
+        body = "[" + ",".join(map(written, events)) + "]"
+        answer = self.loop.run_until_complete(self._post(body, Prefer="handling=strict"))
+        results = [(result["status"], result.get("seq")) for result in answer["results"]]
+        assert results == expected
+
     @rule()
     def restart(self) -> None:
         self.loop.run_until_complete(self.client.close())
@@ -77,6 +89,7 @@ class AgainstADictionary(RuleBasedStateMachine):
         again = self.counted["duplicate"] + self.counted["conflict"]
         assert (stats["duplicate_dropped"], stats["conflicts"]) == (again, self.counted["conflict"])
         assert stats["invalid"] == self.counted["invalid"]
+        assert stats["refused"] == self.counted["refused"]
         assert stats["processed_topics"] == sorted({topic for topic, _ in self.stored})
 
     def _expect(self, one: tuple[tuple[str, str], int, str] | None) -> tuple[str, int | None]:
@@ -90,14 +103,22 @@ class AgainstADictionary(RuleBasedStateMachine):
         self.counted[status] += 1
         return status, seq
 
+    def _refused(self, status: str, seq: int | None) -> tuple[str, int | None]:
+        """What becomes of an event whose submission is refused, and with it all that was new."""
+        is_undone = seq is not None and seq > len(self.stored)
+        if is_undone and status in ("stored", "duplicate"):
+            status = "refused"
+        self.counted[status] += 1
+        return status, None if is_undone else seq
+
     async def _start(self) -> None:
         configuration = settings.load({"store": f"sqlite:///{self.folder}/aggregator.db"}, {})
         server = TestServer(create_app(configuration, Plugins.installed()))
         self.client = TestClient(server)
         await self.client.start_server()
 
-    async def _post(self, body: str) -> Any:
-        headers = {"Content-Type": "application/json"}
+    async def _post(self, body: str, **headers: str) -> Any:
+        headers = {"Content-Type": "application/json", **headers}
         async with self.client.post("/publish", data=body, headers=headers) as response:
             return await response.json(content_type=None)
 

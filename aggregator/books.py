@@ -1,0 +1,172 @@
+"""What is written down of a batch beside its events, in the transaction that stores them.
+
+What came again, what goes into quarantine or leaves it, and the counters.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from aggregator import timestamp
+from aggregator.errors import AggregatorError
+from aggregator.event import Event, OnConflict, Submission
+from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
+from aggregator.store import Clash, Counters, Quarantined, Reason, Sighting, StoreTransaction
+
+log = logging.getLogger(__name__)
+
+_DAY = 86_400_000_000  # microseconds
+_SETTLED = (Stored, Duplicate, Filtered)
+Failed = Sequence[tuple[Submission, AggregatorError]]
+
+
+@dataclass
+class _Entries:
+    """What is written down, as it is gathered."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    by_topic: dict[str, Counter[str]] = field(default_factory=dict)
+
+
+class Books:
+    """Knows whether invalid events are kept in quarantine, and how much is kept there how long.
+
+    What fails after its publisher was answered 202 is kept in any case.
+    """
+
+    def __init__(self, keeps_invalid: bool, most_bytes: int, days: float) -> None:
+        self._keeps_invalid = keeps_invalid
+        self._most_bytes = most_bytes
+        self._age = int(days * _DAY)
+
+    async def enter(
+        self, settled: Sequence[Submission], tx: StoreTransaction, failed: Failed = ()
+    ) -> Counters:
+        """Write down what became of these submissions; return the counters as they are then.
+
+        Of those that failed only what nobody waits for leaves a trace: in quarantine.
+        """
+        entries = _Entries()
+        for submission in settled:
+            self._note(submission, entries)
+        for submission, fault in failed:
+            if submission.is_detached:
+                _note_failed(submission, fault, entries)
+        if entries.sightings:
+            await tx.record(entries.sightings)
+        if entries.dropped:
+            await tx.drop(entries.dropped)
+        if entries.quarantined:
+            await tx.quarantine(entries.quarantined)
+        if entries.quarantined or any(not submission.events for submission in settled):
+            await self._evict(tx)
+        by_topic = {topic: Counters(**counts) for topic, counts in entries.by_topic.items()}
+        return await tx.count(Counters(**entries.counted), by_topic)
+
+    def _note(self, submission: Submission, entries: _Entries) -> None:
+        for event in submission.events:
+            assert event.outcome
+            entries.counted[event.outcome.status] += 1
+            _note_topic(event, entries)
+        entries.dropped += submission.dropped
+        if submission.released:
+            entries.dropped += _no_longer_needed(submission)
+            return
+        kept = [event for event in submission.events if self._is_kept(event, submission)]
+        entries.quarantined += (_quarantined(one, submission, *_reason(one)) for one in kept)
+        if submission.is_detached and (failed := [event for event in kept if event.is_refused]):
+            entries.counted["failed_async"] += len(failed)
+            _warn(submission, len(failed), _reason(failed[0])[1][0].detail)
+
+    def _is_kept(self, event: Event, submission: Submission) -> bool:
+        """Whether the event goes into quarantine."""
+        if isinstance(event.outcome, Conflict) and event.on_conflict is OnConflict.QUARANTINE:
+            return True
+        if isinstance(event.outcome, Invalid) and self._keeps_invalid:
+            return True
+        return submission.is_detached and event.is_refused
+
+    async def _evict(self, tx: StoreTransaction) -> None:
+        if evicted := await tx.evict(timestamp.now() - self._age, self._most_bytes):
+            log.warning(
+                "%d events have gone from quarantine: it was full (quarantine_bytes), or they "
+                "were too old (quarantine_days)",
+                evicted,
+            )
+
+
+def _no_longer_needed(submission: Submission) -> Iterator[int]:
+    """The ids of those released that nobody has to mend any more; the others stay as they are."""
+    for entry, event in zip(submission.released, submission.events, strict=True):
+        if isinstance(event.outcome, _SETTLED):
+            yield entry
+
+
+def _note_topic(event: Event, entries: _Entries) -> None:
+    """Count the event on its topic, and as a sighting if it came again."""
+    match event.outcome:
+        case Duplicate(seq=seq):
+            entries.sightings.append(Sighting(seq, event.source, event.received_at))
+        case Conflict(seq=int(seq), differences=differences):
+            clash = Clash(event.digest, differences)
+            entries.sightings.append(Sighting(seq, event.source, event.received_at, clash))
+        case Stored():
+            pass
+        case _:
+            return
+    entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
+
+
+def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:
+    reason = Reason.FAILED, (Fault("", str(fault)),)
+    entries.quarantined += (_quarantined(one, submission, *reason) for one in submission.events)
+    entries.counted["failed_async"] += len(submission.events)
+    _warn(submission, len(submission.events), str(fault))
+
+
+def _reason(event: Event) -> tuple[Reason, tuple[Fault, ...]]:
+    if isinstance(event.outcome, Invalid):
+        return Reason.INVALID, event.outcome.faults
+    assert isinstance(event.outcome, Conflict)
+    return Reason.CONFLICT, tuple(_clashing(event.outcome))
+
+
+def _clashing(conflict: Conflict) -> Iterator[Fault]:
+    stored = f"the stored event {conflict.seq}"
+    if not conflict.differences:
+        yield Fault("", f"Another content than that of {stored}, of which only a digest is left.")
+    for place in conflict.differences:
+        yield Fault(place, f"Not the same as in {stored}.")
+
+
+def _quarantined(
+    event: Event, submission: Submission, reason: Reason, faults: tuple[Fault, ...]
+) -> Quarantined:
+    return Quarantined(
+        id=0,
+        kept_at=timestamp.now(),
+        reason=reason,
+        submission=submission.id,
+        topic=event.topic,
+        event_id=event.event_id,
+        detail=msgspec.json.encode(faults),
+        is_cloud_event=bool(event.attributes),
+        headers=submission.headers,
+        body=event.as_sent(),
+    )
+
+
+def _warn(submission: Submission, count: int, why: str) -> None:
+    log.warning(
+        "submission %s was answered 202; of its %d events %d failed and are in quarantine: %s",
+        submission.id,
+        len(submission.events),
+        count,
+        why,
+    )

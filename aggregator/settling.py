@@ -1,0 +1,195 @@
+"""Settles a batch in one transaction, and what a stage's fault makes of it.
+
+A batch holds lenient submissions, or exactly one strict one: were that one refused beside others,
+its neighbours might be called duplicates of what is then not stored.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from msgspec.structs import replace
+
+from aggregator.books import Books
+from aggregator.errors import AggregatorError, StageFault, Unavailable
+from aggregator.event import Event, Submission
+from aggregator.outcome import Conflict, Duplicate, Refused, Stored
+from aggregator.pipeline import Line
+from aggregator.store import Counters, Store
+from aggregator.transaction import UnitOfWork
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A submission, and those of its events that the intake left open."""
+
+    submission: Submission
+    going: list[Event]
+
+    @classmethod
+    def of(cls, submission: Submission) -> "Part":
+        """The submission as it comes from the queue."""
+        return cls(submission, [event for event in submission.events if event.outcome is None])
+
+    def reopen(self) -> None:
+        """Forget what became of its events, which was rolled back."""
+        for event in self.going:
+            event.reopen()
+
+
+def batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """The parts in order, those that may share a transaction together."""
+    for is_strict, run in itertools.groupby(parts, lambda part: part.submission.is_strict):
+        if is_strict:
+            yield from ([part] for part in run)
+        else:
+            yield list(run)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was committed: the submissions, the counters after them, and what the stages do then."""
+
+    stored: list[Submission]
+    counters: Counters
+    effects: Sequence[Callable[[], None]] = ()
+    failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
+
+
+class Settler:
+    """Begins and commits transactions; nobody else does."""
+
+    def __init__(self, store: Store, line: Line, books: Books) -> None:
+        self.store = store
+        self.line = line
+        self.books = books
+
+    async def settle(self, batch: list[Part]) -> Settled:
+        """Settle what may share a transaction. Raises StoreError: then its fate is unknown."""
+        is_strict = batch[0].submission.is_strict
+        try:
+            return await (self._all_or_nothing(batch[0]) if is_strict else self._together(batch))
+        except StageFault as fault:
+            log.error("%s; replaying %d submissions one by one", fault, len(batch))
+            return await self._replay(batch)
+
+    async def _together(self, batch: list[Part]) -> Settled:
+        submissions = [part.submission for part in batch]
+        async with self.store.transaction() as tx:
+            work = UnitOfWork(tx)
+            await self._process(batch, work)
+            counters = await self.books.enter(submissions, tx)
+        return Settled(submissions, counters, work.effects)
+
+    async def _all_or_nothing(self, part: Part) -> Settled:
+        part.reopen()
+        async with self.store.transaction() as tx:
+            work = UnitOfWork(tx)
+            await self._try_strict(part, work)
+            counters = await self.books.enter([part.submission], tx)
+        return Settled([part.submission], counters, work.effects)
+
+    async def _try_strict(self, part: Part, work: UnitOfWork) -> None:
+        try:
+            async with work.tx.savepoint():
+                await self._process([part], work)
+                _check_whole(part.submission)
+        except _Blocked:
+            _refuse(part.submission, set(work.appended))
+            work.undo(0, 0)
+
+    async def _replay(self, batch: list[Part]) -> Settled:
+        """Each submission in a savepoint of one new transaction, so that only the bad fail."""
+        good: list[Submission] = []
+        failed: list[tuple[Submission, AggregatorError]] = []
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + 3 * self.line.timeout
+        async with self.store.transaction() as tx:
+            work = UnitOfWork(tx)
+            for part in batch:
+                is_late = clock.time() > deadline
+                fault = _NOT_TRIED if is_late else await self._attempt(part, work)
+                if fault:
+                    failed.append((part.submission, fault))
+                else:
+                    good.append(part.submission)
+            counters = await self.books.enter(good, tx, failed)
+        return Settled(good, counters, work.effects, failed)
+
+    async def _attempt(self, part: Part, work: UnitOfWork) -> AggregatorError | None:
+        part.reopen()
+        done = len(work.effects), len(work.appended)
+        try:
+            if part.submission.is_strict:
+                await self._try_strict(part, work)
+            else:
+                async with work.tx.savepoint():
+                    await self._process([part], work)
+        except StageFault as fault:
+            work.undo(*done)
+            return fault
+        return None
+
+    async def _process(self, batch: Sequence[Part], work: UnitOfWork) -> None:
+        before = len(work.appended)
+        going = [event for part in batch for event in part.going]
+        left = await self.line.run(going, work)
+        if left:
+            raise StageFault(
+                f"{self.line.names}: event {left[0].index} on topic {left[0].topic!r} came through "
+                "without an outcome; is there a stage that stores it?"
+            )
+        _check_seqs(going, work, before, self.line.names)
+
+
+_NOT_TRIED: AggregatorError = Unavailable(
+    "Earlier submissions of the batch took all its time. Try again."
+)
+
+
+class _Blocked(Exception):
+    """A strict submission cannot be taken as a whole."""
+
+
+def _check_whole(submission: Submission) -> None:
+    for event in submission.events:
+        if event.is_refused or isinstance(event.outcome, Conflict):
+            raise _Blocked
+
+
+def _refuse(submission: Submission, undone: set[int]) -> None:
+    """Tell what became of the events of a strict submission that was rolled back."""
+    for event in submission.events:
+        match event.outcome:
+            case Stored():
+                event.overrule(Refused())
+            case Duplicate(seq=seq) if seq in undone:
+                event.overrule(Refused())
+            case Conflict(seq=seq) as conflict if seq in undone:
+                event.overrule(replace(conflict, seq=None))
+
+
+def _check_seqs(going: Sequence[Event], work: UnitOfWork, before: int, names: str) -> None:
+    """Raise StageFault unless what the events are told is what happened in the store."""
+    stored: dict[int, bytes] = {}
+    for event in going:
+        match event.outcome:
+            case None:
+                raise StageFault(f"{names}: event {event.index} was lost on the way")
+            case Stored(seq=seq) if seq not in stored:
+                stored[seq] = event.key
+            case Stored(seq=seq):
+                raise StageFault(f"{names}: two events are told that they are stored as {seq}")
+            case Duplicate(seq=seq) | Conflict(seq=seq) if (
+                seq is None or work.held.get(seq) != event.key
+            ):
+                raise StageFault(f"{names}: no claim has named seq {seq} as the holder of the key")
+            case Refused():
+                raise StageFault(f"{names}: refusing a submission is not for a stage")
+    if stored != dict(islice(work.appended.items(), before, None)):
+        raise StageFault(f"{names}: the events settled as stored are not those that were appended")

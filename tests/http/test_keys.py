@@ -1,0 +1,99 @@
+"""What makes two events the same is a setting."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bodies import get, stored_ids
+
+from aggregator import pointer
+from conftest import Client, Start
+from events import event
+
+
+async def _statuses(client: Client, *events: dict[str, Any], **headers: str) -> list[str]:
+    async with client.post("/publish", json=list(events), headers=headers) as response:
+        answer = await response.json(content_type=None)
+        return [result["status"] for result in answer["results"]]
+
+
+async def test_key_is_topic_and_id_by_default(client: Client) -> None:
+    statuses = await _statuses(client, event("1"), event("1", topic="b"), event("1"))
+    assert statuses == ["stored", "stored", "duplicate"]
+
+
+async def test_field_of_the_payload_may_be_the_key(start: Start) -> None:
+    client = await start(key="topic, /order/id")
+    events = [
+        event("1", payload={"order": {"id": 7}}),
+        event("2", payload={"order": {"id": 7.0}}),
+        event("3", payload={"order": {"id": "7"}}),
+        event("4", payload={"order": {"id": 8}}),
+    ]
+    assert await _statuses(client, *events) == ["stored", "duplicate", "stored", "stored"]
+    assert await stored_ids(client) == ["1", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"order": {}}, {"order": {"id": None}}, {"order": {"id": [1]}}, {"order": 1}]
+)
+async def test_event_without_its_key_is_invalid(start: Start, payload: Any) -> None:
+    client = await start(key="topic,/order/id")
+    async with client.post("/publish", json=event("1", payload=payload)) as response:
+        assert response.status == 422
+        (result,) = (await response.json(content_type=None))["results"]
+    assert result["errors"][0]["pointer"] == "/payload/order/id"
+
+
+async def test_header_may_be_the_key(start: Start) -> None:
+    client = await start(key="topic, header:X-GitHub-Delivery")
+    assert await _statuses(client, event("1"), **{"X-GitHub-Delivery": "a"}) == ["stored"]
+    assert await _statuses(client, event("1"), **{"x-github-delivery": "a"}) == ["duplicate"]
+    assert await _statuses(client, event("1"), **{"X-GitHub-Delivery": "b"}) == ["stored"]
+    assert await _statuses(client, event("1")) == ["invalid"]
+
+
+async def test_source_may_belong_to_the_key(start: Start) -> None:
+    client = await start(key="topic,event_id,source")
+    events = [event("1", source="a"), event("1", source="b"), event("1", source="a")]
+    assert await _statuses(client, *events) == ["stored", "stored", "duplicate"]
+
+
+async def test_key_may_differ_by_topic(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[topics.orders]\nkey = "topic,/n"\n')
+    client = await start(config=str(file))
+    orders = [event("1", "orders", payload={"n": 1}), event("2", "orders", payload={"n": 1})]
+    assert await _statuses(client, *orders) == ["stored", "duplicate"]
+    assert await _statuses(client, event("1"), event("2")) == ["stored", "stored"]
+
+
+async def test_event_of_any_key_is_found_by_topic_and_id(start: Start) -> None:
+    client = await start(key="topic,/n")
+    await _statuses(client, event("1", payload={"n": 1}))
+    assert (await get(client, "/events/logins/1"))["payload"] == {"n": 1}
+
+
+EQUAL = [("10", "1e1"), ("10", "10.0"), ("0", "-0.0"), ('"a"', '"\\u0061"'), ("1.50", "15e-1")]
+UNEQUAL = [("1", '"1"'), ("1", "true"), ("18446744073709551616", "18446744073709551617")]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL + UNEQUAL)
+def test_equal_values_are_equal_parts_of_a_key(one: str, other: str) -> None:
+    one_, other_ = (
+        pointer.scalar(f'{{"a":[{text}]}}'.encode(), ("a", "0")) for text in (one, other)
+    )
+    assert one_ is not None
+    assert (one_ == other_) == ((one, other) in EQUAL)
+    assert one_ == pointer.scalar_of(one)
+
+
+@pytest.mark.parametrize("steps", ["/a/01", "/a/-", "/a/2", "/a/b", "/b", "", "/a", "/a/0/0"])
+def test_pointer_to_nothing_finds_nothing(steps: str) -> None:
+    assert pointer.scalar(b'{"a":[1,null]}', pointer.parse(steps)) is None
+
+
+@pytest.mark.parametrize("text", ["a", "/~", "/~2", "#/a"])
+def test_what_is_no_pointer_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="pointer"):
+        pointer.parse(text)
