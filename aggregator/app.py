@@ -11,11 +11,17 @@ from aiohttp import web
 
 from aggregator.books import Books
 from aggregator.budget import Budget
+from aggregator.cors import Cors
 from aggregator.decode import Decoder
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
+from aggregator.explaining import Explaining
+from aggregator.export import Export
+from aggregator.finding import Finder
+from aggregator.following import Following, Looks
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
+from aggregator.options import with_options
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
 from aggregator.problems import as_problems
@@ -25,10 +31,12 @@ from aggregator.queue import Queue
 from aggregator.reading import Reading
 from aggregator.receiving import Receiver
 from aggregator.sending import Sender
-from aggregator.settings import Configuration, Settings
+from aggregator.settings import Configuration, Settings, listed
 from aggregator.settling import Settler
 from aggregator.state import State
 from aggregator.store import Store
+from aggregator.topics import Topics
+from aggregator.turn import Turn
 from aggregator.watchdog import end_stuck
 from aggregator.worker import Worker
 
@@ -61,18 +69,27 @@ def create_app(
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
+    turn, finder = Turn(store, pages), Finder(configuration.rules)
+    following = _following(store, ledger, settings)
     receiver = Receiver(decoder, settings)
     faces = (
         Publishing(receiver, intake, requests, verdicts),
-        Reading(store, pages),
         Quarantine(receiver, intake, store, requests, pages),
+        following,
+        Reading(turn, pages, Export(turn, pages), finder),
+        Explaining(turn, pages, finder),
+        Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
     )
 
-    app = web.Application(middlewares=[as_problems], client_max_size=settings.max_body)
+    app = web.Application(
+        middlewares=[as_problems, with_options], client_max_size=settings.max_body
+    )
     app[INTAKE] = intake
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
+    app.on_response_prepare.append(Cors(listed(settings.cors_origins)).add)
+    app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
@@ -86,6 +103,13 @@ def _sender(settings: Settings) -> Sender:
     """One each for publishers and readers: neither waits for what the others do not read."""
     budget = Budget(settings.answer_bytes, "answers wait to be read (answer_bytes)")
     return Sender(budget, settings.answer_timeout)
+
+
+def _following(store: Store, ledger: Ledger, settings: Settings) -> Following:
+    """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
+    sender = _sender(settings)
+    looks = Looks(Turn(store, sender), ledger.commits)
+    return Following(looks, sender, ledger.commits, settings.streams, settings.heartbeat)
 
 
 _FIRST_SWEEP = 60.0  # seconds

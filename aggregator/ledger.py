@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from aggregator.budget import Share
+from aggregator.commits import Commits
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters
@@ -27,6 +28,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self.commits = Commits()
         self._queued: dict[str, tuple[int, Share]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
@@ -56,6 +58,7 @@ class Ledger:
             answer = self._answers.pop(submission.id, None)
             if answer and not answer.done():
                 answer.set_result(submission)
+        self.commits.announce()
 
     def fail(self, submissions: Iterable[Submission], error: AggregatorError) -> None:
         """The submissions were not committed, or their fate is unknown."""

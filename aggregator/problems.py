@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
     (NotFound, 404, {}),
-    (NotAcceptable, 406, {}),
+    (NotAcceptable, 406, {"Vary": "Accept"}),
     (TooSlow, 408, {"Connection": "close"}),
     (Gone, 410, {}),
     (TooLarge, 413, {}),

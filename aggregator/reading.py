@@ -1,26 +1,29 @@
-"""Reads stored events: pages of them, and one by its topic and id."""
+"""Reads stored events: pages of them, all of them, and one by its topic and id."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from aggregator import answer, query
-from aggregator.errors import NotFound
-from aggregator.key import key_of
+from aggregator import accept, answer
+from aggregator.arguments import load
+from aggregator.export import NDJSON, Export
+from aggregator.finding import Finder
+from aggregator.query import PageSchema, PickSchema
 from aggregator.sending import Sender
-from aggregator.store import Store
+from aggregator.turn import Turn
 
-_PAGES_AT_ONCE = 4
+_PAGES = (answer.JSON, *NDJSON, answer.CLOUD_EVENTS)
+_EVENTS = (answer.JSON, answer.CLOUD_EVENT)
 
 
 @dataclass(frozen=True)
 class Reading:
     """The handlers, and what they need."""
 
-    store: Store
+    turn: Turn
     sender: Sender
-    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PAGES_AT_ONCE))
+    export: Export
+    finder: Finder
 
     def routes(self) -> list[web.RouteDef]:
         """Every call that is answered here."""
@@ -30,19 +33,22 @@ class Reading:
         ]
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """A page of stored events."""
-        wanted = query.parse(request.query)
-        async with self.turn:
-            self.sender.check_room()
-            page = answer.page(await self.store.events(wanted))
+        """A page of stored events, or all of them where NDJSON is asked for."""
+        form = accept.chosen(request, _PAGES)
+        if form in NDJSON:
+            return await self.export.send(request, form)
+        wanted = load(PageSchema(), request.query)
+        async with self.turn.taken() as store:
+            page = answer.page(await store.events(wanted), form, request)
         return await self.sender.send(request, page)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
-        """One stored event."""
-        topic, event_id = request.match_info["topic"], request.match_info["event_id"]
-        async with self.turn:
-            self.sender.check_room()
-            found = await self.store.find(key_of(topic, event_id), 1)
-        if not found:
-            raise NotFound(f"No event {event_id!r} is stored on the topic {topic!r}.")
-        return await self.sender.send(request, answer.event(found[0]))
+        """One stored event, or the choice between several."""
+        form = accept.chosen(request, _EVENTS)
+        pick = load(PickSchema(), request.query)
+        async with self.turn.taken() as store:
+            found = await self.finder.find(store, **request.match_info, pick=pick)
+            told = (
+                answer.choices(found) if len(found) > 1 else answer.event(found[0], form, request)
+            )
+        return await self.sender.send(request, told)

@@ -1,12 +1,16 @@
 """Sends large answers within bounds: readers who do not read cost neither memory nor time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
 from aggregator.budget import Budget
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
+_ROOM = 0.1  # seconds between looks whether there is room again
+_LAST_WORDS = 1.0  # seconds in which a reader who is cut off may still read why
 
 
 class Sender:
@@ -17,8 +21,9 @@ class Sender:
     """
 
     def __init__(self, budget: Budget, seconds: float) -> None:
+        self.seconds = seconds
         self._budget = budget
-        self._seconds = seconds
+        self._end = float("inf")
         self._limits: set[asyncio.Timeout] = set()
 
     def check_room(self) -> None:
@@ -26,38 +31,99 @@ class Sender:
         with self._budget.share() as share:
             share.take(0)
 
+    async def room(self) -> None:
+        """Wait until there is room; raise TimeoutError if that takes too long."""
+        async with self._limit():
+            while self._budget.held > self._budget.most:  # noqa: ASYNC110, a budget tells nobody
+                await asyncio.sleep(_ROOM)
+
     def hurry(self, seconds: float) -> None:
         """From now on cut off clients after `seconds`, those who are reading already included."""
-        self._seconds = seconds
-        due = asyncio.get_running_loop().time() + seconds
+        self.seconds = seconds
+        self._end = asyncio.get_running_loop().time() + seconds
         for limit in self._limits:
             if not limit.expired():
-                limit.reschedule(due)
+                limit.reschedule(self._end)
 
     async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
         """The answer, sent already if it is large."""
         body = answer.body
         if not isinstance(body, bytes) or len(body) <= _SMALL or request.method == "HEAD":
             return answer
-        with self._budget.share() as share:
-            share.hold(len(body))
-            return await self._stream(request, answer, body)
-
-    async def _stream(
-        self, request: web.Request, answer: web.Response, body: bytes
-    ) -> web.StreamResponse:
         stream = web.StreamResponse(status=answer.status, headers=answer.headers)
         stream.content_length = len(body)
-        await stream.prepare(request)
-        try:
-            async with asyncio.timeout(self._seconds) as limit:
-                self._limits.add(limit)
+        with suppress(TimeoutError, ConnectionError), self._budget.share() as share:
+            share.hold(len(body))
+            async with self.stream(request, stream), self._limit():
                 for start in range(0, len(body), _SMALL):
                     await stream.write(body[start : start + _SMALL])
-                await stream.write_eof()
-        except (TimeoutError, ConnectionError):
-            if request.transport:
-                request.transport.abort()
-        finally:
-            self._limits.discard(limit)
         return stream
+
+    @asynccontextmanager
+    async def stream(
+        self, request: web.Request, answer: web.StreamResponse
+    ) -> AsyncIterator["Outlet"]:
+        """An outlet for the answer's body, which ends where the block does.
+
+        When the block raises, the connection is cut, so that nobody takes a part for the whole.
+        """
+        outlet = Outlet(self, request, answer)
+        try:
+            await answer.prepare(request)
+            yield outlet
+            async with self._limit():
+                await answer.write_eof()
+        except BaseException:
+            outlet.abort()
+            raise
+
+    async def write(self, answer: web.StreamResponse, body: bytes) -> None:
+        """Send the bytes, which hold the budget meanwhile, each piece within the time limit."""
+        with self._budget.share() as share:
+            share.hold(len(body))
+            for start in range(0, len(body), _SMALL):
+                async with self._limit():
+                    await answer.write(body[start : start + _SMALL])
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[None]:
+        due = min(asyncio.get_running_loop().time() + self.seconds, self._end)
+        async with asyncio.timeout_at(due) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+
+class Outlet:
+    """Where an answer leaves that is sent as it is made."""
+
+    def __init__(self, sender: Sender, request: web.Request, answer: web.StreamResponse) -> None:
+        self._sender = sender
+        self._request = request
+        self._answer = answer
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection."""
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
+    async def write(self, body: bytes) -> None:
+        """Send it. Raises TimeoutError if it is not taken, ConnectionError if nobody is there."""
+        await self._sender.write(self._answer, body)
+
+    async def say_last(self, words: bytes) -> None:
+        """Send a last word without waiting for what is not read; the connection ends soon."""
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(0):
+                await self._answer.write(words)
+        if transport := self._request.transport:
+            transport.close()
+            asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)
+
+    def abort(self) -> None:
+        """Cut the connection at once, unless it is about to end with a last word."""
+        if not self.is_gone and self._request.transport:
+            self._request.transport.abort()

@@ -31,6 +31,7 @@ _POLICIES = [policy.value for policy in OnConflict]
 _HIDDEN = "…"
 _USER = re.compile(r"(?<=//)\S*(?=@)")
 _ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
+_ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
 _SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
 _NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
@@ -175,6 +176,7 @@ def load(
         stages, topics = {}, {}
     configuration = Configuration(settings, stages, topics, origins)
     problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
+    problems += _origin_problems(settings)
     problems += check(configuration)
     if problems:
         raise SettingError("\n".join(problems))
@@ -258,6 +260,14 @@ def _disagreements(settings: Settings) -> list[str]:
         if low > high:
             found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
     return found
+
+
+def _origin_problems(settings: Settings) -> list[str]:
+    return [
+        f"cors_origins: {origin!r} is no origin: one is written https://example.org, or * for all"
+        for origin in listed(settings.cors_origins)
+        if origin != "*" and not _ORIGIN.fullmatch(origin)
+    ]
 
 
 def _table_problems(kind: str, tables: object) -> list[str]:

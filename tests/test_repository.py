@@ -11,18 +11,18 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors", "outcome", "timestamp", "pointer"},
+    {"errors", "outcome", "timestamp", "pointer", "commits", "cors"},
     {"content", "key"},
     {"event", "strict_json"},
     {"store", "queue", "split", "inflate", "rules"},
-    {"transaction", "budget", "decode"},
+    {"transaction", "budget", "decode", "link", "shown", "accept"},
     {"stage", "sending"},
-    {"pipeline", "ledger", "settings", "books", "arguments", "preferences", "change_key"},
+    {"pipeline", "ledger", "settings", "books", "arguments", "preferences", "change_key", "turn"},
     {"settling", "plugins", "watchdog", "query", "body", "logs"},
-    {"worker", "problems", "receiving"},
+    {"worker", "problems", "receiving", "finding", "export", "following", "options"},
     {"intake", "answer"},
     {"verdict", "quarantine_page"},
-    {"publishing", "quarantine", "reading", "state"},
+    {"publishing", "quarantine", "reading", "explaining", "topics", "state"},
     {"app"},
     {"server"},
     {"command"},

@@ -1,0 +1,108 @@
+"""A stored event as readers are shown it: as JSON of ours, as a line, and as a CloudEvent."""
+
+import base64
+import re
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from aggregator import timestamp
+from aggregator.content import Form, is_damaged
+from aggregator.store import StoredEvent
+
+_DAMAGED = "What is stored does not match the hash made when it was received."
+_EMPTIED = "The payload is kept no more."
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_IN_A_URI = ":/?#[]@!$&'()*+,;=%~"
+
+
+def as_event(found: StoredEvent) -> dict[str, Any]:
+    """Its members as they were sent, and what the service knows of it."""
+    told: dict[str, Any] = {
+        "seq": found.seq,
+        "received_at": timestamp.show(found.received_at),
+        "topic": found.topic,
+        "event_id": found.event_id,
+        "timestamp": found.timestamp or None,
+        "source": found.source,
+    }
+    if found.attributes:
+        told["attributes"] = _attributes(found)
+    return told | _payload(found, "payload", "payload_base64")
+
+
+def as_line(found: StoredEvent) -> bytes:
+    """The same on one line. Only white space between a payload's values can hold a line break."""
+    return msgspec.json.encode(as_event(found)).translate(_ONE_LINE)
+
+
+def as_cloud_event(found: StoredEvent) -> dict[str, Any]:
+    """As a structured CloudEvent, also if it came as a plain event."""
+    if not found.attributes:
+        return _plain_as_cloud_event(found)
+    told = {"type": found.topic, "id": found.event_id, "source": found.source}
+    if found.timestamp:
+        told["time"] = found.timestamp
+    return told | _attributes(found) | _data(found)
+
+
+def state(found: StoredEvent) -> str:
+    """A word that changes when what can be shown of the payload does."""
+    if found.payload is None:
+        return "emptied"
+    return "damaged" if _is_damaged(found) else "whole"
+
+
+def _plain_as_cloud_event(found: StoredEvent) -> dict[str, Any]:
+    told = {
+        "specversion": "1.0",
+        "type": found.topic,
+        "id": found.event_id,
+        "source": quote(found.source, safe=_IN_A_URI),
+        "datacontenttype": "application/json",
+    }
+    if time := _rfc_3339(found.timestamp or ""):
+        told["time"] = time
+    return told | _data(found)
+
+
+def _data(found: StoredEvent) -> dict[str, Any]:
+    told = _payload(found, "data", "data_base64")
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _payload(found: StoredEvent, as_json: str, as_base64: str) -> dict[str, Any]:
+    """The payload under the name for its form, or why it cannot be shown."""
+    if found.form is Form.NOTHING:
+        return {as_json: None}
+    if found.payload is None:
+        return {as_json: None, "emptied": _EMPTIED}
+    if _is_damaged(found):
+        return {as_json: None, "damaged": _DAMAGED}
+    if found.form is Form.BYTES:
+        return {as_base64: base64.b64encode(found.payload).decode()}
+    return {as_json: msgspec.Raw(found.payload)}
+
+
+def _is_damaged(found: StoredEvent) -> bool:
+    return is_damaged(found.source, found.payload, found.digest, found.form)
+
+
+def _attributes(found: StoredEvent) -> dict[str, Any]:
+    """A CloudEvent's other attributes; none where not even their JSON is whole."""
+    try:
+        return msgspec.json.decode(found.attributes, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def _rfc_3339(text: str) -> str:
+    """The time in the one spelling that CloudEvents know; empty where it has none."""
+    if _RFC_3339.fullmatch(text.upper()):
+        return text.upper()
+    try:
+        return timestamp.show(timestamp.parse(text))
+    except (ValueError, OverflowError):
+        return ""
