@@ -11,7 +11,7 @@ Derive from `IntakeStage` or `BatchStage`, and register the class in the entry-p
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from marshmallow import Schema
@@ -28,6 +28,9 @@ class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar
 
     schema: ClassVar[type[Schema] | None] = None
     """Checks the table `[stages.NAME]`; what it loads becomes the constructor's arguments."""
+
+    accepts: ClassVar[Mapping[str, type[Schema]]] = {}
+    """What it holds events to, by media type; for the description of the API."""
 
     async def close(self) -> None:  # noqa: B027, most stages hold nothing
         """Let go of what the stage holds; called once, after the last event."""
