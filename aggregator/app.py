@@ -45,6 +45,7 @@ from aggregator.worker import Worker
 log = logging.getLogger(__name__)
 
 INTAKE = web.AppKey("INTAKE", Intake)
+LEDGER = web.AppKey("LEDGER", Ledger)
 STORE = web.AppKey("STORE", Store)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
@@ -90,6 +91,7 @@ def create_app(
         middlewares=[as_problems, with_options], client_max_size=settings.max_body
     )
     app[INTAKE] = intake
+    app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
     app.on_response_prepare.append(Cors(listed(settings.cors_origins)).add)

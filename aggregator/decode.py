@@ -1,44 +1,20 @@
-"""Turns bytes into events; what is not JSON it refuses, event by event.
+"""Turns bodies into events; what is no event it refuses, event by event."""
 
-The fast way is msgspec, from bytes to typed members with the payload left as it came. Whatever
-it declines is looked at again, slowly, by `strict_json`, for a message that helps.
-"""
-
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgspec
 from msgspec import structs
 
-from aggregator import split, strict_json
-from aggregator.content import digest_of
+from aggregator import split
+from aggregator.cloud_event import CLOUD
+from aggregator.content import Form, digest_of
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.key import Missing, key_of
 from aggregator.outcome import Fault, Invalid
-from aggregator.rules import Rules
-
-_DECLINED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_SHOWN_MEMBERS = ("topic", "event_id")
-_SHOWN = 255
-
-
-class _Shape(msgspec.Struct, forbid_unknown_fields=True):
-    topic: str
-    event_id: str
-    timestamp: str
-    source: str
-    payload: msgspec.Raw
-
-
-_NAMES = [f'"{name}"'.encode() for name in _Shape.__struct_fields__]
-_DIGITS_OF_A_DOUBLE = 308
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_DIGITS_OF_A_DOUBLE + 1))
-
-_shape = msgspec.json.Decoder(_Shape)
-_object = msgspec.json.Decoder(dict[str, Any])
+from aggregator.plain_event import PLAIN
+from aggregator.rules import Rules, TopicRules
+from aggregator.shape import Declined, Kind, Shape
 
 
 @dataclass(frozen=True)
@@ -68,51 +44,72 @@ class Decoder:
         """The events of a JSON body: one, or an array of them."""
         body = split.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single(body, arrival)]
-        raws = split.elements(body, self.max_events)
-        if not raws:
+            return [self._single(body, arrival, PLAIN)]
+        events = self._array(body, arrival, PLAIN)
+        if not events:
             raise Unparsable("The array is empty: send at least one event.")
-        return self._events(raws, arrival)
+        return events
 
-    def ndjson(self, body: bytes, arrival: Arrival) -> list[Event]:
-        """The events of newline-delimited JSON, one a line; blank lines are passed over."""
-        raws = split.lines(body, self.max_events)
-        if not raws:
-            raise Unparsable("The body is empty: send at least one event, one a line.")
-        return self._events(raws, arrival)
+    def ndjson(self, arrival: Arrival) -> "Ndjson":
+        """Decodes newline-delimited JSON, one event a line, as it arrives."""
+        return Ndjson(self, arrival)
 
-    def _single(self, body: bytes, arrival: Arrival) -> Event:
-        if not body:
+    def cloud_event(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """The one CloudEvent of a body in the structured mode."""
+        body = split.trimmed(body)
+        if body.startswith(b"["):
+            raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
+        return [self._single(body, arrival, CLOUD)]
+
+    def cloud_batch(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """The CloudEvents of a batch, which may be empty."""
+        body = split.trimmed(body)
+        if not body.startswith(b"["):
+            raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
+        return self._array(body, arrival, CLOUD)
+
+    def again(self, raw: bytes, index: int, arrival: Arrival, is_cloud_event: bool) -> Event:
+        """The event that `Event.as_sent` gave these bytes for."""
+        return self._event(raw, index, arrival, CLOUD if is_cloud_event else PLAIN)
+
+    def lines(self, raws: Iterable[bytes], first: int, arrival: Arrival) -> list[Event]:
+        """The events of these lines, of which the first is the submission's `first`."""
+        events = []
+        for index, raw in enumerate(raws, first):
+            if index >= self.max_events:
+                raise split.too_many(self.max_events)
+            events.append(self._event(raw, index, arrival, PLAIN))
+        return events
+
+    def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
+        raws = split.elements(body, self.max_events)
+        return [self._event(raw, index, arrival, kind) for index, raw in enumerate(raws)]
+
+    def _single(self, raw: bytes, arrival: Arrival, kind: Kind) -> Event:
+        if not raw:
             raise Unparsable("The body is empty: send an event or an array of events.")
-        if len(body) > self.max_event:
-            raise TooLarge(self._too_long(body))
-        event = self._event(body, 0, arrival)
-        if isinstance(event.outcome, Invalid) and not event.outcome.faults[0].pointer:
-            raise Unparsable(f"The body is {event.outcome.faults[0].detail}.")
-        return event
-
-    def _events(self, raws: Sequence[bytes], arrival: Arrival) -> list[Event]:
-        return [self._event(raw, index, arrival) for index, raw in enumerate(raws)]
-
-    def _event(self, raw: bytes, index: int, arrival: Arrival) -> Event:
         if len(raw) > self.max_event:
-            return _refused([Fault("", self._too_long(raw))], _blank(raw, index, arrival))
+            raise TooLarge(self._too_long())
         try:
-            shape = _shape.decode(raw)
-            payload = bytes(shape.payload)
-            _object.decode(payload)
-        except _DECLINED as error:
-            return _declined(raw, str(error), _blank(raw, index, arrival))
-        if _is_suspect(raw, payload) and (faults := strict_json.faults(raw)):
-            return _refused(faults, _blank(raw, index, arrival))
+            return self._read(raw, 0, arrival, kind)
+        except Declined as declined:
+            if declined.is_unreadable:
+                raise Unparsable(f"The body is {declined.faults[0].detail}.") from declined
+            return _kept_back(declined, raw, 0, arrival, kind)
+
+    def _event(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+        try:
+            return self._read(raw, index, arrival, kind)
+        except Declined as declined:
+            return _kept_back(declined, raw, index, arrival, kind)
+
+    def _read(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+        if len(raw) > self.max_event:
+            raise Declined([Fault("", self._too_long())])
+        shape = kind.read(raw)
         rules = self.rules.of(shape.topic)
-        key = name = key_of(shape.topic, shape.event_id)
-        if not rules.recipe.is_usual:
-            try:
-                key = rules.recipe.key(structs.asdict(shape), payload, arrival.headers)
-            except Missing as missing:
-                fault = Fault(f"/payload{missing.where}" if missing.where else "", str(missing))
-                return _refused([fault], _blank(raw, index, arrival))
+        name = key_of(shape.topic, shape.event_id)
+        key = _key(shape, name, rules, arrival)
         return Event(
             index,
             arrival.submission,
@@ -121,50 +118,71 @@ class Decoder:
             shape.event_id,
             shape.timestamp,
             shape.source,
-            payload,
+            shape.payload,
             key,
-            digest_of(shape.source, payload),
+            digest_of(shape.source, shape.payload, shape.form),
+            form=shape.form,
+            attributes=shape.attributes,
             name=b"" if key == name else name,
             on_conflict=rules.on_conflict,
         )
 
-    def _too_long(self, raw: bytes) -> str:
-        return f"The event has {len(raw):,} bytes; max_event allows {self.max_event:,}."
+    def _too_long(self) -> str:
+        return f"The event has more bytes than the {self.max_event:,} that max_event allows."
 
 
-def _is_suspect(raw: bytes, payload: bytes) -> bool:
-    """Whether msgspec may have let something through that is not taken; cheap."""
-    return (
-        b"\\u0000" in raw
-        or raw.count(b"[") + raw.count(b"{") > strict_json.MAX_DEPTH
-        or (len(raw) > _DIGITS_OF_A_DOUBLE and _LONG_NUMBER.search(raw) is not None)
-        or raw.count(b"\\") > payload.count(b"\\")
-        or any(raw.count(name) > 1 + payload.count(name) for name in _NAMES)
-    )
+class Ndjson:
+    """The events of newline-delimited JSON, decoded while the body is read.
+
+    So the memory never holds both the body and its events. Blank lines are passed over.
+    """
+
+    def __init__(self, decoder: Decoder, arrival: Arrival) -> None:
+        self._decoder = decoder
+        self._arrival = arrival
+        self._lines = split.Lines(decoder.max_event)
+        self._events: list[Event] = []
+
+    def feed(self, piece: bytes) -> None:
+        """Decode the lines that end in this piece of the body. Raises TooLarge."""
+        self._decode(self._lines.feed(piece))
+
+    def finish(self) -> list[Event]:
+        """All events. Raises TooLarge, or Unparsable if there is none."""
+        self._decode(self._lines.finish())
+        if not self._events:
+            raise Unparsable("The body is empty: send at least one event, one a line.")
+        return self._events
+
+    def _decode(self, raws: Iterable[bytes]) -> None:
+        self._events += self._decoder.lines(raws, len(self._events), self._arrival)
 
 
-def _declined(raw: bytes, why: str, blank: Event) -> Event:
-    """What msgspec declined: refused with its faults, or malformed with what can be shown."""
-    if faults := strict_json.faults(raw):
-        return _refused(faults, blank)
+def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> bytes:
+    """Raises Declined where a part of the key is missing."""
+    recipe = rules.cloud_recipe if shape.attributes else rules.recipe
+    if recipe.is_usual:
+        return name
+    payload = shape.payload if shape.form is Form.JSON else None
     try:
-        members = msgspec.json.decode(raw)
-    except _DECLINED:
-        return _refused([Fault("", f"not JSON that is taken: {why}")], blank)
-    shown = {}
-    if isinstance(members, dict):
-        shown = {
-            name: members[name][:_SHOWN]
-            for name in _SHOWN_MEMBERS
-            if isinstance(members.get(name), str)
-        }
-    return structs.replace(blank, malformed=why, **shown)
+        return recipe.key(structs.asdict(shape), payload, arrival.headers)
+    except Missing as missing:
+        place = "/data" if shape.attributes else "/payload"
+        fault = Fault(f"{place}{missing.where}" if missing.where else "", str(missing))
+        raise Declined([fault]) from missing
 
 
-def _blank(raw: bytes, index: int, arrival: Arrival) -> Event:
-    return Event(index, arrival.submission, arrival.received_at, raw=raw)
-
-
-def _refused(faults: list[Fault], blank: Event) -> Event:
-    blank.settle(Invalid(tuple(faults)))
-    return blank
+def _kept_back(declined: Declined, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+    event = Event(
+        index,
+        arrival.submission,
+        arrival.received_at,
+        declined.topic,
+        declined.event_id,
+        malformed=declined.malformed,
+        raw=raw,
+        attributes=kind.attributes,
+    )
+    if declined.faults:
+        event.settle(Invalid(declined.faults))
+    return event

@@ -82,7 +82,7 @@ class Event(msgspec.Struct, frozen=True):
             return self.raw
         if not self.attributes:
             return msgspec.json.encode({**self._members(_NAMES), "payload": _json(self.payload)})
-        members = self._members(_CLOUD_NAMES) | msgspec.json.decode(self.attributes)
+        members = self._members(_CLOUD_NAMES) | _spelled.decode(self.attributes)
         if not self.timestamp:
             del members["time"]
         if self.form is Form.BYTES:
@@ -133,6 +133,8 @@ class Event(msgspec.Struct, frozen=True):
 
 _NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
 _CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
+
+_spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _json(payload: bytes) -> msgspec.Raw | None:

@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.field_converter import DEFAULT_FIELD_MAPPING
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields, validate
 
 from aggregator.arguments import Moment
@@ -48,7 +49,7 @@ class _Converter(OpenAPIConverter):
     }
 
     def init_attribute_functions(self) -> None:
-        super().init_attribute_functions()
+        super().init_attribute_functions()  # type: ignore[no-untyped-call]
         self.attribute_functions.append(self.by_status2properties)
 
     def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 
-from aggregator.body import ACCEPTED
+from aggregator.media_type import ACCEPTED
 
 _EVERYWHERE = ("GET", "HEAD", "POST")
 

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from aggregator.body import ACCEPTED
 from aggregator.errors import (
     AggregatorError,
     Gone,
@@ -21,6 +20,7 @@ from aggregator.errors import (
     Unparsable,
     Unsupported,
 )
+from aggregator.media_type import ACCEPTED
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,23 @@
 """From a request to its events: reads the body in the format that it claims, and decodes it."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from aggregator import body
+from aggregator import binary_mode, body
 from aggregator.budget import Share
 from aggregator.decode import Arrival, Decoder
 from aggregator.event import Event
+from aggregator.media_type import Format, format_of
 from aggregator.settings import Settings
 
 _SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,41 @@ class Receiver:
 
         Raises RequestError, or QueueFull where too much is under way.
         """
-        is_ndjson = body.is_ndjson(request)
-        decode = self.decoder.ndjson if is_ndjson else self.decoder.json
-        read = await body.read(request, share, self.settings.max_body, self.settings.body_timeout)
-        if len(read) <= _SMALL:
-            return decode(read, arrival)
-        return await asyncio.to_thread(decode, read, arrival)
+        format_ = format_of(request)
+        limits = self.settings.max_body, self.settings.body_timeout
+        async with aclosing(body.pieces(request, share, *limits)) as pieces:
+            if format_ is Format.NDJSON:
+                return await self._lines(pieces, arrival)
+            read = b"".join([piece async for piece in pieces])
+        return await _beside(len(read), self._decode, format_, request, read, arrival)
+
+    async def _lines(self, pieces: AsyncIterator[bytes], arrival: Arrival) -> list[Event]:
+        ndjson = self.decoder.ndjson(arrival)
+        waiting: list[bytes] = []
+        size = 0
+        async for piece in pieces:
+            waiting.append(piece)
+            size += len(piece)
+            if size > _SMALL:
+                await _beside(size, ndjson.feed, b"".join(waiting))
+                waiting.clear()
+                size = 0
+        ndjson.feed(b"".join(waiting))
+        return ndjson.finish()
+
+    def _decode(
+        self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
+    ) -> list[Event]:
+        match format_:
+            case Format.CLOUD_BINARY:
+                return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
+            case Format.CLOUD_EVENT:
+                return self.decoder.cloud_event(read, arrival)
+            case Format.CLOUD_BATCH:
+                return self.decoder.cloud_batch(read, arrival)
+        return self.decoder.json(read, arrival)
+
+
+async def _beside(size: int, decode: Callable[..., T], *arguments: Any) -> T:
+    """Decode, beside the event loop if it is much."""
+    return decode(*arguments) if size <= _SMALL else await asyncio.to_thread(decode, *arguments)

@@ -28,14 +28,58 @@ def trimmed(body: bytes) -> bytes:
     return body.removeprefix(_BYTE_ORDER_MARK).strip(_BLANK)
 
 
-def lines(body: bytes, most: int) -> list[bytes]:
-    """The lines that are not blank. Raises TooLarge if there are more than `most`."""
-    found: list[bytes] = []
-    for line in _LINE.finditer(body.removeprefix(_BYTE_ORDER_MARK)):
-        if raw := line.group().strip(_BLANK):
-            _check_room(found, most)
-            found.append(raw)
-    return found
+def too_many(most: int) -> TooLarge:
+    """The error of a request with more than so many events."""
+    return TooLarge(f"The request has more than the {most:,} events that max_events allows.")
+
+
+class Lines:
+    """Splits a body into lines while it arrives, wherever the pieces of it begin and end.
+
+    Of a line of more than `longest` bytes only the beginning is kept, which is still too long.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._kept = longest + len(b"\r\n")
+        self._head: bytes | None = b""
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that end in this piece and are not blank, without the blanks around them."""
+        first, end, others = self._after_mark(piece).partition(b"\n")
+        self._keep(first)
+        if not end:
+            return []
+        whole, _, rest = others.rpartition(b"\n")
+        found = [self._line(bytes(self._rest))]
+        found += [self._line(line.group()) for line in _LINE.finditer(whole)]
+        self._rest.clear()
+        self._keep(rest)
+        return [line for line in found if line]
+
+    def finish(self) -> list[bytes]:
+        """The last line, if no line break ended it."""
+        return self.feed(b"\n")
+
+    def _after_mark(self, piece: bytes) -> bytes:
+        """The piece, without the byte order mark that a body may begin with."""
+        if self._head is None:
+            return piece
+        self._head += piece
+        if self._head != _BYTE_ORDER_MARK and _BYTE_ORDER_MARK.startswith(self._head):
+            return b""
+        piece, self._head = self._head.removeprefix(_BYTE_ORDER_MARK), None
+        return piece
+
+    def _keep(self, part: bytes) -> None:
+        """Hold what a line begins with; one byte more than is kept shows that it is too long."""
+        if not self._rest:
+            part = part.lstrip(_BLANK)
+        self._rest += part[: self._kept + 1 - len(self._rest)]
+
+    def _line(self, line: bytes) -> bytes:
+        line = line.lstrip(_BLANK)
+        return line[: self._kept] if len(line) > self._kept else line.rstrip(_BLANK)
 
 
 def elements(array: bytes, most: int) -> list[bytes]:
@@ -46,7 +90,8 @@ def elements(array: bytes, most: int) -> list[bytes]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            _check_room(found[:-1], most)
+            if len(found) > most:
+                raise too_many(most)
             return found
     return _by_brackets(array, most)
 
@@ -55,7 +100,8 @@ def _by_brackets(array: bytes, most: int) -> list[bytes]:
     found: list[bytes] = []
     start = 1
     for end in _boundaries(array):
-        _check_room(found, most)
+        if len(found) >= most:
+            raise too_many(most)
         found.append(array[start:end].strip(_BLANK))
         start = end + 1
     if start != len(array):
@@ -77,8 +123,3 @@ def _boundaries(array: bytes) -> Iterator[int]:
         if depth == 0:
             return
     raise TooLarge(f"The array has more than {_MOST_BRACKETS:,} brackets to look through.")
-
-
-def _check_room(found: list[bytes], most: int) -> None:
-    if len(found) >= most:
-        raise TooLarge(f"The request has more than the {most:,} events that max_events allows.")

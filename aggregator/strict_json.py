@@ -26,8 +26,24 @@ BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % _STRING, re.DOTALL)
 MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
 """The same, up to a bracket or a comma."""
 
+_DIGITS_OF_A_DOUBLE = 308
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_DIGITS_OF_A_DOUBLE + 1))
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
+
+
+def is_suspect(raw: bytes, payload: bytes, quotes: int) -> bool:
+    """Whether msgspec may have let something through that is not taken; cheap.
+
+    `quotes` is how many stand around the payload if no member of the event is there twice.
+    """
+    return (
+        b"\\u0000" in raw
+        or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+        or (len(raw) > _DIGITS_OF_A_DOUBLE and _LONG_NUMBER.search(raw) is not None)
+        or raw.count(b"\\") > payload.count(b"\\")
+        or raw.count(b'"') != payload.count(b'"') + quotes
+    )
 
 
 def faults(raw: bytes) -> list[Fault]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from aggregator.errors import StoreError
-from aggregator.store import Holder, StoreTransaction
+from aggregator.store import Holder, Page, Query, Span, StoreTransaction
 from aggregator_memory.store import MemoryStore, MemoryTransaction
 
 SLOW = 0.6
@@ -59,3 +59,33 @@ class SlowStore(MemoryStore):
             tx = SlowTransaction(self._kept)
             yield tx
             tx.commit()
+
+
+class FailingReads(MemoryStore):
+    """`fails-reading:` reads so many pages of events, and no further ones."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("memory:")
+        self.left = 1_000_000
+
+    async def events(self, query: Query) -> Page:
+        if not self.left:
+            raise StoreError("reading failed")
+        self.left -= 1
+        return await super().events(query)
+
+
+class Forgetting(MemoryStore):
+    """`forgets:` says of some events that they are kept no more, and cannot always be read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("memory:")
+        self.oldest = 1
+        self.newest: int | None = None
+        self.fails = False
+
+    async def span(self) -> Span:
+        if self.fails:
+            raise StoreError("reading failed")
+        newest = (await super().span()).newest
+        return Span(self.oldest if newest else 0, self.newest or newest)

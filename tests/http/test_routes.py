@@ -4,10 +4,19 @@ import re
 
 import pytest
 from bodies import PROBLEM, array, get, good, publish, spelled
+from wire import exchange
 
 from conftest import Client
 
-READS = ["/events", "/events/logins/1", "/stats", "/healthz", "/readyz"]
+READS = [
+    "/events",
+    "/events/logins/1",
+    "/events/logins/1/explain",
+    "/topics",
+    "/stats",
+    "/healthz",
+    "/readyz",
+]
 
 
 @pytest.mark.parametrize("path", READS)
@@ -26,18 +35,54 @@ async def test_other_method_is_refused_with_those_allowed(
 ) -> None:
     async with client.request(method, path) as response:
         assert (response.status, response.content_type) == (405, PROBLEM)
-        assert set(re.split(", ?", response.headers["Allow"])) == {"GET", "HEAD"}
+        assert set(re.split(", ?", response.headers["Allow"])) == {"GET", "HEAD", "OPTIONS"}
         assert method in (await response.json(content_type=PROBLEM))["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 async def test_publish_takes_posts_only(client: Client, method: str) -> None:
     async with client.request(method, "/publish") as response:
-        assert (response.status, response.headers["Allow"]) == (405, "POST")
+        assert (response.status, response.headers["Allow"]) == (405, "OPTIONS,POST")
+
+
+@pytest.mark.parametrize("path", [*READS, "/topics", "/events/stream", "/events/a/b/explain"])
+async def test_options_names_the_methods_of_a_path(client: Client, path: str) -> None:
+    async with client.options(path) as response:
+        assert (response.status, await response.read()) == (204, b"")
+        assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+        assert not any(name.startswith("Access-Control") for name in response.headers)
+
+
+async def test_options_of_publish_names_the_types_it_takes(client: Client) -> None:
+    async with client.options("/publish") as response:
+        assert (response.status, response.headers["Allow"]) == (204, "OPTIONS, POST")
+        assert "application/x-ndjson" in response.headers["Accept-Post"]
+
+
+async def test_options_of_an_unknown_path_is_not_found(client: Client) -> None:
+    async with client.options("/nothing") as response:
+        assert (response.status, response.content_type) == (404, PROBLEM)
+
+
+async def test_options_of_the_whole_service_is_answered(client: Client) -> None:
+    request = b"OPTIONS * HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n\r\n"
+    answer = await exchange(client.host, client.port, [request])
+    assert answer.status == 204
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/event", "/events/", "/events/a", "/events/a/b/c", "/publish/", "/%00", "/%FF"]
+    "path",
+    [
+        "/",
+        "/event",
+        "/events/",
+        "/events/a",
+        "/events/a/b/c",
+        "/events/a/b/explain/c",
+        "/publish/",
+        "/%00",
+        "/%FF",
+    ],
 )
 async def test_unknown_path_is_not_found(client: Client, path: str) -> None:
     async with client.get(path) as response:
@@ -89,6 +134,9 @@ async def test_numbers_add_up_whatever_was_sent(client: Client) -> None:
         "invalid": 2,
         "filtered": 0,
         "refused": 0,
+        "failed_async": 0,
+        "quarantined": 0,
+        "quarantine_evicted": 0,
         "queue_size_current": 0,
         "processed_topics": ["b", "logins"],
         "processed_topics_total": 2,

@@ -74,7 +74,7 @@ async def _receive(reader: asyncio.StreamReader) -> bytes:
     except (asyncio.IncompleteReadError, ConnectionError):
         return b""
     try:
-        return head + await reader.readexactly(int(_header(head, b"content-length")))
+        return head + await reader.readexactly(int(_header(head, b"content-length") or 0))
     except asyncio.IncompleteReadError as error:
         return head + error.partial
 

@@ -1,0 +1,121 @@
+"""`GET /events/{topic}/{event_id}`: which of several is meant, and who has it already."""
+
+import json
+
+import pytest
+from bodies import JSON, PROBLEM, get, publish, spelled
+from stored import cloud_event, store
+from yarl import URL
+
+from aggregator.rules import TopicRules
+from conftest import Client, Start
+from events import event
+
+CLOUD_EVENT = "application/cloudevents+json"
+PATH = "/events/readings/1"
+
+
+async def test_several_events_of_one_id_are_told_apart_by_links(client: Client) -> None:
+    sources = ["/a", "/b?c=d&e", '/"<é>']
+    await store(client, *(cloud_event("1", source=source) for source in sources))
+    async with client.get(PATH) as response:
+        assert (response.status, response.content_type) == (300, JSON)
+        choices = (await response.json())["choices"]
+        links = response.headers["Link"].split(", ")
+    assert [(choice["seq"], choice["source"]) for choice in choices] == [*enumerate(sources, 1)]
+    for choice, link in zip(choices, links, strict=True):
+        assert link == f'<{choice["href"]}>; rel="alternate"'
+        async with client.get(URL(choice["href"], encoded=True)) as response:
+            assert response.status == 200
+            assert (await response.json())["source"] == choice["source"]
+
+
+async def test_source_picks_one_of_several(client: Client) -> None:
+    await store(client, cloud_event("1", source="/a"), cloud_event("1", source="/b"))
+    assert (await get(client, f"{PATH}?source=/b"))["seq"] == 2
+    for nothing in ("source=/c", "seq=3", "seq=2&source=/a"):
+        async with client.get(f"{PATH}?{nothing}") as response:
+            assert response.status == 404
+
+
+async def test_source_picks_one_of_more_than_are_listed(client: Client) -> None:
+    recipe = TopicRules.of("topic,event_id", "keep-first").cloud_recipe
+    events = []
+    for number in range(50):
+        members = {"topic": "readings", "event_id": "1", "source": f"/{number}"}
+        one = cloud_event("1", source=f"/{number}")
+        events.append(type(one)(**{**_members(one), "key": recipe.key(members, None, {})}))
+    await store(client, *events)
+    async with client.get(PATH) as response:
+        assert len((await response.json())["choices"]) == 20
+    assert (await get(client, f"{PATH}?source=/49"))["seq"] == 50
+    assert (await get(client, f"{PATH}?seq=49"))["source"] == "/48"
+
+
+def _members(one: object) -> dict[str, object]:
+    return {name: getattr(one, name) for name in one.__struct_fields__}  # type: ignore[attr-defined]
+
+
+async def test_seq_picks_where_even_the_source_is_the_same(start: Start) -> None:
+    client = await start(key="topic,event_id,timestamp")
+    for minute in (1, 2):
+        await client.post("/publish", json=event(timestamp=f"2026-01-31T12:0{minute}:00Z"))
+    async with client.get("/events/logins/1?source=tests") as response:
+        assert response.status == 300
+    found = await get(client, "/events/logins/1?seq=2")
+    assert found["timestamp"] == "2026-01-31T12:02:00Z"
+
+
+async def test_seq_of_another_event_is_not_found(client: Client) -> None:
+    await client.post("/publish", json=[event("1"), event("2")])
+    async with client.get("/events/logins/1?seq=2") as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize("arguments", ["colour=red", "seq=0", "seq=x", "source=a&source=b"])
+async def test_bad_argument_is_refused(client: Client, arguments: str) -> None:
+    await client.post("/publish", json=event())
+    for path in ("/events/logins/1", "/events/logins/1/explain"):
+        async with client.get(f"{path}?{arguments}") as response:
+            assert (response.status, response.content_type) == (400, PROBLEM)
+
+
+async def test_who_has_the_event_is_not_sent_it_again(client: Client) -> None:
+    await client.post("/publish", json=event())
+    async with client.get("/events/logins/1") as response:
+        tag = response.headers["ETag"]
+        assert response.headers["Cache-Control"] == "no-cache"
+    for said in (tag, f"W/{tag}", "*", f'"other", {tag}'):
+        for method in ("GET", "HEAD"):
+            headers = {"If-None-Match": said}
+            async with client.request(method, "/events/logins/1", headers=headers) as response:
+                assert (response.status, await response.read()) == (304, b"")
+                assert (response.headers["ETag"], response.headers["Vary"]) == (tag, "Accept")
+    async with client.get("/events/logins/1", headers={"If-None-Match": '"other"'}) as response:
+        assert response.status == 200
+
+
+async def test_tag_of_a_cloud_event_is_another_one(client: Client) -> None:
+    await client.post("/publish", json=event())
+    tags = set()
+    for form in (JSON, CLOUD_EVENT):
+        async with client.get("/events/logins/1", headers={"Accept": form}) as response:
+            assert response.content_type == form
+            tags.add(response.headers["ETag"])
+    assert len(tags) == 2
+
+
+async def test_plain_event_is_read_as_a_cloud_event(client: Client) -> None:
+    await publish(client, spelled(payload='{"n":1.50}', timestamp='"20260131T120000,5Z"'))
+    async with client.get("/events/logins/1", headers={"Accept": CLOUD_EVENT}) as response:
+        body = await response.read()
+    assert body.endswith(b'"data":{"n":1.50}}')
+    assert json.loads(body) == {
+        "specversion": "1.0",
+        "type": "logins",
+        "id": "1",
+        "source": "tests",
+        "time": "2026-01-31T12:00:00.500000Z",
+        "datacontenttype": "application/json",
+        "data": {"n": 1.5},
+    }
