@@ -52,12 +52,10 @@ class _Converter(OpenAPIConverter):
         super().init_attribute_functions()  # type: ignore[no-untyped-call]
         self.attribute_functions.append(self.by_status2properties)
 
-    def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, str]:
-        for check in field.validators:
-            if isinstance(check, validate.Regexp) and isinstance(check.regex.pattern, str):
-                pattern = portable(check.regex)
-                return {} if pattern is None else {"pattern": pattern}
-        return {}
+    def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+        checks = [check.regex for check in field.validators if isinstance(check, validate.Regexp)]
+        told = [{"pattern": pattern} for regex in checks if (pattern := portable(regex))]
+        return {"allOf": told} if len(told) > 1 else {**(told[0] if told else {})}
 
     def by_status2properties(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
         if not isinstance(field, ByStatus):
