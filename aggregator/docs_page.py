@@ -10,9 +10,11 @@ from aggregator.errors import NotFound
 from aggregator.sending import Sender
 from aggregator.still import Still
 
+ASSETS = ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+"""What the page is made of, by name."""
+
 _OURS = Path(__file__).parent / "page"
 _PAGE = "docs.html"
-_ASSETS = ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 _TYPES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -55,7 +57,7 @@ class DocsPage:
     async def asset(self, request: web.Request) -> web.StreamResponse:
         """What the page is made of."""
         name = request.match_info["asset"]
-        if name not in _ASSETS:
+        if name not in ASSETS:
             raise NotFound(f"There is nothing at {request.path}.")
         return await self._answer(request, name)
 

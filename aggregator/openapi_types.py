@@ -17,11 +17,12 @@ _ESCAPE = re.compile(r"\\.|\(\?P[<=]|\(\?#|\(\?[a-zA-Z]+[:)-]", re.DOTALL)
 _ESCAPED = frozenset(r"^$\.*+?()[]{}|/-")
 
 
-def portable(pattern: "re.Pattern[str]") -> str | None:
+def portable(pattern: "re.Pattern[Any]") -> str | None:
     """The pattern in the dialect of ECMA-262, which JSON Schema speaks; None if it has none."""
-    if pattern.flags & ~re.UNICODE:
+    if pattern.flags & ~re.UNICODE or not isinstance(pattern.pattern, str):
         return None
-    parts, place = [], 0
+    parts: list[str] = []
+    place = 0
     for found in _ESCAPE.finditer(pattern.pattern):
         part = _ported(found.group())
         if part is None:

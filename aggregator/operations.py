@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from aggregator import schemas
+from aggregator.docs_page import ASSETS
 from aggregator.quarantine_page import QuarantineQuerySchema
 from aggregator.query import PageSchema, PickSchema, StreamSchema, TopicsSchema
 
@@ -50,7 +51,7 @@ class EntryPathSchema(Schema):
 class AssetPathSchema(Schema):
     """Where a part of the page is."""
 
-    asset = fields.String(required=True, metadata={"example": "start.js"})
+    asset = fields.String(required=True, validate=validate.OneOf(ASSETS))
 
 
 class PublishHeadersSchema(Schema):
