@@ -20,7 +20,7 @@ _VARY = {"Vary": "Accept"}
 def page(found: Page, form: str, request: web.Request) -> web.Response:
     """A page of events as JSON or as a batch of CloudEvents, and where to go on."""
     following = None if found.next is None else str(found.next)
-    headers = {**_VARY, **_next(request, following)}
+    headers = {**_VARY, **next_link(request, following)}
     if form == CLOUD_EVENTS:
         return as_json([shown.as_cloud_event(event) for event in found.events], 200, headers, form)
     events = [shown.as_event(event) for event in found.events]
@@ -67,7 +67,7 @@ def topics(found: Sequence[Topic], following: str | None, request: web.Request) 
         }
         for topic in found
     ]
-    return as_json({"topics": told, "next": following}, 200, _next(request, following))
+    return as_json({"topics": told, "next": following}, 200, next_link(request, following))
 
 
 def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:
@@ -102,7 +102,8 @@ def as_json(
     )
 
 
-def _next(request: web.Request, following: str | None) -> dict[str, str]:
+def next_link(request: web.Request, following: str | None) -> dict[str, str]:
+    """The header that leads to the next page, if there is one."""
     if following is None:
         return {}
     return {"Link": link.header(link.to_next(request, following), rel="next")}

@@ -77,7 +77,7 @@ def create_app(
     receiver = Receiver(decoder, settings)
     faces = (
         Publishing(receiver, intake, requests, verdicts),
-        Quarantine(receiver, intake, store, requests, pages),
+        Quarantine(receiver, intake, turn, requests, pages),
         following,
         Reading(turn, pages, Export(turn, pages), finder),
         Explaining(turn, pages, finder),

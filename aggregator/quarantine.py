@@ -1,7 +1,8 @@
 """`/quarantine`: what was not stored and is kept beside, to be read, released or dropped."""
 
+import asyncio
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -14,7 +15,8 @@ from aggregator.event import Submission
 from aggregator.intake import Intake
 from aggregator.receiving import Receiver
 from aggregator.sending import Sender
-from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Store
+from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
+from aggregator.turn import Turn
 
 _ONE = r"/quarantine/{id:[0-9]{1,18}}"
 
@@ -29,7 +31,7 @@ class Quarantine:
 
     receiver: Receiver
     intake: Intake
-    store: Store
+    turn: Turn
     budget: Budget
     sender: Sender
 
@@ -46,14 +48,14 @@ class Quarantine:
 
     async def entries(self, request: web.Request) -> web.StreamResponse:
         """A page of what is in quarantine."""
-        self.sender.check_room()
-        page = await self.store.quarantined(quarantine_page.parse(request.query))
-        return await self.sender.send(request, quarantine_page.page(page))
+        page = await self._page(quarantine_page.parse(request.query))
+        shown = await asyncio.to_thread(quarantine_page.page, page, request)
+        return await self.sender.send(request, shown)
 
     async def entry(self, request: web.Request) -> web.StreamResponse:
         """One event in quarantine."""
-        self.sender.check_room()
-        return await self.sender.send(request, quarantine_page.entry(await self._one(request)))
+        shown = await asyncio.to_thread(quarantine_page.entry, await self._one(request))
+        return await self.sender.send(request, shown)
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
         """Receive anew a page of what is in quarantine."""
@@ -76,7 +78,7 @@ class Quarantine:
 
     async def _one(self, request: web.Request) -> Quarantined:
         wanted = int(request.match_info["id"])
-        page = await self.store.quarantined(QuarantineQuery(id=wanted, limit=1))
+        page = await self._page(QuarantineQuery(id=wanted, limit=1))
         if not page.entries:
             raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
         return page.entries[0]
@@ -84,20 +86,17 @@ class Quarantine:
     async def _chosen(self, request: web.Request) -> QuarantinePage:
         if not request.query:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
-        return await self.store.quarantined(quarantine_page.parse(request.query))
+        return await self._page(quarantine_page.parse(request.query))
+
+    async def _page(self, wanted: QuarantineQuery) -> QuarantinePage:
+        async with self.turn.taken() as store:
+            return await store.quarantined(wanted)
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
         self.intake.check_ready()
-        self.sender.check_room()
         arrival = Arrival(uuid.uuid4().hex, timestamp.now())
         with self.budget.share() as share:
-            share.take(sum(len(entry.body) for entry in page.entries))
-            events = [
-                self.receiver.decoder.again(
-                    entry.body, index, replace(arrival, headers=entry.headers), entry.is_cloud_event
-                )
-                for index, entry in enumerate(page.entries)
-            ]
+            events = await self.receiver.receive_anew(page.entries, arrival, share)
             released = [entry.id for entry in page.entries]
             submission = Submission(arrival.submission, events, released=released)
             await self.intake.take(submission, share)

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, post_load, validate
 from multidict import MultiMapping
 
 from aggregator import arguments, strict_json, timestamp
-from aggregator.answer import as_json
+from aggregator.answer import as_json, next_link
 from aggregator.arguments import LARGEST, Moment, Whole
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
 
@@ -36,15 +36,15 @@ def parse(given: MultiMapping[str]) -> QuarantineQuery:
     return query
 
 
-def page(found: QuarantinePage) -> web.Response:
-    """A page of them, and where to go on."""
-    return as_json(
-        {"quarantined": [_shown(one) for one in found.entries], "next": following(found)}
-    )
+def page(found: QuarantinePage, request: web.Request) -> web.Response:
+    """A page of them, and where to go on. Slow: call it in a thread."""
+    after = following(found)
+    told = {"quarantined": [_shown(one) for one in found.entries], "next": after}
+    return as_json(told, headers=next_link(request, after))
 
 
 def entry(found: Quarantined) -> web.Response:
-    """One of them."""
+    """One of them. Slow: call it in a thread."""
     return as_json(_shown(found))
 
 

@@ -1,9 +1,9 @@
 """From a request to its events: reads the body in the format that it claims, and decodes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from aggregator.decode import Arrival, Decoder
 from aggregator.event import Event
 from aggregator.media_type import Format, format_of
 from aggregator.settings import Settings
+from aggregator.store import Quarantined
 
 _SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else
 
@@ -40,6 +41,14 @@ class Receiver:
             read = b"".join([piece async for piece in pieces])
         return await _beside(len(read), self._decode, format_, request, read, arrival)
 
+    async def receive_anew(
+        self, kept: Sequence[Quarantined], arrival: Arrival, share: Share
+    ) -> list[Event]:
+        """The events that are in quarantine, as if they came now. Raises QueueFull."""
+        size = sum(len(entry.body) for entry in kept)
+        share.take(size)
+        return await _beside(size, self._decode_anew, kept, arrival)
+
     async def _lines(self, pieces: AsyncIterator[bytes], arrival: Arrival) -> list[Event]:
         ndjson = self.decoder.ndjson(arrival)
         waiting: list[bytes] = []
@@ -65,6 +74,14 @@ class Receiver:
             case Format.CLOUD_BATCH:
                 return self.decoder.cloud_batch(read, arrival)
         return self.decoder.json(read, arrival)
+
+    def _decode_anew(self, kept: Sequence[Quarantined], arrival: Arrival) -> list[Event]:
+        return [
+            self.decoder.again(
+                entry.body, index, replace(arrival, headers=entry.headers), entry.is_cloud_event
+            )
+            for index, entry in enumerate(kept)
+        ]
 
 
 async def _beside(size: int, decode: Callable[..., T], *arguments: Any) -> T:
