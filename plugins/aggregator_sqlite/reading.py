@@ -1,60 +1,75 @@
 """The reading side: what connections that cannot write ask for, a page at a time.
 
-A page looks at no more than SCANNED events, and ends where its payloads reach PAGE_BYTES: it then
-says where to go on. So neither its work nor its read transaction grows with what is stored.
+A page also ends where its payloads reach PAGE_BYTES. So neither its work nor its read transaction
+grows with what is stored.
 """
 
 import sqlite3
-from contextlib import closing
 
-from aggregator.store import PAGE_BYTES, Counters, Page, Query, StoredEvent
+from aggregator.store import PAGE_BYTES, Counters, Page, Query, Span, StoredEvent, Topic
+from aggregator_sqlite.scan import matching
+from aggregator_sqlite.schema import form_of
 
-SCANNED = 20_000
-_BEYOND_THE_NEWEST = 2**63 - 1
-
-FORWARD = "SELECT seq, source, time FROM events WHERE seq > :after ORDER BY seq LIMIT :most"
-BACKWARD = "SELECT seq, source, time FROM events WHERE seq < :after ORDER BY seq DESC LIMIT :most"
-FORWARD_ON_TOPIC = """
-SELECT seq, source, time FROM events
-WHERE topic_id = (SELECT id FROM topics WHERE name = :topic) AND seq > :after
-ORDER BY seq LIMIT :most
-"""
-BACKWARD_ON_TOPIC = """
-SELECT seq, source, time FROM events
-WHERE topic_id = (SELECT id FROM topics WHERE name = :topic) AND seq < :after
-ORDER BY seq DESC LIMIT :most
-"""
 EVENT = """
-SELECT events.seq, events.received_at, topics.name, events.event_id, events.timestamp,
-    events.source, events.payload, events.key, events.digest
-FROM events JOIN topics ON topics.id = events.topic_id
+SELECT events.seq, events.received_at, coalesce(topics.name, ''), events.event_id,
+    events.timestamp, events.source, CAST(events.payload AS BLOB), events.key, events.digest,
+    events.form, coalesce(events.attributes, x'')
+FROM events LEFT JOIN topics ON topics.id = events.topic_id
 WHERE events.seq = ?
 """
 SEQ_OF_KEY = "SELECT seq FROM keys WHERE key = ?"
-COUNTERS = """
-SELECT stored, duplicate, conflict, invalid, filtered, refused, topics FROM counters
+SEQS_OF_NAME = """
+SELECT events.seq FROM names CROSS JOIN events ON events.seq = names.seq
+WHERE name = ? ORDER BY names.seq LIMIT ?
 """
-TOPICS = "SELECT name FROM topics WHERE stored > 0 ORDER BY name LIMIT ?"
+SPAN = "SELECT (SELECT min(seq) FROM events), last_seq FROM counters"
+COUNTERS = """
+SELECT stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics, quarantined,
+    evicted
+FROM counters
+"""
+TOPICS = """
+SELECT name, stored, duplicate, conflict,
+    coalesce(first, 0), coalesce((SELECT received_at FROM events WHERE seq = first), 0),
+    coalesce(last, 0), coalesce((SELECT received_at FROM events WHERE seq = last), 0)
+FROM (
+    SELECT name, stored, duplicate, conflict,
+        (SELECT min(seq) FROM events WHERE topic_id = topics.id) AS first,
+        (SELECT max(seq) FROM events WHERE topic_id = topics.id) AS last
+    FROM topics WHERE name > ? AND stored > 0 ORDER BY name LIMIT ?
+)
+ORDER BY name
+"""
 
 
 def page(db: sqlite3.Connection, query: Query) -> Page:
     """The events of one page."""
-    seqs, after = _matching(db, query)
+    seqs, after = matching(db, query)
     events: list[StoredEvent] = []
     size = 0
     for seq in seqs:
         if size >= PAGE_BYTES:
             return Page(events, events[-1].seq)
-        events.append(_event(db, seq))
-        size += len(events[-1].payload or b"")
+        if event := _event(db, seq):
+            events.append(event)
+            size += len(event.payload or b"")
     return Page(events, after)
 
 
-def find(db: sqlite3.Connection, key: bytes) -> StoredEvent | None:
-    """The event that holds the key."""
-    found = db.execute(SEQ_OF_KEY, (key,)).fetchone()
-    row = db.execute(EVENT, found).fetchone() if found else None
-    return StoredEvent(*row) if row else None
+def find(db: sqlite3.Connection, name: bytes, limit: int) -> list[StoredEvent]:
+    """The first events of that key or name."""
+    rows = db.execute(SEQ_OF_KEY, (name,)).fetchall()
+    rows += db.execute(SEQS_OF_NAME, (name, limit)).fetchall()
+    seqs = sorted({seq for (seq,) in rows})[:limit]
+    return [event for seq in seqs if (event := _event(db, seq))]
+
+
+def span(db: sqlite3.Connection) -> Span:
+    """From the oldest event to the last one that was stored."""
+    oldest, newest = db.execute(SPAN).fetchone()
+    if oldest is None:
+        oldest = newest + 1 if newest else 0
+    return Span(oldest, newest)
 
 
 def counters(db: sqlite3.Connection) -> Counters:
@@ -62,44 +77,15 @@ def counters(db: sqlite3.Connection) -> Counters:
     return Counters(*db.execute(COUNTERS).fetchone())
 
 
-def topics(db: sqlite3.Connection, limit: int) -> list[str]:
-    """The first names of topics, in order."""
-    return [name for (name,) in db.execute(TOPICS, (limit,))]
+def topics(db: sqlite3.Connection, after: str, limit: int) -> list[Topic]:
+    """Topics by name; those whose events were all removed by hand have no ends."""
+    return [Topic(*row) for row in db.execute(TOPICS, (after, limit))]
 
 
-def _matching(db: sqlite3.Connection, query: Query) -> tuple[list[int], int | None]:
-    """The seqs of a page, and the seq to go on after; None where nothing is left."""
-    seqs: list[int] = []
-    looked_at = 0
-    with closing(_scan(db, query)) as rows:
-        for seq, source, time in rows:
-            if len(seqs) == query.limit:
-                return seqs, seqs[-1]
-            looked_at += 1
-            if _matches(query, source, time):
-                seqs.append(seq)
-    return seqs, seq if looked_at == SCANNED else None
-
-
-def _scan(db: sqlite3.Connection, query: Query) -> sqlite3.Cursor:
-    first = _BEYOND_THE_NEWEST if query.descending else 0
-    wanted = {
-        "topic": query.topic,
-        "after": first if query.after is None else query.after,
-        "most": SCANNED,
-    }
-    if query.topic is None:
-        return db.execute(BACKWARD if query.descending else FORWARD, wanted)
-    return db.execute(BACKWARD_ON_TOPIC if query.descending else FORWARD_ON_TOPIC, wanted)
-
-
-def _matches(query: Query, source: str, time: int | None) -> bool:
-    return (
-        query.source in (None, source)
-        and (query.since is None or (time is not None and query.since <= time))
-        and (query.until is None or (time is not None and time < query.until))
-    )
-
-
-def _event(db: sqlite3.Connection, seq: int) -> StoredEvent:
-    return StoredEvent(*db.execute(EVENT, (seq,)).fetchone())
+def _event(db: sqlite3.Connection, seq: int) -> StoredEvent | None:
+    row = db.execute(EVENT, (seq,)).fetchone()
+    if row is None:  # removed by hand since it was found
+        return None
+    *members, form, attributes = row
+    members += [form_of(form), attributes]
+    return StoredEvent(*members)

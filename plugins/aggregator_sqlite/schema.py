@@ -1,13 +1,16 @@
 """The tables, and the numbered steps that bring an older file to them.
 
 `events` is only ever appended to, in the order of seq; `keys` is the one index that is written at
-a random place, once an event, and holds nothing but the key and where its event is. `sightings` is
-written only when an event comes again.
+a random place, once an event, and holds nothing but the key and where its event is. `sightings`
+and `clashes` are written only when an event comes again, `names` only for an event whose key is not
+made as usual, `fields` only where an operator has named pointers into the payload.
 """
 
 import sqlite3
 
-from aggregator.errors import SettingError
+from aggregator.content import Form
+from aggregator.errors import RecipeDiffers, SettingError
+from aggregator_sqlite.atomic import atomic
 
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
@@ -61,6 +64,60 @@ STEPS = (
             PRIMARY KEY (seq, source)
         ) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE counters ADD COLUMN failed_async INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE counters ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE counters ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0",
+        # bytes of the bodies and details that are in quarantine
+        "ALTER TABLE counters ADD COLUMN quarantine_bytes INTEGER NOT NULL DEFAULT 0",
+        # the last id that was given in quarantine; never given again
+        "ALTER TABLE counters ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0",
+        # what the payload is, as content.Form says; an empty payload is one, NULL is kept no more
+        "ALTER TABLE events ADD COLUMN form INTEGER NOT NULL DEFAULT 0",
+        # JSON; NULL where the event is no CloudEvent
+        "ALTER TABLE events ADD COLUMN attributes BLOB",
+        # NULL where an older release has not kept it: the best that is known is last_at
+        "ALTER TABLE sightings ADD COLUMN first_at INTEGER",
+        """CREATE TABLE names (
+            name BLOB NOT NULL, -- hash by which an event is found whose key is another one
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (name, seq)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE clashes (
+            seq INTEGER NOT NULL,
+            digest BLOB NOT NULL,
+            differences TEXT NOT NULL, -- JSON: pointers
+            source TEXT NOT NULL,      -- from which it came first
+            times INTEGER NOT NULL,
+            first_at INTEGER NOT NULL,
+            last_at INTEGER NOT NULL,
+            PRIMARY KEY (seq, digest)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE quarantine (
+            id INTEGER PRIMARY KEY,
+            kept_at INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            submission TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            event_id TEXT NOT NULL,
+            is_cloud_event INTEGER NOT NULL,
+            headers TEXT NOT NULL, -- JSON
+            detail BLOB NOT NULL,  -- JSON
+            body BLOB NOT NULL     -- as it was sent
+        )""",
+        "CREATE INDEX quarantine_by_time ON quarantine (kept_at)",
+        """CREATE TABLE pointers (
+            id INTEGER PRIMARY KEY,
+            pointer TEXT NOT NULL UNIQUE,
+            built_to INTEGER -- the events up to this seq are in fields; NULL: all are
+        )""",
+        """CREATE TABLE fields (
+            pointer_id INTEGER NOT NULL,
+            value BLOB NOT NULL, -- the value, or its hash if it is long
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (pointer_id, value, seq)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 
@@ -69,29 +126,28 @@ def migrate(db: sqlite3.Connection) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == len(STEPS):
         return
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with atomic(db):
         for step in STEPS[version:]:
             for statement in step:
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {len(STEPS)}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.rollback()
-        raise
 
 
-def check_recipe(db: sqlite3.Connection, recipe: str) -> None:
-    """Keep the recipe in a new file; raise SettingError if an older one has another."""
+def check_recipe(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
+    """Keep the recipe in a new file, and in place of the one that it replaces.
+
+    Raises RecipeDiffers if another one is kept.
+    """
     kept = db.execute("SELECT recipe FROM meta").fetchone()
     if kept is None:
         db.execute("INSERT INTO meta VALUES (?)", (recipe,))
-    elif kept[0] != recipe:
-        raise SettingError(
-            f"store: the keys of its events are made of {kept[0]!r}, not of {recipe!r}: "
-            "every stored event would be new again"
-        )
+    elif kept[0] == recipe:
+        return
+    elif kept[0] == replaces:
+        db.execute("UPDATE meta SET recipe = ?", (recipe,))
+    else:
+        raise RecipeDiffers(kept[0], recipe)
 
 
 def check_owner(db: sqlite3.Connection) -> None:
@@ -106,3 +162,11 @@ def check_owner(db: sqlite3.Connection) -> None:
             f"store: the file has schema version {version}, this release knows {len(STEPS)}: "
             "it was written by a newer release"
         )
+
+
+def form_of(code: object) -> Form:
+    """What a payload is; a code that a flipped bit has made unknown shows in the digest."""
+    return _FORMS.get(code, Form.JSON)
+
+
+_FORMS: dict[object, Form] = {form.value: form for form in Form}

@@ -4,29 +4,35 @@ import asyncio
 import itertools
 import os
 import sqlite3
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 from aggregator.settings import masked
-from aggregator.store import Counters, Page, Query, Store, StoredEvent, StoreTransaction
-from aggregator_sqlite import reading
+from aggregator.store import (
+    Counters,
+    History,
+    Page,
+    QuarantinePage,
+    QuarantineQuery,
+    Query,
+    Span,
+    Store,
+    StoredEvent,
+    StoreTransaction,
+    Topic,
+)
+from aggregator_sqlite import fields, history, quarantine, reading
 from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
-from aggregator_sqlite.schema import check_owner, check_recipe, migrate
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
+from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
 
 _SCHEME = "sqlite:///"
 _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
-_BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _READERS = 2
-_PAUSE = 0.05  # seconds
-_FULL = 2
-
-PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
 
 
 class SqliteStore(Store):
@@ -44,18 +50,22 @@ class SqliteStore(Store):
         self._lock = Lock(self.path)
         self._turn = asyncio.Lock()
         self._recipe = ""
+        self._pointers: fields.Pointers = ()
         self._writer: Thread | None = None
         self._readers: list[Thread] = []
         self._turns = itertools.count()
         self._files: Files | None = None
 
-    async def open(self, recipe: str) -> None:
-        """Take the lock, bring the schema up to date, and make durable what is in the log."""
+    async def open(
+        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+    ) -> None:
+        """Take the lock, bring schema and indexes up to date, make durable what is in the log."""
         self._recipe = recipe
         await asyncio.to_thread(self._make_folder)
         self._lock.take()
         try:
-            await self._open_writer()
+            await self._open_writer(replaces)
+            await self._index(indexed)
             await self._open_readers()
             self._files = Files(self.path)
         except StoreError as error:
@@ -96,7 +106,7 @@ class SqliteStore(Store):
                 raise StoreError("the store is not open")
             if self._files:
                 self._files.check()
-            tx = SqliteTransaction(self._writer)
+            tx = SqliteTransaction(self._writer, self._pointers)
             try:
                 yield tx
                 await tx.commit()
@@ -108,17 +118,29 @@ class SqliteStore(Store):
         """One page of committed events."""
         return await self._reader.run(reading.page, query)
 
-    async def find(self, key: bytes) -> StoredEvent | None:
-        """The committed event that holds the key."""
-        return await self._reader.run(reading.find, key)
+    async def find(self, name: bytes, limit: int) -> list[StoredEvent]:
+        """The committed events of that key or name."""
+        return await self._reader.run(reading.find, name, limit)
+
+    async def history(self, seq: int, limit: int) -> History:
+        """What came again under its key."""
+        return await self._reader.run(history.read, seq, limit)
+
+    async def span(self) -> Span:
+        """From the oldest event to the newest."""
+        return await self._reader.run(reading.span)
 
     async def counters(self) -> Counters:
         """The committed counters."""
         return await self._reader.run(reading.counters)
 
-    async def topics(self, limit: int) -> list[str]:
-        """The first names of topics."""
-        return await self._reader.run(reading.topics, limit)
+    async def topics(self, after: str, limit: int) -> list[Topic]:
+        """Topics by name."""
+        return await self._reader.run(reading.topics, after, limit)
+
+    async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
+        """One page of what is in quarantine."""
+        return await self._reader.run(quarantine.page, query)
 
     @property
     def _reader(self) -> Thread:
@@ -140,14 +162,24 @@ class SqliteStore(Store):
             reason = error.strerror
             raise SettingError(f"store: cannot make the folder {folder}: {reason}") from error
 
-    async def _open_writer(self) -> None:
-        writer = await Thread.connect(str(self.path), timeout=_BUSY_TIMEOUT)
+    async def _open_writer(self, replaces: str | None = None) -> None:
+        writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
         try:
-            await writer.run(_prepare, self._recipe)
+            await writer.run(prepare, self._recipe, replaces)
         except BaseException:
             await writer.close()
             raise
         self._writer = writer
+
+    async def _index(self, wanted: Sequence[str]) -> None:
+        """Part by part, so that a start that is stopped on the way goes on from there next time."""
+        assert self._writer
+        await self._writer.run(fields.want, wanted)
+        while await self._writer.run(fields.remove_some, wanted):
+            pass
+        while await self._writer.run(fields.build_some):
+            pass
+        self._pointers = await self._writer.run(fields.indexed)
 
     async def _close_writer(self) -> None:
         if self._writer:
@@ -157,50 +189,6 @@ class SqliteStore(Store):
     async def _open_readers(self) -> None:
         for _ in range(_READERS):
             reader = await Thread.connect(
-                f"{self.path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT
+                f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT
             )
             self._readers.append(reader)
-            await reader.run(_read_leniently)
-
-
-def _prepare(db: sqlite3.Connection, recipe: str) -> None:
-    """Settings that make a commit durable, read back; the schema; and an empty log.
-
-    The checkpoint makes durable what a failed fsync may have left in the page cache alone: those
-    events are found here, so a retry would be told that they are stored.
-    """
-    check_owner(db)
-    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    db.execute("PRAGMA synchronous = FULL")
-    synchronous = db.execute("PRAGMA synchronous").fetchone()[0]
-    if (mode, synchronous) != ("wal", _FULL):
-        raise SettingError(
-            f"store: SQLite answers journal_mode={mode}, synchronous={synchronous} where wal and "
-            f"{_FULL} are needed; network file systems cannot do that"
-        )
-    _read_leniently(db)
-    migrate(db)
-    check_recipe(db, recipe)
-    db.execute(PROVE_WRITING)
-    _checkpoint(db)
-
-
-def _checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the whole log into the file. Raises StoreError if another connection is in the way.
-
-    A reader elsewhere may keep the log from being emptied: what counts is that all is copied.
-    Where another connection checkpoints, SQLite says so at once, with -1 for both numbers.
-    """
-    deadline = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not is_busy or 0 <= logged == copied:
-            return
-        if time.monotonic() > deadline:
-            raise StoreError("checkpoint: another connection holds the log")
-        time.sleep(_PAUSE)
-
-
-def _read_leniently(db: sqlite3.Connection) -> None:
-    """Text that a flipped bit has made unreadable must not hide the events around it."""
-    db.text_factory = lambda text: text.decode(errors="replace")

@@ -30,9 +30,11 @@ class Thread:
     async def connect(cls, database: str, **options: Any) -> "Thread":
         """Open the database; the options are those of `sqlite3.connect`."""
         try:
-            return cls(await aiosqlite.connect(database, isolation_level=None, **options))
+            connection = await aiosqlite.connect(database, isolation_level=None, **options)
         except sqlite3.Error as error:
             raise StoreError(f"cannot open {database}: {error}") from error
+        connection.text_factory = _leniently
+        return cls(connection)
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
         """Call `function(connection, *args)` on the thread.
@@ -57,6 +59,11 @@ class Thread:
         self._open = False
         with contextlib.suppress(sqlite3.Error, ValueError):
             await self._connection.close()
+
+
+def _leniently(text: bytes) -> str:
+    """Text that a flipped bit has made unreadable must not hide the events around it."""
+    return text.decode(errors="replace")
 
 
 def _told(error: sqlite3.Error) -> str:

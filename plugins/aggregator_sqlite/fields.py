@@ -1,0 +1,122 @@
+"""The index of fields: which events have which value at a place in their payload.
+
+Only the pointers that an operator names are indexed, and nothing is parsed where there are none. A
+value stands for itself or, if it is long, as a hash: whoever finds an event looks into its payload.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from hashlib import blake2b
+
+from aggregator.content import Form
+from aggregator.event import Event
+from aggregator.store import PAGE_BYTES, FieldIs, value_at
+from aggregator_sqlite.atomic import atomic
+
+log = logging.getLogger(__name__)
+
+BUILT_AT_ONCE = 20_000
+REMOVED_AT_ONCE = 20_000
+_LONGEST = 32
+_HASH = 16
+
+Pointers = tuple[tuple[int, str], ...]
+"""The pointers that are indexed, each with its id."""
+
+POINTERS = "SELECT id, pointer, built_to FROM pointers ORDER BY id"
+POINTER_ID = "SELECT id FROM pointers WHERE pointer = ? AND built_to IS NULL"
+ADD_POINTER = "INSERT INTO pointers (pointer, built_to) VALUES (?, 0) ON CONFLICT DO NOTHING"
+BEGIN_REMOVAL = "UPDATE pointers SET built_to = 0 WHERE id = ?"
+REMOVE_POINTER = "DELETE FROM pointers WHERE id = ?"
+BUILT = "UPDATE pointers SET built_to = max(built_to, ?) WHERE built_to IS NOT NULL"
+COMPLETE = "UPDATE pointers SET built_to = NULL WHERE built_to IS NOT NULL"
+ADD_FIELD = "INSERT OR IGNORE INTO fields (pointer_id, value, seq) VALUES (?, ?, ?)"
+SOME_FIELDS = "SELECT pointer_id, value, seq FROM fields WHERE pointer_id = ? LIMIT ?"
+REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = ?"
+TO_INDEX = """
+SELECT seq, CAST(payload AS BLOB), form FROM events WHERE seq > ? ORDER BY seq LIMIT ?
+"""
+
+
+def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
+    """Note which pointers shall be indexed, and that the index of others is not whole any more."""
+    others = [(number,) for number, where in indexed(db) if where not in wanted]
+    with atomic(db):
+        db.executemany(BEGIN_REMOVAL, others)
+        db.executemany(ADD_POINTER, ((where,) for where in wanted))
+
+
+def remove_some(db: sqlite3.Connection, wanted: Sequence[str]) -> bool:
+    """Remove a part of what is not wanted; whether there may be more."""
+    others = [number for number, where in indexed(db) if where not in wanted]
+    if not others:
+        return False
+    some = db.execute(SOME_FIELDS, (others[0], REMOVED_AT_ONCE)).fetchall()
+    with atomic(db):
+        db.executemany(REMOVE_FIELD, some)
+        if not some:
+            db.execute(REMOVE_POINTER, (others[0],))
+    return True
+
+
+def build_some(db: sqlite3.Connection) -> bool:
+    """Index a part of what was stored before its pointer was wanted; whether there may be more."""
+    rows = db.execute(POINTERS).fetchall()
+    unbuilt = [row for row in rows if row[2] is not None]
+    if not unbuilt:
+        return False
+    pointers = tuple((number, where) for number, where, _ in unbuilt)
+    with atomic(db):
+        last = _build(db, pointers, min(built_to for *_, built_to in unbuilt))
+        if last is None:
+            db.execute(COMPLETE)
+        else:
+            db.execute(BUILT, (last,))
+    if last is not None:
+        log.info("index of %s: built up to event %d", ", ".join(dict(pointers).values()), last)
+    return True
+
+
+def indexed(db: sqlite3.Connection) -> Pointers:
+    """The pointers that the file has, whether their index is built or not."""
+    return tuple((number, where) for number, where, _ in db.execute(POINTERS))
+
+
+def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int, Event]]) -> None:
+    """Index events that are appended."""
+    for seq, event in appended:
+        _add(db, pointers, seq, event.payload, event.form)
+
+
+def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:
+    """Where the index has that value, or None if the field is not indexed."""
+    row = db.execute(POINTER_ID, (field.pointer,)).fetchone()
+    return {"pointer_id": row[0], "value": _key(field.value)} if row else None
+
+
+def _build(db: sqlite3.Connection, pointers: Pointers, after: int) -> int | None:
+    """Index what comes after that event, as far as one transaction goes; the last one's seq."""
+    last = None
+    size = 0
+    with closing(db.execute(TO_INDEX, (after, BUILT_AT_ONCE))) as rows:
+        for seq, payload, form in rows:
+            last = seq
+            if payload is not None and form == Form.JSON.value:
+                _add(db, pointers, seq, payload, Form.JSON)
+                size += len(payload)
+            if size >= PAGE_BYTES:
+                break
+    return last
+
+
+def _add(db: sqlite3.Connection, pointers: Pointers, seq: int, payload: bytes, form: Form) -> None:
+    for number, where in pointers:
+        value = value_at(where, payload, form)
+        if value is not None:
+            db.execute(ADD_FIELD, (number, _key(value), seq))
+
+
+def _key(value: bytes) -> bytes:
+    return value if len(value) <= _LONGEST else blake2b(value, digest_size=_HASH).digest()

@@ -1,0 +1,193 @@
+"""What is in quarantine. Its number and bytes are kept beside the counters, so nobody adds up."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from aggregator.store import PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery, Reason
+
+SCANNED = 20_000
+_LARGEST = 2**63 - 1
+
+TAKE_IDS = """
+UPDATE counters SET
+    last_entry = last_entry + :entries,
+    quarantined = quarantined + :entries,
+    quarantine_bytes = quarantine_bytes + :size
+RETURNING last_entry
+"""
+ADD_ENTRY = """
+INSERT INTO quarantine
+(id, kept_at, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING length(detail) + length(body)"
+COUNT_REMOVED = """
+UPDATE counters SET
+    quarantined = quarantined - :entries,
+    quarantine_bytes = quarantine_bytes - :size,
+    evicted = evicted + :evicted
+"""
+FILLED = "SELECT quarantined, quarantine_bytes FROM counters"
+KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ?"
+OLDEST = "SELECT id, length(detail) + length(body) FROM quarantine ORDER BY id"
+ENTRIES = """
+SELECT id, topic, reason, submission, kept_at FROM quarantine
+WHERE id > ? ORDER BY id LIMIT ?
+"""
+ENTRY = """
+SELECT id, kept_at, reason, submission, topic, event_id, CAST(detail AS BLOB), is_cloud_event,
+    headers, CAST(body AS BLOB)
+FROM quarantine WHERE id = ?
+"""
+
+
+class _Head(NamedTuple):
+    """What of an entry is asked for."""
+
+    id: int
+    topic: str
+    reason: str
+    submission: str
+    kept_at: int
+
+
+def take(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
+    """Put these in, under the next ids."""
+    size = sum(len(entry.detail) + len(entry.body) for entry in entries)
+    taken = {"entries": len(entries), "size": size}
+    last = db.execute(TAKE_IDS, taken).fetchone()[0]
+    rows = map(_row, range(last - len(entries) + 1, last + 1), entries)
+    db.executemany(ADD_ENTRY, rows)
+
+
+def drop(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Take these out."""
+    _remove(db, [number for number in ids if 0 < number <= _LARGEST], is_eviction=False)
+
+
+def evict(db: sqlite3.Connection, before: int, most: int) -> int:
+    """Take out what is too old, then the oldest of what is too much; how many these were."""
+    if db.execute(FILLED).fetchone()[0] == 0:
+        return 0
+    old = [number for (number,) in db.execute(KEPT_BEFORE, (before,))]
+    evicted = _remove(db, old, is_eviction=True)
+    size = db.execute(FILLED).fetchone()[1]
+    return evicted + _remove(db, list(_oldest(db, size - most)), is_eviction=True)
+
+
+def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
+    """The entries of one page."""
+    ids, after = _matching(db, query)
+    entries: list[Quarantined] = []
+    size = 0
+    for number in ids:
+        if size >= PAGE_BYTES:
+            return QuarantinePage(entries, entries[-1].id)
+        row = db.execute(ENTRY, (number,)).fetchone()
+        if row:
+            entries.append(_entry(row))
+            size += len(entries[-1].body)
+    return QuarantinePage(entries, after)
+
+
+def _remove(db: sqlite3.Connection, ids: Sequence[int], *, is_eviction: bool) -> int:
+    if not ids:
+        return 0
+    found = (db.execute(REMOVE_ENTRY, (number,)).fetchall() for number in ids)
+    sizes = [rows[0][0] for rows in found if rows]
+    removed = len(sizes)
+    evicted = removed if is_eviction else 0
+    db.execute(COUNT_REMOVED, {"entries": removed, "size": sum(sizes), "evicted": evicted})
+    return removed
+
+
+def _oldest(db: sqlite3.Connection, excess: int) -> Iterator[int]:
+    """The ids of the oldest that have so many bytes."""
+    if excess <= 0:
+        return
+    with closing(db.execute(OLDEST)) as rows:
+        for number, size in rows:
+            yield number
+            excess -= size
+            if excess <= 0:
+                return
+
+
+def _matching(db: sqlite3.Connection, query: QuarantineQuery) -> tuple[list[int], int | None]:
+    """The ids of a page, and the id to go on after; None where nothing is left."""
+    ids: list[int] = []
+    looked_at = 0
+    with closing(db.execute(ENTRIES, _range(query))) as rows:
+        for row in rows:
+            if len(ids) == query.limit:
+                return ids, ids[-1]
+            head = _Head(*row)
+            looked_at += 1
+            if _matches(query, head):
+                ids.append(head.id)
+    return ids, head.id if looked_at == SCANNED else None
+
+
+def _range(query: QuarantineQuery) -> tuple[int, int]:
+    """After which id to look, and at how many."""
+    if query.id is None:
+        return min(query.after, _LARGEST), SCANNED
+    return min(max(query.after, query.id - 1), _LARGEST), 1
+
+
+def _matches(query: QuarantineQuery, head: _Head) -> bool:
+    return (
+        query.id in (None, head.id)
+        and query.topic in (None, head.topic)
+        and (query.reason is None or query.reason.value == head.reason)
+        and query.submission in (None, head.submission)
+        and (query.kept_since is None or query.kept_since <= head.kept_at)
+        and (query.kept_until is None or head.kept_at < query.kept_until)
+    )
+
+
+def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
+    return (
+        number,
+        entry.kept_at,
+        entry.reason.value,
+        entry.submission,
+        entry.topic,
+        entry.event_id,
+        entry.is_cloud_event,
+        json.dumps(entry.headers),  # in ASCII: a header may hold bytes that are no UTF-8
+        entry.detail,
+        entry.body,
+    )
+
+
+def _entry(row: tuple[Any, ...]) -> Quarantined:
+    number, kept_at, reason, submission, topic, event_id, detail, is_cloud_event, headers, body = (
+        row
+    )
+    return Quarantined(
+        number,
+        kept_at,
+        _REASONS.get(reason, Reason.FAILED),
+        submission,
+        topic,
+        event_id,
+        detail,
+        bool(is_cloud_event),
+        _headers(headers),
+        body,
+    )
+
+
+_REASONS = {reason.value: reason for reason in Reason}
+
+
+def _headers(text: str) -> dict[str, str]:
+    """None where a flipped bit has made them unreadable."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        return {}
