@@ -14,6 +14,7 @@ JSON = "application/json"
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 
+_TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
 _VARY = {"Vary": "Accept"}
 
 
@@ -29,7 +30,7 @@ def page(found: Page, form: str, request: web.Request) -> web.Response:
 
 def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
     """One event as JSON or as a CloudEvent; 304 to whoever has it already."""
-    tag = f'"{found.seq}-{found.digest.hex()}-{shown.state(found)}-{form.partition("+")[0][12:]}"'
+    tag = f'"{found.seq}-{found.digest.hex()}-{shown.state(found)}-{_TAGGED[form]}"'
     headers = {**_VARY, "ETag": tag, "Cache-Control": "no-cache"}
     if has(request, tag):
         return web.Response(status=304, headers=headers)

@@ -20,9 +20,10 @@ from aggregator.event import Submission
 from aggregator.explaining import Explaining
 from aggregator.export import Export
 from aggregator.finding import Finder
-from aggregator.following import Following, Looks
+from aggregator.following import Following
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
+from aggregator.looks import Looks
 from aggregator.options import with_options
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins

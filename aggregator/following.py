@@ -2,17 +2,16 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
-from aggregator import query, shown
+from aggregator import query
 from aggregator.commits import Commits
 from aggregator.errors import Gone, Unavailable, Unparsable
+from aggregator.looks import Look, Looks, check_kept
 from aggregator.sending import Outlet, Sender
-from aggregator.store import Query, Span, StoredEvent
-from aggregator.turn import Turn
+from aggregator.store import Query, Span
 
 log = logging.getLogger(__name__)
 
@@ -25,55 +24,6 @@ _RETRY = 2000  # milliseconds after which a client that was cut off should come 
 _PATIENCE = 1.0  # seconds until a store that fails is asked again, or whether a client is there
 _LAST_READ = 2.0  # seconds for clients to read what they are sent, once the service stops
 _STOPPING = b"event: stopping\ndata: The service is stopping; come back later.\n\n"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a follower finds after the last event it has seen."""
-
-    sent: bytes
-    last: int
-    """The seq of the last event in it; 0 if there is none."""
-    position: int
-    """The seq from which to look on: all events up to it were looked at."""
-    is_end: bool
-
-
-class Looks:
-    """Looks at what is new. Those who look for the same at the same time share one look."""
-
-    def __init__(self, turn: Turn, commits: Commits) -> None:
-        self._turn = turn
-        self._commits = commits
-        self._under_way: dict[tuple[Query, int], asyncio.Task[Look]] = {}
-
-    async def span(self) -> Span:
-        """Which seqs can be read now."""
-        async with self._turn.taken() as store:
-            return await store.span()
-
-    async def at(self, wanted: Query) -> Look:
-        """What comes after `wanted.after`. Raises Gone where that is kept no more."""
-        # Not with one that began before the last waking: it may have missed what woke us.
-        asked = wanted, self._commits.number
-        if asked not in self._under_way:
-            self._under_way[asked] = task = asyncio.create_task(self._look(wanted))
-            task.add_done_callback(lambda _: self._under_way.pop(asked))
-        return await asyncio.shield(self._under_way[asked])
-
-    async def _look(self, wanted: Query) -> Look:
-        after = wanted.after or 0
-        async with self._turn.taken() as store:
-            span = await store.span()
-            check_kept(after, span)
-            if after >= span.newest:
-                return Look(b"", 0, after, is_end=True)
-            page = await store.events(wanted)
-        last = page.events[-1].seq if page.events else 0
-        sent = b"".join(map(_as_message, page.events))
-        if page.next is None:
-            return Look(sent, last, max(last, span.newest), is_end=True)
-        return Look(sent, last, page.next, is_end=False)
 
 
 class Following:
@@ -145,8 +95,9 @@ class Following:
             seen = self._commits.number
             look = await self._look(msgspec.structs.replace(wanted, after=position))
             position = look.position
-            if look.sent:
-                await outlet.write(look.sent)
+            if look.messages:
+                async with asyncio.timeout(self._sender.seconds):  # for all of it: it is held
+                    await outlet.write(*look.messages)
                 told, silent_since = look.last, clock.time()
             if clock.time() - silent_since >= self._heartbeat:
                 await outlet.write(_sign_of_life(told, position))
@@ -161,7 +112,7 @@ class Following:
             return await self._looks.at(wanted)
         except Unavailable:
             await self._commits.wait(self._commits.number, _PATIENCE)
-            return Look(b"", 0, wanted.after or 0, is_end=False)
+            return Look((), 0, wanted.after or 0, is_end=False)
 
     async def _pause(self, outlet: Outlet, seen: int, until: float) -> None:
         """Wait for something newer than `seen`, and see to it that there still is a client."""
@@ -172,15 +123,6 @@ class Following:
             await self._commits.wait(seen, min(_PATIENCE, until - clock.time()))
 
 
-def check_kept(after: int, span: Span) -> None:
-    """Raise Gone if an event that comes after this one may have been removed."""
-    if after + 1 < span.oldest:
-        raise Gone(
-            f"Events after {after} are kept no more; the oldest one kept is {span.oldest}. "
-            f"Go on with after={span.oldest - 1}, which leaves out those in between."
-        )
-
-
 def _start(after: int | None, span: Span) -> int:
     """The seq after which a stream begins. Raises Gone or Unparsable."""
     if after is None:
@@ -189,10 +131,6 @@ def _start(after: int | None, span: Span) -> int:
         raise Unparsable(f"after: nothing is stored as {after} yet; the newest is {span.newest}.")
     check_kept(after, span)
     return after
-
-
-def _as_message(event: StoredEvent) -> bytes:
-    return b"id: %d\ndata: %s\n\n" % (event.seq, shown.as_line(event))
 
 
 def _sign_of_life(told: int, position: int) -> bytes:

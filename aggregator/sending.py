@@ -22,19 +22,19 @@ class Sender:
 
     def __init__(self, budget: Budget, seconds: float) -> None:
         self.seconds = seconds
-        self._budget = budget
+        self.budget = budget
         self._end = float("inf")
         self._limits: set[asyncio.Timeout] = set()
 
     def check_room(self) -> None:
         """Raise QueueFull if too much waits to be read already."""
-        with self._budget.share() as share:
+        with self.budget.share() as share:
             share.take(0)
 
     async def room(self) -> None:
         """Wait until there is room; raise TimeoutError if that takes too long."""
-        async with self._limit():
-            while self._budget.held > self._budget.most:  # noqa: ASYNC110, a budget tells nobody
+        async with self.limit():
+            while self.budget.held > self.budget.most:  # noqa: ASYNC110, a budget tells nobody
                 await asyncio.sleep(_ROOM)
 
     def hurry(self, seconds: float) -> None:
@@ -52,9 +52,9 @@ class Sender:
             return answer
         stream = web.StreamResponse(status=answer.status, headers=answer.headers)
         stream.content_length = len(body)
-        with suppress(TimeoutError, ConnectionError), self._budget.share() as share:
+        with suppress(TimeoutError, ConnectionError), self.budget.share() as share:
             share.hold(len(body))
-            async with self.stream(request, stream), self._limit():
+            async with self.stream(request, stream), self.limit():
                 for start in range(0, len(body), _SMALL):
                     await stream.write(body[start : start + _SMALL])
         return stream
@@ -71,22 +71,15 @@ class Sender:
         try:
             await answer.prepare(request)
             yield outlet
-            async with self._limit():
+            async with self.limit():
                 await answer.write_eof()
         except BaseException:
             outlet.abort()
             raise
 
-    async def write(self, answer: web.StreamResponse, body: bytes) -> None:
-        """Send the bytes, which hold the budget meanwhile, each piece within the time limit."""
-        with self._budget.share() as share:
-            share.hold(len(body))
-            for start in range(0, len(body), _SMALL):
-                async with self._limit():
-                    await answer.write(body[start : start + _SMALL])
-
     @asynccontextmanager
-    async def _limit(self) -> AsyncIterator[None]:
+    async def limit(self) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes too long."""
         due = min(asyncio.get_running_loop().time() + self.seconds, self._end)
         async with asyncio.timeout_at(due) as limit:
             self._limits.add(limit)
@@ -103,6 +96,7 @@ class Outlet:
         self._sender = sender
         self._request = request
         self._answer = answer
+        self._is_within = False
 
     @property
     def is_gone(self) -> bool:
@@ -110,15 +104,29 @@ class Outlet:
         transport = self._request.transport
         return transport is None or transport.is_closing()
 
-    async def write(self, body: bytes) -> None:
-        """Send it. Raises TimeoutError if it is not taken, ConnectionError if nobody is there."""
-        await self._sender.write(self._answer, body)
+    async def write(self, *parts: bytes) -> None:
+        """Send them; they hold the budget meanwhile.
+
+        Raises TimeoutError if a piece of them is not taken in time, ConnectionError if nobody is
+        there.
+        """
+        with self._sender.budget.share() as share:
+            share.hold(sum(map(len, parts)))
+            for part in parts:
+                for start in range(0, len(part), _SMALL):
+                    self._is_within = start + _SMALL < len(part)
+                    async with self._sender.limit():
+                        await self._answer.write(part[start : start + _SMALL])
 
     async def say_last(self, words: bytes) -> None:
-        """Send a last word without waiting for what is not read; the connection ends soon."""
-        with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(0):
-                await self._answer.write(words)
+        """Send a last word without waiting for what is not read; the connection ends soon.
+
+        Not after a part that was sent by half: a reader would take the two for one.
+        """
+        if not self._is_within:
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(0):
+                    await self._answer.write(words)
         if transport := self._request.transport:
             transport.close()
             asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)

@@ -18,7 +18,7 @@ LAYERS = (
     {"transaction", "budget", "plain_event", "cloud_event", "binary_mode"},
     {"stage", "sending", "decode", "link", "shown", "accept"},
     {"pipeline", "ledger", "settings", "books", "arguments", "preferences", "change_key", "turn"},
-    {"settling", "plugins", "watchdog", "query", "body", "media_type", "logs"},
+    {"settling", "plugins", "watchdog", "query", "body", "media_type", "logs", "looks"},
     {"worker", "problems", "receiving", "finding", "export", "following", "options"},
     {"openapi_types"},
     {"intake", "answer"},

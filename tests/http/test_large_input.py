@@ -67,6 +67,11 @@ def _long_name_of_many() -> bytes:
     return spelled(payload=f'{{"{name}":[{members}"\\u0000"]}}')
 
 
+def _full_lines() -> bytes:
+    payload = '{"a":"' + "x" * 16_000 + '"}'
+    return b"\n".join(spelled(event_id=f'"{number}"', payload=payload) for number in range(1000))
+
+
 # Measured above the 45 MiB of a service that has just started: bombs 19 MiB, 100,000 events 20,
 # brackets 2, 16 MB of anything else 29 to 32. The bounds leave room for other allocators.
 BODIES = {
@@ -80,6 +85,8 @@ BODIES = {
     "16 MB of backslashes": _plain(b'["' + b"\\" * (16 * MEBI - 4) + b'"]', 422, 96),
     "string of quotes that never ends": _plain(b'{"a":"' + b'"\\' * 20_000, 400, 32),
     "line of quotes that never ends": Body(_AS_LINES, b'"\\' * 33_000, 422, 32),
+    "line of 16 MB": Body(_AS_LINES, b'{"a":"' + b"x" * (16 * MEBI - 6), 422, 32),
+    "16 MB of lines": Body(_AS_LINES, _full_lines(), 200, 96),
     "16 MB of blank lines": Body(_AS_LINES, b" \n" * (8 * MEBI), 400, 96),
     "a million unknown members": _plain(_many_unknown(10, 100_000), 422, 192),
     "150 unknown members in each event": _plain(_many_unknown(5000, 150), 422, 192),

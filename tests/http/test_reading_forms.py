@@ -1,5 +1,6 @@
 """`GET /events` by fields and arrival, its links, and the forms that a request can ask for."""
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -178,3 +179,24 @@ async def test_cloud_events_are_read_with_what_was_sent_with_them(client: Client
     assert (one["payload_base64"], "payload" in one, one["timestamp"]) == ("/wA=", False, None)
     assert (two["payload"], "emptied" in two, "damaged" in two) == (None, False, False)
     assert three["payload"] == "text"
+
+
+async def test_cloud_event_is_read_as_it_was_sent(client: Client) -> None:
+    sent = {
+        "specversion": "1.0",
+        "type": "com.example.read",
+        "id": "A-1",
+        "source": "/sensors/1",
+        "time": "2026-01-31T12:00:00.5+01:00",
+        "subject": "kitchen",
+        "myextension": 5,
+        "datacontenttype": "application/json",
+        "data": {"n": [1, None, True]},
+    }
+    form = "application/cloudevents+json"
+    await publish(client, json.dumps(sent).encode(), form)
+    headers = {"Accept": form}
+    async with client.get("/events/com.example.read/A-1", headers=headers) as response:
+        assert (response.status, await response.json(content_type=form)) == (200, sent)
+    async with client.get("/events", headers={"Accept": CLOUD_EVENTS}) as response:
+        assert await response.json(content_type=CLOUD_EVENTS) == [sent]

@@ -49,11 +49,12 @@ def _objects(draw: st.DrawFn, values: st.SearchStrategy[str]) -> str:
     return "{" + (",".join(named.values()) or draw(_blank)) + "}"
 
 
-_values = st.recursive(
+values = st.recursive(
     st.sampled_from(["true", "false", "null"]) | _numbers | _strings(),
     lambda inner: _listed(inner) | _objects(inner),
     max_leaves=15,
 )
+"""JSON values, as text."""
 
-objects = _objects(_values)
+objects = _objects(values)
 """JSON objects, as text; no name stands twice in one."""

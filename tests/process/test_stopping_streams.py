@@ -1,0 +1,72 @@
+"""Asked to stop, the service sends those away who follow, and does not wait for them."""
+
+import signal
+import socket
+import time
+from contextlib import ExitStack, closing
+
+from test_stopping import BOUND, QUICK, connect
+
+from events import event
+from running import Service, until
+
+FOLLOWERS = 50
+
+
+def _follow(service: Service) -> socket.socket:
+    client = connect(service)
+    client.sendall(b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
+    assert client.recv(10).startswith(b"HTTP/1.1 2")
+    return client
+
+
+def _rest(client: socket.socket) -> bytes:
+    parts = []
+    while part := client.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_open_streams_do_not_keep_the_service(service: Service) -> None:
+    service.start()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(_follow(service))) for _ in range(FOLLOWERS)]
+        assert service.publish(event())[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait(QUICK) == 0
+        for client in clients:
+            rest = _rest(client)
+            assert b'"event_id":"1"' in rest
+            assert b"event: stopping\n" in rest
+            assert rest.endswith(b"0\r\n\r\n"), "the stream ends as it should"
+    assert "Traceback" not in service.said()
+
+
+def test_stream_that_is_never_read_does_not_keep_the_service(service: Service) -> None:
+    service.start()
+    with closing(_follow(service)):
+        for number in range(12):
+            large = event(str(number), payload={"filler": "x" * 1_000_000})
+            assert service.publish(large)[0] == 200
+        begun = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - begun < BOUND
+
+
+def test_clients_that_go_away_are_no_errors(service: Service) -> None:
+    service.start("--streams", str(FOLLOWERS), "--heartbeat", "0.1")
+    for _ in range(2):  # the places of those who left are free again
+        until(lambda: _is_free(service), "the readers are seen to have left")
+        clients = [_follow(service) for _ in range(FOLLOWERS)]
+        assert service.publish(event())[0] == 200
+        for client in clients:
+            client.close()
+    assert service.stop() == 0
+    assert not [line for line in service.said().splitlines() if "ERROR" in line.upper()]
+    assert "Traceback" not in service.said()
+
+
+def _is_free(service: Service) -> bool:
+    with closing(connect(service)) as client:
+        client.sendall(b"HEAD /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
+        return client.recv(100).startswith(b"HTTP/1.1 200")
