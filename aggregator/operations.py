@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from aggregator import schemas
+from aggregator.arguments import described
 from aggregator.docs_page import ASSETS
 from aggregator.quarantine_page import QuarantineQuerySchema
 from aggregator.query import PageSchema, PickSchema, StreamSchema, TopicsSchema
@@ -20,7 +21,6 @@ CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 PROBLEM = "application/problem+json"
 
-_EXAMPLE = ("logins", "1")
 _LARGEST_ID = 10**18 - 1
 
 TAGS = ("publish", "read", "state", "quarantine", "description")
@@ -33,10 +33,14 @@ class EventPathSchema(Schema):
     """Where one event is."""
 
     topic = fields.String(
-        required=True, validate=validate.Length(1), metadata={"example": _EXAMPLE[0]}
+        required=True,
+        validate=validate.Length(1),
+        metadata={**described("As it was sent."), "example": "logins"},
     )
     event_id = fields.String(
-        required=True, validate=validate.Length(1), metadata={"example": _EXAMPLE[1]}
+        required=True,
+        validate=validate.Length(1),
+        metadata={**described("As it was sent."), "example": "1"},
     )
 
 
@@ -44,14 +48,18 @@ class EntryPathSchema(Schema):
     """Where one event in quarantine is."""
 
     id = fields.Integer(
-        required=True, validate=validate.Range(0, _LARGEST_ID), metadata={"example": 1}
+        required=True,
+        validate=validate.Range(0, _LARGEST_ID),
+        metadata={**described("Its id in quarantine."), "example": 1},
     )
 
 
 class AssetPathSchema(Schema):
     """Where a part of the page is."""
 
-    asset = fields.String(required=True, validate=validate.OneOf(ASSETS))
+    asset = fields.String(
+        required=True, validate=validate.OneOf(ASSETS), metadata=described("Its name.")
+    )
 
 
 class PublishHeadersSchema(Schema):
@@ -59,11 +67,11 @@ class PublishHeadersSchema(Schema):
 
     prefer = fields.String(
         data_key="Prefer",
-        metadata={
-            "description": "`handling=strict`: all events or none. `return=minimal`: the counts, "
+        metadata=described(
+            "`handling=strict`: all events or none. `return=minimal`: the counts, "
             "and only the results of events that were refused. `respond-async`: answer 202 "
             "before the events are stored (RFC 7240)."
-        },
+        ),
     )
 
 
@@ -72,7 +80,7 @@ class ConditionSchema(Schema):
 
     if_none_match = fields.String(
         data_key="If-None-Match",
-        metadata={"description": "The ETag of an answer that the client has."},
+        metadata=described("The ETag of an answer that the client has."),
     )
 
 
@@ -82,7 +90,7 @@ class ResumeSchema(Schema):
     last_event_id = fields.Integer(
         data_key="Last-Event-ID",
         validate=validate.Range(0),
-        metadata={"description": "The seq after which to go on; it wins over `after`."},
+        metadata=described("The seq after which to go on; it wins over `after`."),
     )
 
 
@@ -252,7 +260,7 @@ OPERATIONS: Mapping[str, Told] = {
         "operationId": "listQuarantined",
         "tags": ["quarantine"],
         "parameters": _in(query=QuarantineQuerySchema),
-        "responses": _answers(400, _200=_answer("A page.", schemas.QuarantinePageSchema)),
+        "responses": _answers(400, _200=_answer("A page.", schemas.QuarantinePageSchema, "Link")),
     },
     "DELETE /quarantine": {
         "operationId": "dropSome",

@@ -41,10 +41,12 @@ async def test_description_is_openapi_3_1(client: Client) -> None:
     assert set(told["info"]) == {"title", "version", "description", "license"}
 
 
-async def test_every_call_has_a_name_and_a_summary(client: Client) -> None:
+async def test_every_call_and_argument_is_told_in_words(client: Client) -> None:
     told = await get(client, "/openapi.json")
     operations = [one for path in told["paths"].values() for one in path.values()]
     assert all(one["summary"].endswith(".") for one in operations)
+    arguments = [argument for one in operations for argument in one.get("parameters", ())]
+    assert [argument["name"] for argument in arguments if "description" not in argument] == []
     names = [one["operationId"] for one in operations]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch("[a-z][A-Za-z]+", name) for name in names)
@@ -270,6 +272,7 @@ async def _mend(api: Described) -> None:
         for key in (("invalid", "logins"), ("conflict", "kept"), ("conflict", "refused"))
     )
     one = "/quarantine/{id}"
+    await api.ask("GET /quarantine", 200, "/quarantine?limit=1")
     await api.ask("GET /quarantine", 400, "/quarantine?limit=0")
     await api.ask(f"GET {one}", 200, f"/quarantine/{invalid}")
     await api.ask(f"GET {one}", 404, "/quarantine/99999")
