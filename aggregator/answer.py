@@ -32,7 +32,7 @@ def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
     """One event as JSON or as a CloudEvent; 304 to whoever has it already."""
     tag = f'"{found.seq}-{found.digest.hex()}-{shown.state(found)}-{_TAGGED[form]}"'
     headers = {**_VARY, "ETag": tag, "Cache-Control": "no-cache"}
-    if _has(request, tag):
+    if has(request, tag):
         return web.Response(status=304, headers=headers)
     told = shown.as_cloud_event(found) if form == CLOUD_EVENT else shown.as_event(found)
     return as_json(told, 200, headers, form)
@@ -110,7 +110,7 @@ def next_link(request: web.Request, following: str | None) -> dict[str, str]:
     return {"Link": link.header(link.to_next(request, following), rel="next")}
 
 
-def _has(request: web.Request, tag: str) -> bool:
+def has(request: web.Request, tag: str) -> bool:
     """Whether the request says that it has what the tag stands for, compared weakly."""
     said = request.if_none_match or ()
     return any(one.value in ("*", tag.strip('"')) for one in said)

@@ -13,6 +13,8 @@ from aggregator.books import Books
 from aggregator.budget import Budget
 from aggregator.cors import Cors
 from aggregator.decode import Decoder
+from aggregator.describing import Describing
+from aggregator.docs_page import DocsPage, installed_ui
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
 from aggregator.explaining import Explaining
@@ -82,6 +84,8 @@ def create_app(
         Explaining(turn, pages, finder),
         Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
+        Describing([named.stage for named in left], settings, pages),
+        DocsPage(installed_ui(), pages),
     )
 
     app = web.Application(

@@ -13,6 +13,11 @@ LARGEST = 2**63 - 1
 """The largest seq or id."""
 
 
+def described(description: str) -> dict[str, str]:
+    """The metadata of an argument: what the description of the API says of it."""
+    return {"description": description}
+
+
 class Moment(fields.Field[int]):
     """A timestamp with an offset, as microseconds since 1970."""
 

@@ -10,20 +10,23 @@ from multidict import MultiMapping
 
 from aggregator import arguments, strict_json, timestamp
 from aggregator.answer import as_json, next_link
-from aggregator.arguments import LARGEST, Moment, Whole
+from aggregator.arguments import LARGEST, Moment, Whole, described
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
 
 
 class QuarantineQuerySchema(Schema):
     """Which of the events in quarantine."""
 
-    topic = fields.String()
-    reason = fields.Enum(Reason, by_value=True)
-    submission = fields.String()
-    kept_since = Moment()
-    kept_until = Moment()
-    after = Whole(validate=validate.Range(0, LARGEST))
-    limit = Whole(validate=validate.Range(1, 1000))
+    topic = fields.String(metadata=described("Only on this topic."))
+    reason = fields.Enum(Reason, by_value=True, metadata=described("Only kept for this reason."))
+    submission = fields.String(metadata=described("Only those of this request."))
+    kept_since = Moment(metadata=described("Only those kept since then, or later."))
+    kept_until = Moment(metadata=described("Only those kept earlier."))
+    after = Whole(validate=validate.Range(0, LARGEST), metadata=described("Only after this id."))
+    limit = Whole(
+        validate=validate.Range(1, 1000),
+        metadata=described("The most events of a page, 100 by default."),
+    )
 
     @post_load
     def _query(self, loaded: dict[str, Any], **_: Any) -> QuarantineQuery:

@@ -8,7 +8,7 @@ from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from aggregator import arguments, pointer
-from aggregator.arguments import LARGEST, Moment, Whole
+from aggregator.arguments import LARGEST, Moment, Whole, described
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
 
@@ -50,20 +50,20 @@ class Scalar(fields.Field[bytes]):
             raise ValidationError(str(error)) from error
 
 
-_after = Whole(validate=validate.Range(0, LARGEST))
+_after = Whole(validate=validate.Range(0, LARGEST), metadata=described("Only after this seq."))
 
 
 class StreamSchema(Schema):
     """Which events to follow, and after which one."""
 
-    topic = fields.String()
-    source = fields.String()
-    since = Moment()
-    until = Moment()
-    received_since = Moment()
-    received_until = Moment()
-    field = Place()
-    equals = Scalar()
+    topic = fields.String(metadata=described("Only on this topic."))
+    source = fields.String(metadata=described("Only from this source."))
+    since = Moment(metadata=described("Only with this timestamp, or a later one."))
+    until = Moment(metadata=described("Only with an earlier timestamp."))
+    received_since = Moment(metadata=described("Only those that came then, or later."))
+    received_until = Moment(metadata=described("Only those that came earlier."))
+    field = Place(metadata=described("A JSON pointer into the payload, where `equals` must be."))
+    equals = Scalar(metadata=described("A string, number or boolean as JSON; no JSON is a string."))
     after = _after
 
     @validates_schema
@@ -82,8 +82,15 @@ class StreamSchema(Schema):
 class PageSchema(StreamSchema):
     """Which events to read, in which order, and how many at once."""
 
-    limit = Whole(validate=validate.Range(1, _LARGEST_PAGE))
-    order = fields.String(validate=validate.OneOf(["asc", "desc"]))
+    limit = Whole(
+        validate=validate.Range(1, _LARGEST_PAGE),
+        metadata=described(
+            "The most events of a page, 100 by default; of all where NDJSON is asked for."
+        ),
+    )
+    order = fields.String(
+        validate=validate.OneOf(["asc", "desc"]), metadata=described("By seq; `asc` by default.")
+    )
 
 
 class ExportSchema(PageSchema):
@@ -95,8 +102,11 @@ class ExportSchema(PageSchema):
 class TopicsSchema(Schema):
     """From which name on, and how many at once."""
 
-    after = fields.String()
-    limit = Whole(validate=validate.Range(1, _LARGEST_PAGE))
+    after = fields.String(metadata=described("Only topics after this name."))
+    limit = Whole(
+        validate=validate.Range(1, _LARGEST_PAGE),
+        metadata=described("The most topics of a page, 100 by default."),
+    )
 
     @post_load
     def _query(self, loaded: dict[str, Any], **_: Any) -> TopicsQuery:
@@ -106,8 +116,10 @@ class TopicsSchema(Schema):
 class PickSchema(Schema):
     """Which one of several."""
 
-    source = fields.String()
-    seq = Whole(validate=validate.Range(1, LARGEST))
+    source = fields.String(metadata=described("The one from this source."))
+    seq = Whole(
+        validate=validate.Range(1, LARGEST), metadata=described("The one stored as this seq.")
+    )
 
     @post_load
     def _pick(self, loaded: dict[str, Any], **_: Any) -> Pick:

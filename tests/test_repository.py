@@ -11,7 +11,7 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors", "outcome", "timestamp", "pointer", "commits", "cors"},
+    {"errors", "outcome", "timestamp", "pointer", "commits", "cors", "schemas"},
     {"content", "key"},
     {"event", "strict_json"},
     {"store", "queue", "split", "inflate", "rules", "shape"},
@@ -20,9 +20,13 @@ LAYERS = (
     {"pipeline", "ledger", "settings", "books", "arguments", "preferences", "change_key", "turn"},
     {"settling", "plugins", "watchdog", "query", "body", "media_type", "logs", "looks"},
     {"worker", "problems", "receiving", "finding", "export", "following", "options"},
+    {"openapi_types"},
     {"intake", "answer"},
-    {"verdict", "quarantine_page"},
-    {"publishing", "quarantine", "reading", "explaining", "topics", "state"},
+    {"verdict", "quarantine_page", "still"},
+    {"publishing", "quarantine", "reading", "explaining", "topics", "state", "docs_page"},
+    {"operations"},
+    {"description"},
+    {"describing"},
     {"app"},
     {"server"},
     {"command"},

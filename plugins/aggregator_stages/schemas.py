@@ -69,6 +69,7 @@ class Base64(validate.Validator):
 
 _one_line = Whole(_ONE_LINE, error="May not hold a line break or a control character.")
 _time = (validate.Length(max=_LONGEST_TIMESTAMP), Timestamp())
+_as_date_time = {"format": "date-time"}
 
 
 def _name(longest: int, data_key: str | None = None) -> fields.String:
@@ -86,7 +87,7 @@ class EventSchema(Schema):
 
     topic = _name(_LONGEST_NAME)
     event_id = _name(_LONGEST_NAME)
-    timestamp = fields.String(required=True, validate=_time)
+    timestamp = fields.String(required=True, validate=_time, metadata=_as_date_time)
     source = _name(_LONGEST_SOURCE)
     payload = fields.Dict(required=True)
 
@@ -103,14 +104,14 @@ class CloudEventSchema(Schema):
     topic = _name(_LONGEST_NAME, "type")
     event_id = _name(_LONGEST_NAME, "id")
     source = _name(_LONGEST_SOURCE)
-    timestamp = fields.String(data_key="time", validate=_time)
+    timestamp = fields.String(data_key="time", validate=_time, metadata=_as_date_time)
     subject = fields.String(validate=[validate.Length(1), _one_line])
     datacontenttype = fields.String(
         validate=[_one_line, Whole(_MEDIA_TYPE, error="Not a media type.")]
     )
     dataschema = fields.String(validate=Whole(_URI, error="Not a URI with a scheme."))
     data = fields.Raw(allow_none=True)
-    data_base64 = fields.String(validate=Base64())
+    data_base64 = fields.String(validate=Base64(), metadata={"format": "byte"})
 
     @pre_load
     def _without_nulls(self, members: object, **_: object) -> object:

@@ -1,0 +1,336 @@
+"""The description of the API is true: of the routes, of what is taken, and of every answer."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from bodies import get
+from marshmallow import Schema, fields
+from openapi_spec_validator import validate
+
+from added import with_stages
+from aggregator.app import INTAKE
+from aggregator.description import calls
+from aggregator.openapi_types import portable
+from aggregator.operations import HEADERS, OPERATIONS, PROBLEMS
+from aggregator.stage import IntakeStage
+from conftest import Client, Start
+from events import event
+
+CLOUD_EVENT = {"specversion": "1.0", "type": "logins", "id": "c", "source": "/a", "data": 1}
+
+
+async def test_every_route_is_described_and_nothing_else(client: Client) -> None:
+    routes = calls(client.app.router.routes())
+    assert set(routes) == set(OPERATIONS)
+    told = await get(client, "/openapi.json")
+    described = {
+        f"{method.upper()} {path}" for path, methods in told["paths"].items() for method in methods
+    }
+    assert described == set(routes)
+
+
+async def test_description_is_openapi_3_1(client: Client) -> None:
+    told = await get(client, "/openapi.json")
+    assert told["openapi"].startswith("3.1")
+    validate(told)
+    assert set(told["info"]) == {"title", "version", "description", "license"}
+
+
+async def test_every_call_and_argument_is_told_in_words(client: Client) -> None:
+    told = await get(client, "/openapi.json")
+    operations = [one for path in told["paths"].values() for one in path.values()]
+    assert all(one["summary"].endswith(".") for one in operations)
+    arguments = [argument for one in operations for argument in one.get("parameters", ())]
+    assert [argument["name"] for argument in arguments if "description" not in argument] == []
+    names = [one["operationId"] for one in operations]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z][A-Za-z]+", name) for name in names)
+
+
+async def test_bodies_are_described_by_what_stages_hold_them_to(start: Start) -> None:
+    client = await start(max_events=77)
+    bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    one, several = bodies["content"]["application/json"]["schema"]["oneOf"]
+    assert one["$ref"].endswith("/Event")
+    assert (several["items"], several["maxItems"]) == (one, 77)
+    assert bodies["content"]["application/cloudevents+json"]["schema"]["$ref"].endswith(
+        "/CloudEvent"
+    )
+
+
+async def test_without_such_a_stage_a_body_is_any_object(start: Start) -> None:
+    client = await start(pipeline="| dedup persist")
+    bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    one, _ = bodies["content"]["application/json"]["schema"]["oneOf"]
+    assert one == {"type": "object"}
+
+
+class BriefSchema(Schema):
+    topic = fields.String(required=True)
+
+
+class Brief(IntakeStage):
+    """A stage of somebody else that has its own contract."""
+
+    accepts = {"application/json": BriefSchema}  # noqa: RUF012
+
+    async def process(self, events: Any) -> Any:
+        return events
+
+
+async def test_contracts_of_several_stages_all_count(start: Start) -> None:
+    client = await start(
+        with_stages(brief="test_description:Brief"), pipeline="validate brief | dedup persist"
+    )
+    bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    one, _ = bodies["content"]["application/json"]["schema"]["oneOf"]
+    assert [part["$ref"].rpartition("/")[2] for part in one["allOf"]] == ["Event", "Brief"]
+
+
+async def test_examples_are_taken(client: Client) -> None:
+    bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    for media_type, body in bodies["content"].items():
+        examples = [one["value"] for one in body.get("examples", {}).values()]
+        for example in examples or [body["example"]]:
+            sent = {"data": example} if isinstance(example, str) else {"json": example}
+            headers = {"Content-Type": media_type}
+            async with client.post("/publish", headers=headers, **sent) as response:
+                assert response.status == 200, await response.text()
+
+
+PATTERNS = {
+    r"\A[a-z]+\Z": "^[a-z]+$",
+    r"(?P<year>\d{4})": r"(?<year>\d{4})",
+    r"[\"\s]\'": r"""["\s]'""",
+    r"\\Z\.": r"\\Z\.",
+    r"(?i:a)": None,
+    r"(?P<a>b)(?P=a)": None,
+}
+
+
+@pytest.mark.parametrize(("pattern", "expected"), PATTERNS.items())
+def test_patterns_are_told_in_the_dialect_of_json_schema(pattern: str, expected: str) -> None:
+    assert portable(re.compile(pattern)) == expected
+
+
+def test_pattern_that_depends_on_flags_is_not_told() -> None:
+    assert portable(re.compile("a", re.IGNORECASE)) is None
+
+
+async def test_who_has_the_description_is_not_sent_it_again(client: Client) -> None:
+    async with client.get("/openapi.json") as response:
+        tag = response.headers["ETag"]
+    async with client.get("/openapi.json", headers={"If-None-Match": tag}) as response:
+        assert (response.status, await response.read()) == (304, b"")
+    async with client.get("/openapi.json", headers={"If-None-Match": '"other"'}) as response:
+        assert response.status == 200
+
+
+class Described:
+    """A client that holds every answer to its description."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.seen: set[tuple[str, str]] = set()
+
+    async def ask(self, call: str, status: int, target: str = "", **sent: Any) -> Any:
+        """The answer, which must have that status."""
+        method, path = call.split(" ")
+        async with self._client.request(method, target or path, **sent) as response:
+            said = await response.read()
+            assert response.status == status, said
+            self.seen.add((call, str(status)))
+            described = OPERATIONS[call]["responses"][str(status)]
+            told = PROBLEMS[described] if isinstance(described, str) else described
+            _check_headers(response, told)
+            if "content" not in told:
+                assert said == b""
+                return None
+            return await _loaded(response, told["content"])
+
+
+def _check_headers(response: ClientResponse, told: dict[str, Any]) -> None:
+    for name in set(HEADERS) & set(response.headers):
+        assert name in told.get("headers", {}), name
+
+
+async def _loaded(response: ClientResponse, content: dict[str, Any]) -> Any:
+    """What was answered, once it has been found to be no more and no less than is described."""
+    assert response.content_type in content or "*/*" in content
+    if "json" not in response.content_type or "ndjson" in response.content_type:
+        return None
+    answered = await response.json(content_type=None)
+    schema = content[response.content_type]["schema"]
+    if isinstance(schema, type):
+        schema().load(answered)  # raises where a member is missing, wrong, or not described
+    return answered
+
+
+SETTINGS = """
+on_invalid = "quarantine"
+key = "topic,event_id,source"
+max_event = 2000
+body_timeout = 0.2
+
+[topics.kept]
+on_conflict = "quarantine"
+
+[topics.refused]
+on_conflict = "reject"
+"""
+NOT_TRIED = {
+    # Nothing removes events yet, so no place in the stream is too early.
+    ("GET /events/stream", "410"),
+}
+
+
+async def _never_ending() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
+async def _publish(api: Described) -> None:
+    call = "POST /publish"
+    await api.ask(call, 200, json=event("1"))
+    again = [event("1"), event("1", payload={}), event("2", source="")]
+    await api.ask(call, 207, json=again)
+    await api.ask(call, 200, json=event("1", source="another"))
+    await api.ask(call, 422, json=event("2", source=""))
+    strict = {"Prefer": "handling=strict"}
+    await api.ask(call, 409, json=[event("3"), event("1", payload={})], headers=strict)
+    await api.ask(call, 422, json=[event("3"), event("4", source="")], headers=strict)
+    await api.ask(call, 200, json=event("1"), headers={"Prefer": "return=minimal"})
+    await api.ask(call, 400, data=b"{", headers={"Content-Type": "application/json"})
+    await api.ask(call, 408, data=_never_ending(), headers={"Content-Type": "application/json"})
+    await api.ask(call, 413, json=event("1", payload={"long": "x" * 2000}))
+    await api.ask(call, 415, data=b"<a/>", headers={"Content-Type": "text/xml"})
+    for topic in ("kept", "refused"):
+        await api.ask(call, 200, json=event("1", topic))
+        later = {"Prefer": "respond-async"}
+        await api.ask(call, 202, json=event("1", topic, payload={}), headers=later)
+    await api.ask(call, 409, json=event("1", "refused", payload={}))
+    for form, body in (("", CLOUD_EVENT), ("-batch", [CLOUD_EVENT, {**CLOUD_EVENT, "data": 2}])):
+        headers = {"Content-Type": f"application/cloudevents{form}+json"}
+        await api.ask(call, 200, json=body, headers=headers)
+    base64 = {
+        "specversion": "1.0",
+        "type": "logins",
+        "id": "b",
+        "source": "/a",
+        "data_base64": "AA==",
+    }
+    headers = {"Content-Type": "application/cloudevents+json"}
+    await api.ask(call, 200, json=base64, headers=headers)
+
+
+async def _read(api: Described) -> None:
+    page = await api.ask("GET /events", 200)
+    assert {"payload_base64", "attributes"} <= set().union(*page["events"])
+    await api.ask("GET /events", 200, "/events?limit=1")
+    for form in ("application/x-ndjson", "application/cloudevents-batch+json"):
+        await api.ask("GET /events", 200, headers={"Accept": form})
+    await api.ask("GET /events", 400, "/events?limit=0")
+    await api.ask("GET /events", 406, headers={"Accept": "image/png"})
+    one, path = "GET /events/{topic}/{event_id}", "/events/logins/c"
+    await api.ask(one, 200, path)
+    cloud = {"Accept": "application/cloudevents+json"}
+    await api.ask(one, 200, path, headers=cloud)
+    await api.ask(one, 304, path, headers={"If-None-Match": "*"})
+    await api.ask(one, 300, "/events/logins/1")
+    await api.ask(one, 400, f"{path}?seq=x")
+    await api.ask(one, 404, "/events/logins/none")
+    await api.ask(one, 406, path, headers={"Accept": "image/png"})
+    explain = "GET /events/{topic}/{event_id}/explain"
+    explained = await api.ask(explain, 200, "/events/logins/1/explain?source=tests")
+    assert explained["conflicting"]
+    await api.ask(explain, 300, "/events/logins/1/explain")
+    await api.ask(explain, 400, f"{path}/explain?seq=x")
+    await api.ask(explain, 404, "/events/logins/none/explain")
+    await api.ask("GET /topics", 200)
+    await api.ask("GET /topics", 200, "/topics?limit=1")
+    await api.ask("GET /topics", 400, "/topics?limit=0")
+    await api.ask("GET /events/stream", 400, "/events/stream?after=x")
+
+
+async def _follow(client: Client, api: Described) -> None:
+    async with client.get("/events/stream") as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+    api.seen.add(("GET /events/stream", "200"))
+
+
+async def _mend(api: Described) -> None:
+    """What is in quarantine is read, released and dropped."""
+    page = await api.ask("GET /quarantine", 200)
+    by_reason = {(one["reason"], one["topic"]): one["id"] for one in page["quarantined"]}
+    invalid, kept, refused = (
+        by_reason[key]
+        for key in (("invalid", "logins"), ("conflict", "kept"), ("conflict", "refused"))
+    )
+    one = "/quarantine/{id}"
+    await api.ask("GET /quarantine", 200, "/quarantine?limit=1")
+    await api.ask("GET /quarantine", 400, "/quarantine?limit=0")
+    await api.ask(f"GET {one}", 200, f"/quarantine/{invalid}")
+    await api.ask(f"GET {one}", 404, "/quarantine/99999")
+    release = f"POST {one}/release"
+    await api.ask(release, 200, f"/quarantine/{kept}/release")
+    await api.ask(release, 409, f"/quarantine/{refused}/release")
+    await api.ask(release, 422, f"/quarantine/{invalid}/release")
+    await api.ask(release, 404, "/quarantine/99999/release")
+    some = "POST /quarantine/release"
+    await api.ask(some, 200, f"{some[5:]}?topic=kept")
+    await api.ask(some, 207, f"{some[5:]}?reason=conflict")
+    await api.ask(some, 409, f"{some[5:]}?topic=refused&limit=1")
+    await api.ask(some, 422, f"{some[5:]}?reason=invalid&limit=1")
+    await api.ask(some, 400)
+    await api.ask(f"DELETE {one}", 204, f"/quarantine/{invalid}")
+    await api.ask(f"DELETE {one}", 404, f"/quarantine/{invalid}")
+    await api.ask("DELETE /quarantine", 200, "/quarantine?after=0")
+    await api.ask("DELETE /quarantine", 400)
+
+
+async def _look_around(api: Described) -> None:
+    for path in ("/stats", "/healthz", "/readyz"):
+        await api.ask(f"GET {path}", 200)
+    for call, path in (
+        ("GET /openapi.json", "/openapi.json"),
+        ("GET /docs", "/docs"),
+        ("GET /docs/{asset}", "/docs/start.js"),
+    ):
+        await api.ask(call, 200, path)
+        await api.ask(call, 304, path, headers={"If-None-Match": "*"})
+    await api.ask("GET /docs/{asset}", 404, "/docs/other.js")
+
+
+async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "aggregator.toml"
+    config.write_text(SETTINGS)
+    client = await start(config=str(config))
+    api = Described(client)
+    await _publish(api)
+    await _read(api)
+    await _follow(client, api)
+    await _mend(api)
+    await _look_around(api)
+    described = {
+        (call, status)
+        for call, told in OPERATIONS.items()
+        for status in told["responses"]
+        if status < "500"
+    }
+    assert described - api.seen - NOT_TRIED == {("GET /docs", "404")}, "see test_docs_page.py"
+
+
+async def test_failures_are_as_described(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Raises"), pipeline="validate | dedup odd persist"
+    )
+    api = Described(client)
+    await api.ask("POST /publish", 500, json=event("1", payload={"is": "bad"}))
+    client.app[INTAKE].is_open = False
+    await api.ask("POST /publish", 503, json=event("1"))
+    await api.ask("GET /readyz", 503)
