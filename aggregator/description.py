@@ -9,18 +9,11 @@ from aiohttp import web
 from apispec import APISpec
 
 from aggregator import __version__
+from aggregator.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
+from aggregator.export import NDJSON
 from aggregator.openapi_types import Types
-from aggregator.operations import (
-    CLOUD_EVENT,
-    CLOUD_EVENTS,
-    HEADERS,
-    JSON,
-    NDJSON,
-    OPERATIONS,
-    PROBLEMS,
-    TAGS,
-    Told,
-)
+from aggregator.operations import OPERATIONS, TAGS
+from aggregator.responses import HEADERS, PROBLEMS, Told
 from aggregator.settings import Settings
 from aggregator.stage import Stage
 
@@ -98,7 +91,7 @@ def _bodies(stages: Sequence[Stage], settings: Settings) -> Told:
             "schema": {"oneOf": [event, {"type": "array", "items": event, "minItems": 1, **most}]},
             "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
         },
-        NDJSON: {
+        NDJSON[0]: {
             "schema": {"type": "string", "description": "One event a line."},
             "example": lines,
         },

@@ -16,7 +16,8 @@ from added import with_stages
 from aggregator.app import INTAKE
 from aggregator.description import calls
 from aggregator.openapi_types import portable
-from aggregator.operations import HEADERS, OPERATIONS, PROBLEMS
+from aggregator.operations import OPERATIONS
+from aggregator.responses import HEADERS, PROBLEMS
 from aggregator.stage import IntakeStage
 from conftest import Client, Start
 from events import event
