@@ -80,10 +80,13 @@ def _wrong(members: Mapping[str, Any]) -> str:
 
 def is_base64(encoded: object) -> bool:
     """Whether it is text that stands for bytes (RFC 4648, 4)."""
+    if not isinstance(encoded, str):
+        return False
     try:
-        return isinstance(encoded, str) and base64.b64decode(encoded, validate=True) is not None
+        base64.b64decode(encoded, validate=True)
     except ValueError:
         return False
+    return True
 
 
 def _content(members: Mapping[str, Any], data: bytes) -> tuple[Form, bytes]:

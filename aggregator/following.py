@@ -94,15 +94,16 @@ class Following:
         while not self._is_stopping:
             seen = self._commits.number
             look = await self._look(msgspec.structs.replace(wanted, after=position))
-            position = look.position
+            position, is_end = look.position, look.is_end
             if look.messages:
                 async with asyncio.timeout(self._sender.seconds):  # for all of it: it is held
                     await outlet.write(*look.messages)
                 told, silent_since = look.last, clock.time()
+            del look  # what was sent need not stay while nothing comes
             if clock.time() - silent_since >= self._heartbeat:
                 await outlet.write(_sign_of_life(told, position))
                 told, silent_since = position, clock.time()
-            if look.is_end:
+            if is_end:
                 await self._pause(outlet, seen, silent_since + self._heartbeat)
         await outlet.write(_STOPPING)
 

@@ -42,7 +42,12 @@ def as_cloud_event(found: StoredEvent) -> dict[str, Any]:
     """As a structured CloudEvent, also if it came as a plain event."""
     if not found.attributes:
         return _plain_as_cloud_event(found)
-    told = {"type": found.topic, "id": found.event_id, "source": found.source}
+    told = {
+        "specversion": "1.0",
+        "type": found.topic,
+        "id": found.event_id,
+        "source": found.source,
+    }
     if found.timestamp:
         told["time"] = found.timestamp
     return told | _attributes(found) | _data(found)

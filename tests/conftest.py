@@ -20,7 +20,7 @@ Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["sqlite", "memory"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store; every test that asks for it runs once on each kind."""
     return {"sqlite": f"sqlite:///{tmp_path}/aggregator.db", "memory": "memory:"}[request.param]

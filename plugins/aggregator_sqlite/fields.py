@@ -14,6 +14,7 @@ from aggregator.content import Form
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite.atomic import atomic
+from aggregator_sqlite.schema import form_of
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +104,8 @@ def _build(db: sqlite3.Connection, pointers: Pointers, after: int) -> int | None
     with closing(db.execute(TO_INDEX, (after, BUILT_AT_ONCE))) as rows:
         for seq, payload, form in rows:
             last = seq
-            if payload is not None and form == Form.JSON.value:
-                _add(db, pointers, seq, payload, Form.JSON)
-                size += len(payload)
+            _add(db, pointers, seq, payload, form_of(form))
+            size += len(payload or b"")
             if size >= PAGE_BYTES:
                 break
     return last

@@ -9,11 +9,20 @@ from threading import Event, Thread
 
 import pytest
 
-from aggregator.errors import StoreError
+from aggregator.content import Form
+from aggregator.errors import SettingError, StoreError
 from aggregator.key import RECIPE
-from aggregator.store import Query
-from aggregator.testing import make_event
-from aggregator_sqlite import fields, history, quarantine, reading, scan, writing
+from aggregator.store import (
+    Counters,
+    FieldIs,
+    QuarantineQuery,
+    Query,
+    Sighting,
+    Sightings,
+    Span,
+)
+from aggregator.testing import make_entry, make_event
+from aggregator_sqlite import fields, history, quarantine, reading, scan, schema, writing
 from aggregator_sqlite.store import SqliteStore
 
 
@@ -51,13 +60,13 @@ STATEMENTS = {
 SORTED = {"history.SIGHTINGS", "history.CLASHES_OF", "reading.TOPICS"}  # what a limit has cut
 
 
-@pytest.mark.parametrize("name", STATEMENTS)
-async def test_no_statement_scans_what_grows(store: SqliteStore, name: str) -> None:
-    plan = await _plan(store, STATEMENTS[name])
-    is_walk = name == "quarantine.OLDEST"  # stops at the first that may stay
-    scanned = [step for step in plan if step.startswith("SCAN") and step.split()[1] in GROWING]
-    assert scanned == ["SCAN quarantine"] * is_walk
-    assert name in SORTED or not any("TEMP B-TREE" in step for step in plan), plan
+async def test_no_statement_scans_what_grows(store: SqliteStore) -> None:
+    for name, statement in STATEMENTS.items():
+        plan = await _plan(store, statement)
+        is_walk = name == "quarantine.OLDEST"  # stops at the first that may stay
+        scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] in GROWING]
+        assert scans == ["SCAN quarantine"] * is_walk, name
+        assert name in SORTED or not any("TEMP B-TREE" in step for step in plan), (name, plan)
 
 
 async def _plan(store: SqliteStore, statement: str) -> list[str]:
@@ -170,3 +179,221 @@ async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
     await store.close()
     with pytest.raises(Exception, match="every stored event would be new"):
         await store.open("topic,event_id,source")
+
+
+OLD = (
+    "INSERT INTO meta VALUES ('topic,event_id')",
+    "UPDATE counters SET stored = 2, duplicate = 3, topics = 1, last_seq = 2",
+    "INSERT INTO topics VALUES (1, 'logins', 2, 3, 0)",
+    "INSERT INTO sightings VALUES (1, 'tests', 3, 0, 70)",
+    "PRAGMA user_version = 1",
+    f"PRAGMA application_id = {schema.APPLICATION_ID}",
+)
+OLD_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, 1, ?, 0, '1970-01-01T00:00:00Z', ?, ?)"
+
+
+@pytest.fixture
+def old_file(tmp_path: Path) -> Path:
+    """As the first release has left it, with two events in it."""
+    path = tmp_path / "old.db"
+    db = sqlite3.connect(path)
+    for statement in (*schema.STEPS[0], *OLD):
+        db.execute(statement)
+    for seq in (1, 2):
+        event = make_event(str(seq))
+        members = (event.received_at, event.key, event.digest, event.event_id, event.source)
+        db.execute(OLD_EVENT, (seq, *members, event.payload))
+        db.execute("INSERT INTO keys VALUES (?, ?)", (event.key, seq))
+    db.commit()
+    db.close()
+    return path
+
+
+async def test_file_of_the_first_release_is_brought_up_to_date(old_file: Path) -> None:
+    store = SqliteStore(f"sqlite:///{old_file}")
+    await store.open(RECIPE, ["/user"])
+    try:
+        async with store.transaction() as tx:
+            (holder,) = await tx.claim([make_event("2").key])
+            (seq,) = await tx.append([make_event("3", form=Form.NOTHING, payload=b"")])
+            await tx.record([Sighting(1, "tests", 90)])
+            totals = await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
+        found = (await store.events(Query())).events
+        old = found[0]
+        assert (holder and holder.seq, seq) == (2, 3)
+        assert totals == Counters(stored=3, duplicate=3, topics=1)
+        assert [event.form for event in found] == [Form.JSON, Form.JSON, Form.NOTHING]
+        assert (old.payload, old.attributes) == (b'{"user":"ada"}', b"")
+        assert (await store.history(1, 10)).sightings == [Sightings("tests", 4, 0, 70, 90)]
+        assert len((await store.events(Query(field=FieldIs("/user", b"sada")))).events) == 2
+    finally:
+        await store.close()
+
+
+async def test_file_is_brought_up_to_date_as_a_whole_or_not_at_all(
+    old_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents() -> list[str]:
+        db = sqlite3.connect(old_file)
+        lines = [*db.iterdump(), str(db.execute("PRAGMA user_version").fetchone())]
+        db.close()
+        return lines
+
+    before = contents()
+    broken = (*schema.STEPS[:-1], (*schema.STEPS[-1], "INSERT INTO nowhere VALUES (1)"))
+    monkeypatch.setattr(schema, "STEPS", broken)
+    store = SqliteStore(f"sqlite:///{old_file}")
+    with pytest.raises(StoreError, match="nowhere"):
+        await store.open(RECIPE)
+    assert contents() == before
+
+
+ADA = Query(field=FieldIs("/user", b"sada"))
+
+
+async def _by_hand(store: SqliteStore, statement: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(store.path)
+    with db:
+        rows = db.execute(statement).fetchall()
+    db.close()
+    return rows
+
+
+async def _is_indexed(store: SqliteStore) -> bool:
+    return await _by_hand(store, "SELECT pointer FROM pointers WHERE built_to IS NULL") != []
+
+
+async def test_index_that_was_interrupted_is_built_from_where_it_got(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _fill(store, 25)
+    await store.close()
+    monkeypatch.setattr(fields, "BUILT_AT_ONCE", 10)
+    looked_at: list[int] = []
+
+    def failing(db: sqlite3.Connection, pointers: fields.Pointers, seq: int, *rest: object) -> None:
+        if seq == 15 and seq not in looked_at:
+            looked_at.append(seq)
+            raise sqlite3.OperationalError("killed")
+        looked_at.append(seq)
+        whole(db, pointers, seq, *rest)  # type: ignore[arg-type]
+
+    whole = fields._add
+    monkeypatch.setattr(fields, "_add", failing)
+    with pytest.raises(StoreError, match="killed"):
+        await store.open(RECIPE, ["/user"])
+    assert not await _is_indexed(store)
+    await store.open(RECIPE, ["/user"])
+    assert looked_at == [*range(1, 16), *range(11, 26)]
+    assert await _is_indexed(store)
+    assert len((await store.events(ADA)).events) == 25
+
+
+async def test_index_is_not_trusted_after_its_removal_was_interrupted(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _fill(store, 5)
+    await store.close()
+    await store.open(RECIPE, ["/user"])
+    await store.close()
+    monkeypatch.setattr(fields, "REMOVED_AT_ONCE", 2)
+    remove_some = fields.remove_some
+    parts = iter([True])
+
+    def failing(db: sqlite3.Connection, wanted: list[str]) -> bool:
+        if next(parts, None):
+            return remove_some(db, wanted)
+        raise sqlite3.OperationalError("killed")
+
+    monkeypatch.setattr(fields, "remove_some", failing)
+    with pytest.raises(StoreError, match="killed"):
+        await store.open(RECIPE)
+    assert await _by_hand(store, "SELECT count(*) FROM fields") == [(3,)]
+    monkeypatch.undo()
+    await store.open(RECIPE, ["/user"])
+    assert await _by_hand(store, "SELECT count(*) FROM fields") == [(5,)]
+    await store.close()
+    await store.open(RECIPE)
+    assert await _by_hand(store, "SELECT * FROM fields") == []
+    assert await _by_hand(store, "SELECT * FROM pointers") == []
+
+
+async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: SqliteStore) -> None:
+    await store.close()
+    await store.open(RECIPE, ["/user"])
+    await _fill(store, 3)
+    await _by_hand(store, "UPDATE events SET payload = x'7b22' WHERE seq = 1")
+    await _by_hand(store, "UPDATE events SET payload = NULL WHERE seq = 2")
+    await _by_hand(store, "INSERT INTO fields VALUES (1, CAST('sbob' AS BLOB), 3)")
+    assert [event.seq for event in (await store.events(ADA)).events] == [3]
+    assert (await store.events(Query(field=FieldIs("/user", b"sbob")))).events == []
+
+
+async def test_usual_events_cost_no_row_more(store: SqliteStore) -> None:
+    await _fill(store, 3)
+    for table in ("names", "fields", "clashes", "quarantine"):
+        assert await _by_hand(store, f"SELECT * FROM {table}") == []
+
+
+async def test_span_and_topics_know_what_was_removed_by_hand(store: SqliteStore) -> None:
+    async with store.transaction() as tx:
+        await tx.append([make_event("1", "a"), make_event("2", "b"), make_event("3", "b")])
+        by_topic = {"a": Counters(stored=1), "b": Counters(stored=2)}
+        await tx.count(Counters(stored=3), by_topic)
+    await _by_hand(store, "DELETE FROM events WHERE seq = 1")
+    assert await store.span() == Span(2, 3)
+    a, b = await store.topics("", 10)
+    assert (a.name, a.stored, a.first_seq, a.first_at, a.last_seq, a.last_at) == (
+        "a",
+        1,
+        0,
+        0,
+        0,
+        0,
+    )
+    assert (b.first_seq, b.last_seq) == (2, 3)
+    assert await store.find(make_event("1", "a").key, 10) == []
+    await _by_hand(store, "DELETE FROM events")
+    assert await store.span() == Span(4, 3)
+    assert (await store.events(Query())).events == []
+
+
+@pytest.mark.parametrize("damage", ["form = 9", "topic_id = 99", "payload = CAST(payload AS TEXT)"])
+async def test_flipped_bit_hides_nothing_around_it(store: SqliteStore, damage: str) -> None:
+    await _fill(store, 3)
+    await _by_hand(store, f"UPDATE events SET {damage} WHERE seq = 2")
+    found = (await store.events(Query())).events
+    assert [event.seq for event in found] == [1, 2, 3]
+    assert isinstance(found[1].payload, bytes)
+
+
+async def test_flipped_bit_in_quarantine_hides_nothing_around_it(store: SqliteStore) -> None:
+    async with store.transaction() as tx:
+        await tx.quarantine([make_entry(str(number), headers={"a": "b"}) for number in range(3)])
+    await _by_hand(
+        store,
+        "UPDATE quarantine SET headers = CAST(x'7bff' AS TEXT), reason = 'invalie', "
+        "topic = CAST(x'ff' AS TEXT), body = CAST('{}' AS TEXT) WHERE id = 2",
+    )
+    one, two, three = (await store.quarantined(QuarantineQuery())).entries
+    assert (one.headers, two.headers, three.headers) == ({"a": "b"}, {}, {"a": "b"})
+    assert two.body == b"{}"
+
+
+async def test_page_of_quarantine_looks_at_no_more_than_it_says(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "SCANNED", 10)
+    async with store.transaction() as tx:
+        await tx.quarantine([make_entry(str(number)) for number in range(15)])
+    page = await store.quarantined(QuarantineQuery(topic="nobody's"))
+    assert (page.entries, page.next) == ([], 10)
+    page = await store.quarantined(QuarantineQuery(topic="nobody's", after=10))
+    assert (page.entries, page.next) == ([], None)
+
+
+async def test_second_process_is_told_before_the_recipe_is_looked_at(store: SqliteStore) -> None:
+    with pytest.raises(SettingError, match="in use by process"):
+        await SqliteStore(store.url).open("topic,source", replaces=RECIPE)
+    await store.close()
+    await store.open(RECIPE)

@@ -2,14 +2,19 @@
 
 import gzip
 import json
+from itertools import count
 
 import pytest
 from bodies import JSON
 from clouds import HEADERS, binary, cloud, kept, kept_ids, result_of
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from wire import PUBLISH, exchange, with_length
 
 from aggregator.content import Form
 from conftest import Client, Start
+
+_ids = count(1)
 
 SAME = {
     "JSON": (b' {"a": 1.0} ', JSON, {"data": '{"a":1}'}),
@@ -145,6 +150,30 @@ async def test_body_that_is_not_the_json_it_claims_to_be_is_a_bad_request(
     assert status == 400
     assert answer["detail"].startswith("The body is ")
     assert await kept_ids(client) == []
+
+
+_fragments = st.sampled_from(
+    ["1", "2", ",", '"id"', '"a"', ":", "{", "}", "[", "]", " ", "//", "\\"]
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.lists(_fragments, min_size=1, max_size=12).map("".join))
+@example('1,"id":"2"')
+@example('{"a":1},"a":{"id":2}')
+async def test_no_body_can_pass_for_more_members(client: Client, body: str) -> None:
+    event_id = str(next(_ids))
+    status, _ = await binary(client, body.encode(), JSON, id=event_id)
+    try:
+        data = json.loads(body)
+    except ValueError:
+        assert status == 400
+        return
+    assert status == 200
+    found = await kept(client, event_id=event_id)
+    assert found.payload
+    assert json.loads(found.payload) == data
+    assert json.loads(found.attributes).keys() == {"specversion", "datacontenttype"}
 
 
 @pytest.mark.parametrize(

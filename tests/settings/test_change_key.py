@@ -23,7 +23,7 @@ def store(service: Service, tmp_path: Path) -> str:
     service.start()
     assert service.call("/publish", MEMBERS % (b"1", b'{"n":1}'))[0] == 200
     service.stop()
-    return f"sqlite:///{tmp_path}/aggregator.db"
+    return f"sqlite:///{tmp_path}/data/aggregator.db"
 
 
 def test_other_recipe_stops_the_start_and_names_the_command(store: str) -> None:
@@ -63,7 +63,7 @@ def test_key_of_one_topic_belongs_to_the_recipe(store: str, tmp_path: Path) -> N
 
 def test_store_in_use_is_left_alone(service: Service, tmp_path: Path) -> None:
     service.start()
-    store = f"sqlite:///{tmp_path}/aggregator.db"
+    store = f"sqlite:///{tmp_path}/data/aggregator.db"
     result = run("change-key", "--store", store, "--key", "topic,/n", "--yes")
     assert (result.exit_code, "in use" in result.output) == (2, True)
 
