@@ -1,6 +1,7 @@
 """The description of the API is true: of the routes, of what is taken, and of every answer."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,11 +15,16 @@ from openapi_spec_validator import validate
 
 from added import with_stages
 from aggregator.app import INTAKE
+from aggregator.content import Form, digest_of
 from aggregator.description import calls
+from aggregator.media_type import Format
 from aggregator.openapi_types import portable
 from aggregator.operations import OPERATIONS
+from aggregator.reading_schemas import StoredEventSchema
 from aggregator.responses import HEADERS, PROBLEMS
+from aggregator.shown import as_line
 from aggregator.stage import IntakeStage
+from aggregator.store import StoredEvent
 from conftest import Client, Start
 from events import event
 
@@ -62,6 +68,12 @@ async def test_bodies_are_described_by_what_stages_hold_them_to(start: Start) ->
     assert bodies["content"]["application/cloudevents+json"]["schema"]["$ref"].endswith(
         "/CloudEvent"
     )
+
+
+async def test_every_format_that_is_read_is_described(client: Client) -> None:
+    bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    read = {format_.value for format_ in Format} - {Format.CLOUD_BINARY.value}
+    assert set(bodies["content"]) == read
 
 
 async def test_without_such_a_stage_a_body_is_any_object(start: Start) -> None:
@@ -205,6 +217,9 @@ async def _publish(api: Described) -> None:
     strict = {"Prefer": "handling=strict"}
     await api.ask(call, 409, json=[event("3"), event("1", payload={})], headers=strict)
     await api.ask(call, 422, json=[event("3"), event("4", source="")], headers=strict)
+    twins = [event("3"), event("3", payload={})]
+    refused = await api.ask(call, 409, json=twins, headers=strict)
+    assert refused["results"][1]["seq"] is None
     await api.ask(call, 200, json=event("1"), headers={"Prefer": "return=minimal"})
     await api.ask(call, 400, data=b"{", headers={"Content-Type": "application/json"})
     await api.ask(call, 408, data=_never_ending(), headers={"Content-Type": "application/json"})
@@ -324,6 +339,26 @@ async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> Non
         if status < "500"
     }
     assert described - api.seen - NOT_TRIED == {("GET /docs", "404")}, "see test_docs_page.py"
+
+
+async def test_filtered_event_is_told_as_described(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
+    )
+    api = Described(client)
+    answer = await api.ask("POST /publish", 200, json=event("1", payload={"is": "bad"}))
+    assert answer["filtered"] == 1
+
+
+@pytest.mark.parametrize("payload", [b"{}", b'{"flipped":0}', None])
+@pytest.mark.parametrize("form", Form)
+def test_event_is_described_whatever_is_left_of_it(payload: bytes | None, form: Form) -> None:
+    digest = digest_of("tests", b"{}", form)
+    attributes = b'{"specversion":"1.0"}'
+    stored = StoredEvent(
+        1, 0, "logins", "1", None, "tests", payload, b"", digest, form=form, attributes=attributes
+    )
+    StoredEventSchema().load(json.loads(as_line(stored)))
 
 
 async def test_failures_are_as_described(start: Start) -> None:
