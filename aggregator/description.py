@@ -30,11 +30,11 @@ _EVENT = {
 }
 _CLOUD_EVENT = {
     "specversion": "1.0",
-    "type": "logins",
-    "id": "1",
-    "source": "/shell",
+    "type": "shop.order",
+    "id": "7",
+    "source": "/shop",
     "time": "2026-01-31T12:00:00Z",
-    "data": {"user": "ada"},
+    "data": {"total": 12.5},
 }
 _PUBLISH = "POST /publish"
 
