@@ -19,7 +19,7 @@ from aggregator.stage import Stage
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
-    "Where there is GET there is HEAD, and OPTIONS is answered everywhere."
+    "Where there is GET there is HEAD, OPTIONS is answered everywhere, and any other method with 405."
 )
 _EVENT = {
     "topic": "logins",
@@ -69,7 +69,7 @@ def describe(
         method, path = call.split(" ", 1)
         told = {**_said(route.handler), **OPERATIONS[call]}
         if call == _PUBLISH:
-            told["requestBody"] = {"required": True, "content": _bodies(stages, settings)}
+            told["requestBody"] = _body(stages, settings)
         spec.path(path, operations={method.lower(): told})
     return spec.to_dict()
 
@@ -80,7 +80,17 @@ def _said(handler: object) -> Told:
     return {"summary": summary} | ({"description": rest} if rest else {})
 
 
-def _bodies(stages: Sequence[Stage], settings: Settings) -> Told:
+def _body(stages: Sequence[Stage], settings: Settings) -> Told:
+    about = (
+        f"At most {settings.max_events:,} events of {settings.max_event:,} bytes each and "
+        f"{settings.max_body:,} bytes in all; plain, gzip or deflate. A body of any type is the "
+        "data of one CloudEvent if the headers `ce-id`, `ce-source`, `ce-type` and "
+        "`ce-specversion` are sent (the binary mode)."
+    )
+    return {"description": about, "required": True, "content": _forms(stages, settings)}
+
+
+def _forms(stages: Sequence[Stage], settings: Settings) -> Told:
     event, cloud_event = _accepted(stages, JSON), _accepted(stages, CLOUD_EVENT)
     most = {"maxItems": settings.max_events}
     several = [_EVENT, {**_EVENT, "event_id": "2"}]
