@@ -19,7 +19,8 @@ from aggregator.stage import Stage
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
-    "Where there is GET there is HEAD, OPTIONS is answered everywhere, and any other method with 405."
+    "Where there is GET there is HEAD, OPTIONS is answered everywhere, and any other method is "
+    "answered 405."
 )
 _EVENT = {
     "topic": "logins",

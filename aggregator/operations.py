@@ -30,7 +30,7 @@ _TEXT = {"type": "string"}
 _CLOUD_EVENT = {"type": "object", "description": "A CloudEvent 1.0."}
 _PAGES = {
     JSON: reading_schemas.PageSchema,
-    NDJSON[0]: {**_TEXT, "description": "All events that match, one a line."},
+    **{form: {**_TEXT, "description": "All events that match, one a line."} for form in NDJSON},
     CLOUD_EVENTS: {"type": "array", "items": _CLOUD_EVENT},
 }
 _EVENT = {JSON: reading_schemas.StoredEventSchema, CLOUD_EVENT: _CLOUD_EVENT}

@@ -17,6 +17,7 @@ from added import with_stages
 from aggregator.app import INTAKE
 from aggregator.content import Form, digest_of
 from aggregator.description import calls
+from aggregator.export import NDJSON
 from aggregator.media_type import Format
 from aggregator.openapi_types import portable
 from aggregator.operations import OPERATIONS
@@ -175,7 +176,7 @@ def _check_headers(response: ClientResponse, told: dict[str, Any]) -> None:
 async def _loaded(response: ClientResponse, content: dict[str, Any]) -> Any:
     """What was answered, once it has been found to be no more and no less than is described."""
     assert response.content_type in content or "*/*" in content
-    if "json" not in response.content_type or "ndjson" in response.content_type:
+    if not response.content_type.endswith("json") or response.content_type in NDJSON:
         return None
     answered = await response.json(content_type=None)
     schema = content[response.content_type]["schema"]
@@ -248,7 +249,7 @@ async def _read(api: Described) -> None:
     page = await api.ask("GET /events", 200)
     assert {"payload_base64", "attributes"} <= set().union(*page["events"])
     await api.ask("GET /events", 200, "/events?limit=1")
-    for form in ("application/x-ndjson", "application/cloudevents-batch+json"):
+    for form in (*NDJSON, "application/cloudevents-batch+json"):
         await api.ask("GET /events", 200, headers={"Accept": form})
     await api.ask("GET /events", 400, "/events?limit=0")
     await api.ask("GET /events", 406, headers={"Accept": "image/png"})
