@@ -9,24 +9,18 @@ from aiohttp import web
 from apispec import APISpec
 
 from aggregator import __version__
+from aggregator.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
+from aggregator.export import NDJSON
 from aggregator.openapi_types import Types
-from aggregator.operations import (
-    CLOUD_EVENT,
-    CLOUD_EVENTS,
-    HEADERS,
-    JSON,
-    NDJSON,
-    OPERATIONS,
-    PROBLEMS,
-    TAGS,
-    Told,
-)
+from aggregator.operations import OPERATIONS, TAGS
+from aggregator.responses import HEADERS, PROBLEMS, Told
 from aggregator.settings import Settings
 from aggregator.stage import Stage
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
-    "Where there is GET there is HEAD, and OPTIONS is answered everywhere."
+    "Where there is GET there is HEAD, OPTIONS is answered everywhere, and any other method is "
+    "answered 405."
 )
 _EVENT = {
     "topic": "logins",
@@ -37,11 +31,11 @@ _EVENT = {
 }
 _CLOUD_EVENT = {
     "specversion": "1.0",
-    "type": "logins",
-    "id": "1",
-    "source": "/shell",
+    "type": "shop.order",
+    "id": "7",
+    "source": "/shop",
     "time": "2026-01-31T12:00:00Z",
-    "data": {"user": "ada"},
+    "data": {"total": 12.5},
 }
 _PUBLISH = "POST /publish"
 
@@ -76,7 +70,7 @@ def describe(
         method, path = call.split(" ", 1)
         told = {**_said(route.handler), **OPERATIONS[call]}
         if call == _PUBLISH:
-            told["requestBody"] = {"required": True, "content": _bodies(stages, settings)}
+            told["requestBody"] = _body(stages, settings)
         spec.path(path, operations={method.lower(): told})
     return spec.to_dict()
 
@@ -87,7 +81,17 @@ def _said(handler: object) -> Told:
     return {"summary": summary} | ({"description": rest} if rest else {})
 
 
-def _bodies(stages: Sequence[Stage], settings: Settings) -> Told:
+def _body(stages: Sequence[Stage], settings: Settings) -> Told:
+    about = (
+        f"At most {settings.max_events:,} events of {settings.max_event:,} bytes each and "
+        f"{settings.max_body:,} bytes in all; plain, gzip or deflate. A body of any type is the "
+        "data of one CloudEvent if the headers `ce-id`, `ce-source`, `ce-type` and "
+        "`ce-specversion` are sent (the binary mode)."
+    )
+    return {"description": about, "required": True, "content": _forms(stages, settings)}
+
+
+def _forms(stages: Sequence[Stage], settings: Settings) -> Told:
     event, cloud_event = _accepted(stages, JSON), _accepted(stages, CLOUD_EVENT)
     most = {"maxItems": settings.max_events}
     several = [_EVENT, {**_EVENT, "event_id": "2"}]
@@ -98,7 +102,7 @@ def _bodies(stages: Sequence[Stage], settings: Settings) -> Told:
             "schema": {"oneOf": [event, {"type": "array", "items": event, "minItems": 1, **most}]},
             "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
         },
-        NDJSON: {
+        NDJSON[0]: {
             "schema": {"type": "string", "description": "One event a line."},
             "example": lines,
         },

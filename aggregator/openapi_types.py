@@ -10,7 +10,8 @@ from marshmallow import Schema, fields, validate
 
 from aggregator.arguments import Moment
 from aggregator.query import Place, Scalar
-from aggregator.schemas import AnswerSchema, ByStatus
+from aggregator.schemas import AnswerSchema
+from aggregator.verdict_schemas import ByStatus
 
 _ONLY_PYTHON = {r"\A": "^", r"\Z": "$", "(?P<": "(?<", "(?P=": None, "(?#": None}
 _ESCAPE = re.compile(r"\\.|\(\?P[<=]|\(\?#|\(\?[a-zA-Z]+[:)-]", re.DOTALL)

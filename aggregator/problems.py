@@ -38,6 +38,7 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unavailable, 503, {"Retry-After": "1"}),
 )
 _KEPT = ("Allow", "Location")
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python before 3.13 has others
 
 
 def problem(
@@ -47,7 +48,11 @@ def problem(
     members: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """A problem; `members` are added to it."""
-    told = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    told = {
+        "title": _RENAMED.get(status, HTTPStatus(status).phrase),
+        "status": status,
+        "detail": detail,
+    }
     told.update(members or {})
     return web.Response(
         body=msgspec.json.encode(told),
