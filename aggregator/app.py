@@ -11,36 +11,36 @@ from aiohttp import web
 
 from aggregator.books import Books
 from aggregator.budget import Budget
-from aggregator.cors import Cors
-from aggregator.decode import Decoder
-from aggregator.describing import Describing
-from aggregator.docs_page import DocsPage, installed_ui
+from aggregator.description.describing import Describing
+from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
-from aggregator.explaining import Explaining
-from aggregator.export import Export
-from aggregator.finding import Finder
-from aggregator.following import Following
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
-from aggregator.looks import Looks
-from aggregator.options import with_options
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
-from aggregator.problems import as_problems
-from aggregator.publishing import Publishing
-from aggregator.quarantine import Quarantine
 from aggregator.queue import Queue
-from aggregator.reading import Reading
-from aggregator.receiving import Receiver
-from aggregator.sending import Sender
+from aggregator.receiving.decode import Decoder
+from aggregator.receiving.receiver import Receiver
 from aggregator.settings import Configuration, Settings, listed
 from aggregator.settling import Settler
-from aggregator.state import State
 from aggregator.store import Store
-from aggregator.topics import Topics
-from aggregator.turn import Turn
 from aggregator.watchdog import end_stuck
+from aggregator.web.cors import Cors
+from aggregator.web.explaining import Explaining
+from aggregator.web.export import Export
+from aggregator.web.finding import Finder
+from aggregator.web.following import Following
+from aggregator.web.looks import Looks
+from aggregator.web.options import with_options
+from aggregator.web.problems import as_problems
+from aggregator.web.publishing import Publishing
+from aggregator.web.quarantine import Quarantine
+from aggregator.web.reading import Reading
+from aggregator.web.sending import Sender
+from aggregator.web.state import State
+from aggregator.web.topics import Topics
+from aggregator.web.turn import Turn
 from aggregator.worker import Worker
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,13 @@ import threading
 
 from aiohttp import web
 
-from aggregator import __version__, body
+from aggregator import __version__
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER, create_app
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
+from aggregator.receiving import body
 from aggregator.settings import Configuration
 from aggregator.watchdog import Watchdog
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from aggregator import body, settings
+from aggregator import settings
 from aggregator.app import create_app
 from aggregator.plugins import Plugins
+from aggregator.receiving import body
 from running import Service
 
 NOTHING_SKIPPED = "NOTHING_MAY_BE_SKIPPED"

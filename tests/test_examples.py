@@ -15,7 +15,7 @@ from yarl import URL
 
 from aggregator import settings
 from aggregator.app import create_app
-from aggregator.description import calls
+from aggregator.description.document import calls
 from aggregator.plugins import Plugins
 from running import Service, until
 

@@ -17,7 +17,7 @@ from marshmallow import (
 )
 
 from aggregator import timestamp
-from aggregator.cloud_event import is_base64
+from aggregator.receiving.cloud_event import is_base64
 
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.content import Value
-from aggregator.decode import Arrival, Decoder
 from aggregator.event import Event
+from aggregator.receiving.decode import Arrival, Decoder
 from aggregator.rules import Rules, TopicRules
 from spellings import objects, values
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.split import Lines
+from aggregator.receiving.split import Lines
 
 LONGEST = 6
 

@@ -16,16 +16,16 @@ from openapi_spec_validator import validate
 from added import with_stages
 from aggregator.app import INTAKE
 from aggregator.content import Form, digest_of
-from aggregator.description import calls
-from aggregator.export import NDJSON
-from aggregator.media_type import Format
-from aggregator.openapi_types import portable
-from aggregator.operations import OPERATIONS
-from aggregator.reading_schemas import StoredEventSchema
-from aggregator.responses import HEADERS, PROBLEMS
-from aggregator.shown import as_line
+from aggregator.description.document import calls
+from aggregator.description.openapi_types import portable
+from aggregator.description.operations import OPERATIONS
+from aggregator.description.reading_schemas import StoredEventSchema
+from aggregator.description.responses import HEADERS, PROBLEMS
+from aggregator.receiving.media_type import Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
+from aggregator.web.export import NDJSON
+from aggregator.web.shown import as_line
 from conftest import Client, Start
 from events import event
 

@@ -8,9 +8,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from bodies import PROBLEM
 
 from aggregator.budget import Budget
-from aggregator.docs_page import DocsPage
-from aggregator.problems import as_problems
-from aggregator.sending import Sender
+from aggregator.description.docs_page import DocsPage
+from aggregator.web.problems import as_problems
+from aggregator.web.sending import Sender
 from conftest import Client
 
 ASSETS = {

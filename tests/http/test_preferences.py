@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bodies import get
 
-from aggregator.preferences import Preferences
+from aggregator.web.preferences import Preferences
 from conftest import Client
 from events import event
 

@@ -8,10 +8,10 @@ import pytest
 from bodies import NDJSON, array, get, publish, spelled
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from spellings import objects
 from yarl import URL
 
 from conftest import Client
+from spellings import objects
 
 _often = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

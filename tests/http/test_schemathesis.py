@@ -12,7 +12,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from aggregator import settings as our_settings
 from aggregator.app import create_app
-from aggregator.description import describe
+from aggregator.description.document import describe
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
 from events import event

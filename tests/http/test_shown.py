@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from aggregator import shown
 from aggregator.content import Form, digest_of
 from aggregator.store import StoredEvent
+from aggregator.web import shown
 
 
 def _stored(payload: bytes | None, was: bytes = b"{}", **members: Any) -> StoredEvent:

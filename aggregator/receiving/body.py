@@ -1,0 +1,61 @@
+"""Reads the body of a publish request, within bounds.
+
+The bytes must come as they were sent: the runner is made with RUNNER, or aiohttp decompresses.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from aiohttp import ClientError, web
+
+from aggregator.budget import Share
+from aggregator.errors import TooLarge, TooSlow, Unparsable, Unsupported
+from aggregator.receiving.inflate import ENCODINGS, Inflater
+
+RUNNER: dict[str, Any] = {"auto_decompress": False}
+
+
+async def pieces(
+    request: web.Request, share: Share, most: int, seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, decompressed, `most` bytes of it at most, each held in the share.
+
+    Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
+    TooLarge, TooSlow, Unparsable, Unsupported or QueueFull.
+    """
+    inflater = _inflater(request)
+    if (request.content_length or 0) > most:
+        raise TooLarge(f"The body has {request.content_length:,} bytes; max_body allows {most:,}.")
+    read = 0
+    due = asyncio.get_running_loop().time() + seconds
+    try:
+        while chunk := await _chunk(request, due):
+            for piece in inflater.feed(chunk) if inflater else (chunk,):
+                read += len(piece)
+                if read > most:
+                    raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
+                share.take(len(piece))
+                yield piece
+    except TimeoutError as error:
+        raise TooSlow(f"The body did not arrive within {seconds:g} s (body_timeout).") from error
+    if inflater:
+        inflater.finish()
+
+
+async def _chunk(request: web.Request, due: float) -> bytes:
+    """What has arrived since the last one; nothing at the end."""
+    try:
+        async with asyncio.timeout_at(due):
+            return await request.content.readany()
+    except (ClientError, web.RequestPayloadError, ConnectionError) as error:
+        raise Unparsable(f"The body ended early: {error}") from error
+
+
+def _inflater(request: web.Request) -> Inflater | None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return None
+    if encoding not in ENCODINGS:
+        raise Unsupported(f"A body in {encoding!r} is not read; send it plain, gzip or deflate.")
+    return Inflater(encoding)

@@ -1,0 +1,188 @@
+"""Turns bodies into events; what is no event it refuses, event by event."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from aggregator.content import Form, digest_of
+from aggregator.errors import TooLarge, Unparsable
+from aggregator.event import Event
+from aggregator.key import Missing, key_of
+from aggregator.outcome import Fault, Invalid
+from aggregator.receiving import split
+from aggregator.receiving.cloud_event import CLOUD
+from aggregator.receiving.plain_event import PLAIN
+from aggregator.receiving.shape import Declined, Kind, Shape
+from aggregator.rules import Rules, TopicRules
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What the events of one request have in common."""
+
+    submission: str
+    received_at: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that keys are made of, by their names in lower case."""
+
+
+class Decoder:
+    """Decodes bodies under two limits: events in a submission, and bytes of one event.
+
+    What is wrong with one event of several settles that one as invalid, so that its neighbours
+    are not refused with it. Raises Unparsable where no event can be told from another, and
+    TooLarge over a limit.
+    """
+
+    def __init__(self, max_events: int, max_event: int, rules: Rules) -> None:
+        self.max_events = max_events
+        self.max_event = max_event
+        self.rules = rules
+
+    def json(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """The events of a JSON body: one, or an array of them."""
+        body = split.trimmed(body)
+        if not body.startswith(b"["):
+            return [self._single(body, arrival, PLAIN)]
+        events = self._array(body, arrival, PLAIN)
+        if not events:
+            raise Unparsable("The array is empty: send at least one event.")
+        return events
+
+    def ndjson(self, arrival: Arrival) -> "Ndjson":
+        """Decodes newline-delimited JSON, one event a line, as it arrives."""
+        return Ndjson(self, arrival)
+
+    def cloud_event(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """The one CloudEvent of a body in the structured mode."""
+        body = split.trimmed(body)
+        if body.startswith(b"["):
+            raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
+        return [self._single(body, arrival, CLOUD)]
+
+    def cloud_batch(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """The CloudEvents of a batch, which may be empty."""
+        body = split.trimmed(body)
+        if not body.startswith(b"["):
+            raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
+        return self._array(body, arrival, CLOUD)
+
+    def again(self, raw: bytes, index: int, arrival: Arrival, is_cloud_event: bool) -> Event:
+        """The event that `Event.as_sent` gave these bytes for."""
+        return self._event(raw, index, arrival, CLOUD if is_cloud_event else PLAIN)
+
+    def lines(self, raws: Iterable[bytes], first: int, arrival: Arrival) -> list[Event]:
+        """The events of these lines, of which the first is the submission's `first`."""
+        events = []
+        for index, raw in enumerate(raws, first):
+            if index >= self.max_events:
+                raise split.too_many(self.max_events)
+            events.append(self._event(raw, index, arrival, PLAIN))
+        return events
+
+    def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
+        raws = split.elements(body, self.max_events)
+        return [self._event(raw, index, arrival, kind) for index, raw in enumerate(raws)]
+
+    def _single(self, raw: bytes, arrival: Arrival, kind: Kind) -> Event:
+        if not raw:
+            raise Unparsable("The body is empty: send an event or an array of events.")
+        if len(raw) > self.max_event:
+            raise TooLarge(self._too_long())
+        try:
+            return self._read(raw, 0, arrival, kind)
+        except Declined as declined:
+            if declined.is_unreadable:
+                raise Unparsable(f"The body is {declined.faults[0].detail}.") from declined
+            return _kept_back(declined, raw, 0, arrival, kind)
+
+    def _event(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+        try:
+            return self._read(raw, index, arrival, kind)
+        except Declined as declined:
+            return _kept_back(declined, raw, index, arrival, kind)
+
+    def _read(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+        if len(raw) > self.max_event:
+            raise Declined([Fault("", self._too_long())])
+        shape = kind.read(raw)
+        rules = self.rules.of(shape.topic)
+        name = key_of(shape.topic, shape.event_id)
+        key = _key(shape, name, rules, arrival)
+        return Event(
+            index,
+            arrival.submission,
+            arrival.received_at,
+            shape.topic,
+            shape.event_id,
+            shape.timestamp,
+            shape.source,
+            shape.payload,
+            key,
+            digest_of(shape.source, shape.payload, shape.form),
+            form=shape.form,
+            attributes=shape.attributes,
+            name=b"" if key == name else name,
+            on_conflict=rules.on_conflict,
+        )
+
+    def _too_long(self) -> str:
+        return f"The event has more bytes than the {self.max_event:,} that max_event allows."
+
+
+class Ndjson:
+    """The events of newline-delimited JSON, decoded while the body is read.
+
+    So the memory never holds both the body and its events. Blank lines are passed over.
+    """
+
+    def __init__(self, decoder: Decoder, arrival: Arrival) -> None:
+        self._decoder = decoder
+        self._arrival = arrival
+        self._lines = split.Lines(decoder.max_event)
+        self._events: list[Event] = []
+
+    def feed(self, piece: bytes) -> None:
+        """Decode the lines that end in this piece of the body. Raises TooLarge."""
+        self._decode(self._lines.feed(piece))
+
+    def finish(self) -> list[Event]:
+        """All events. Raises TooLarge, or Unparsable if there is none."""
+        self._decode(self._lines.finish())
+        if not self._events:
+            raise Unparsable("The body is empty: send at least one event, one a line.")
+        return self._events
+
+    def _decode(self, raws: Iterable[bytes]) -> None:
+        self._events += self._decoder.lines(raws, len(self._events), self._arrival)
+
+
+def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> bytes:
+    """Raises Declined where a part of the key is missing."""
+    recipe = rules.cloud_recipe if shape.attributes else rules.recipe
+    if recipe.is_usual:
+        return name
+    payload = shape.payload if shape.form is Form.JSON else None
+    try:
+        return recipe.key(structs.asdict(shape), payload, arrival.headers)
+    except Missing as missing:
+        place = "/data" if shape.attributes else "/payload"
+        fault = Fault(f"{place}{missing.where}" if missing.where else "", str(missing))
+        raise Declined([fault]) from missing
+
+
+def _kept_back(declined: Declined, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+    event = Event(
+        index,
+        arrival.submission,
+        arrival.received_at,
+        declined.topic,
+        declined.event_id,
+        malformed=declined.malformed,
+        raw=raw,
+        attributes=kind.attributes,
+    )
+    if declined.faults:
+        event.settle(Invalid(declined.faults))
+    return event

@@ -1,0 +1,48 @@
+"""In which format a publish request claims to be."""
+
+from enum import Enum
+
+from aiohttp import web
+
+from aggregator.errors import Unsupported
+from aggregator.receiving import binary_mode
+
+
+class Format(Enum):
+    """What the body holds; in the binary mode of CloudEvents, together with the headers."""
+
+    JSON = "application/json"
+    NDJSON = "application/x-ndjson"
+    CLOUD_EVENT = "application/cloudevents+json"
+    CLOUD_BATCH = "application/cloudevents-batch+json"
+    CLOUD_BINARY = "any"
+
+
+_FORMATS = {
+    "application/json": Format.JSON,
+    "application/x-ndjson": Format.NDJSON,
+    "application/ndjson": Format.NDJSON,
+    "application/jsonl": Format.NDJSON,
+    "application/cloudevents+json": Format.CLOUD_EVENT,
+    "application/cloudevents-batch+json": Format.CLOUD_BATCH,
+}
+ACCEPTED = ", ".join(dict.fromkeys(format_.value for format_ in _FORMATS.values()))
+_CLOUD_EVENTS = "application/cloudevents"
+_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
+
+
+def format_of(request: web.Request) -> Format:
+    """The format of the body. Raises Unsupported if it is none that is read."""
+    claimed = request.content_type if "Content-Type" in request.headers else ""
+    if not claimed.startswith(_CLOUD_EVENTS) and binary_mode.is_meant(request.headers):
+        return Format.CLOUD_BINARY
+    if "Content-Type" not in request.headers:
+        return Format.JSON
+    if (request.charset or "utf-8").lower() not in _CHARSETS:
+        raise Unsupported(f"JSON is UTF-8; the charset {request.charset} is not read.")
+    if claimed not in _FORMATS:
+        raise Unsupported(
+            f"A body of type {claimed} is not read. Send {ACCEPTED}: "
+            "with curl, add -H 'Content-Type: application/json'."
+        )
+    return _FORMATS[claimed]

@@ -1,0 +1,89 @@
+"""From a request to its events: reads the body in the format that it claims, and decodes it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from aggregator.budget import Share
+from aggregator.event import Event
+from aggregator.receiving import binary_mode, body
+from aggregator.receiving.decode import Arrival, Decoder
+from aggregator.receiving.media_type import Format, format_of
+from aggregator.settings import Settings
+from aggregator.store import Quarantined
+
+_SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Receives the bodies of publish requests."""
+
+    decoder: Decoder
+    settings: Settings
+
+    async def receive(self, request: web.Request, arrival: Arrival, share: Share) -> list[Event]:
+        """The events of the request; what it takes of the memory is held in the share.
+
+        Raises RequestError, or QueueFull where too much is under way.
+        """
+        format_ = format_of(request)
+        limits = self.settings.max_body, self.settings.body_timeout
+        async with aclosing(body.pieces(request, share, *limits)) as pieces:
+            if format_ is Format.NDJSON:
+                return await self._lines(pieces, arrival)
+            read = b"".join([piece async for piece in pieces])
+        return await _beside(len(read), self._decode, format_, request, read, arrival)
+
+    async def receive_anew(
+        self, kept: Sequence[Quarantined], arrival: Arrival, share: Share
+    ) -> list[Event]:
+        """The events that are in quarantine, as if they came now. Raises QueueFull."""
+        size = sum(len(entry.body) for entry in kept)
+        share.take(size)
+        return await _beside(size, self._decode_anew, kept, arrival)
+
+    async def _lines(self, pieces: AsyncIterator[bytes], arrival: Arrival) -> list[Event]:
+        ndjson = self.decoder.ndjson(arrival)
+        waiting: list[bytes] = []
+        size = 0
+        async for piece in pieces:
+            waiting.append(piece)
+            size += len(piece)
+            if size > _SMALL:
+                await _beside(size, ndjson.feed, b"".join(waiting))
+                waiting.clear()
+                size = 0
+        ndjson.feed(b"".join(waiting))
+        return ndjson.finish()
+
+    def _decode(
+        self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
+    ) -> list[Event]:
+        match format_:
+            case Format.CLOUD_BINARY:
+                return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
+            case Format.CLOUD_EVENT:
+                return self.decoder.cloud_event(read, arrival)
+            case Format.CLOUD_BATCH:
+                return self.decoder.cloud_batch(read, arrival)
+        return self.decoder.json(read, arrival)
+
+    def _decode_anew(self, kept: Sequence[Quarantined], arrival: Arrival) -> list[Event]:
+        return [
+            self.decoder.again(
+                entry.body, index, replace(arrival, headers=entry.headers), entry.is_cloud_event
+            )
+            for index, entry in enumerate(kept)
+        ]
+
+
+async def _beside(size: int, decode: Callable[..., T], *arguments: Any) -> T:
+    """Decode, beside the event loop if it is much."""
+    return decode(*arguments) if size <= _SMALL else await asyncio.to_thread(decode, *arguments)

@@ -1,0 +1,80 @@
+"""What the bytes of one event say, or why they say nothing that can be taken."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aggregator.content import Form
+from aggregator.outcome import Fault
+from aggregator.receiving import strict_json
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises where it declines."""
+
+_LONGEST_SHOWN = 255
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """The members of an event that has the shape of one."""
+
+    topic: str
+    event_id: str
+    timestamp: str
+    source: str
+    payload: bytes
+    form: Form = Form.JSON
+    attributes: bytes = b""
+
+
+class Kind(NamedTuple):
+    """A kind of event: how its bytes are read, and the names that it has for things."""
+
+    read: Callable[[bytes], Shape]
+    """Raises Declined."""
+    payload: str
+    attributes: bytes
+    """Those of an event of which no more is known than its kind."""
+
+
+class Declined(Exception):
+    """The bytes are no event: they hold faults, or have not its shape and are `malformed`.
+
+    Where they cannot even be read as JSON they are `unreadable`.
+    """
+
+    def __init__(
+        self,
+        faults: Sequence[Fault] = (),
+        malformed: str = "",
+        topic: str = "",
+        event_id: str = "",
+        is_unreadable: bool = False,
+    ) -> None:
+        super().__init__(malformed, faults)
+        self.faults = tuple(faults)
+        self.malformed = malformed
+        self.topic = topic
+        self.event_id = event_id
+        self.is_unreadable = is_unreadable
+
+    @classmethod
+    def looked_at(cls, raw: bytes, why: str, topic: str, event_id: str) -> "Declined":
+        """Look again, slowly, at what was declined, with the names of two members to show of it."""
+        if faults := strict_json.faults(raw):
+            return cls.of_json(faults)
+        try:
+            members = msgspec.json.decode(raw)
+        except UNREADABLE:
+            return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
+        return cls((), why, _shown(members, topic), _shown(members, event_id))
+
+    @classmethod
+    def of_json(cls, faults: Sequence[Fault]) -> "Declined":
+        """JSON that is not taken; unreadable where the fault is that of the whole."""
+        return cls(faults, is_unreadable=not faults[0].pointer)
+
+
+def _shown(members: Any, name: str) -> str:
+    member = members.get(name) if isinstance(members, dict) else None
+    return member[:_LONGEST_SHOWN] if isinstance(member, str) else ""

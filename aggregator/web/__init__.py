@@ -1,0 +1,1 @@
+"""The HTTP face: what each call does, and how it is answered."""

@@ -1,0 +1,117 @@
+"""What the service answers to readers: events as they are read back, and numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from aggregator import timestamp
+from aggregator.ledger import Snapshot
+from aggregator.store import Page, StoredEvent, Topic
+from aggregator.web import link, shown
+
+JSON = "application/json"
+CLOUD_EVENT = "application/cloudevents+json"
+CLOUD_EVENTS = "application/cloudevents-batch+json"
+
+_TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
+_VARY = {"Vary": "Accept"}
+
+
+def page(found: Page, form: str, request: web.Request) -> web.Response:
+    """A page of events as JSON or as a batch of CloudEvents, and where to go on."""
+    following = None if found.next is None else str(found.next)
+    headers = {**_VARY, **next_link(request, following)}
+    if form == CLOUD_EVENTS:
+        return as_json([shown.as_cloud_event(event) for event in found.events], 200, headers, form)
+    events = [shown.as_event(event) for event in found.events]
+    return as_json({"events": events, "next": following}, 200, headers)
+
+
+def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
+    """One event as JSON or as a CloudEvent; 304 to whoever has it already."""
+    tag = f'"{found.seq}-{found.digest.hex()}-{shown.state(found)}-{_TAGGED[form]}"'
+    headers = {**_VARY, "ETag": tag, "Cache-Control": "no-cache"}
+    if has(request, tag):
+        return web.Response(status=304, headers=headers)
+    told = shown.as_cloud_event(found) if form == CLOUD_EVENT else shown.as_event(found)
+    return as_json(told, 200, headers, form)
+
+
+def choices(found: Sequence[StoredEvent], call: str = "") -> web.Response:
+    """The events of one topic and id, of which the request does not say which one it means.
+
+    The links lead to the same call for each of them.
+    """
+    told = [
+        {
+            "seq": event.seq,
+            "source": event.source,
+            "href": link.to_event(event, call),
+        }
+        for event in found
+    ]
+    links = link.header(*(str(choice["href"]) for choice in told), rel="alternate")
+    return as_json({"choices": told}, 300, {"Link": links})
+
+
+def topics(found: Sequence[Topic], following: str | None, request: web.Request) -> web.Response:
+    """Topics with their counts, and where to go on."""
+    told = [
+        {
+            "topic": topic.name,
+            "stored": topic.stored,
+            "duplicates": topic.duplicate,
+            "conflicts": topic.conflict,
+            "first": {"seq": topic.first_seq, "received_at": timestamp.show(topic.first_at)},
+            "last": {"seq": topic.last_seq, "received_at": timestamp.show(topic.last_at)},
+        }
+        for topic in found
+    ]
+    return as_json({"topics": told, "next": following}, 200, next_link(request, following))
+
+
+def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:
+    """The numbers of one moment; those received are the sum of all others."""
+    counters = snapshot.counters
+    return as_json(
+        {
+            "received_total": counters.received + snapshot.queued,
+            "unique_processed": counters.stored,
+            "duplicate_dropped": counters.duplicate + counters.conflict,
+            "conflicts": counters.conflict,
+            "invalid": counters.invalid,
+            "filtered": counters.filtered,
+            "refused": counters.refused,
+            "failed_async": counters.failed_async,
+            "quarantined": counters.quarantined,
+            "quarantine_evicted": counters.evicted,
+            "queue_size_current": snapshot.queued,
+            "processed_topics": topics,
+            "processed_topics_total": counters.topics,
+            "uptime_seconds": round(uptime, 3),
+        }
+    )
+
+
+def as_json(
+    told: Any, status: int = 200, headers: Mapping[str, str] | None = None, form: str = JSON
+) -> web.Response:
+    """The value as JSON."""
+    return web.Response(
+        body=msgspec.json.encode(told), status=status, headers=headers, content_type=form
+    )
+
+
+def next_link(request: web.Request, following: str | None) -> dict[str, str]:
+    """The header that leads to the next page, if there is one."""
+    if following is None:
+        return {}
+    return {"Link": link.header(link.to_next(request, following), rel="next")}
+
+
+def has(request: web.Request, tag: str) -> bool:
+    """Whether the request says that it has what the tag stands for, compared weakly."""
+    said = request.if_none_match or ()
+    return any(one.value in ("*", tag.strip('"')) for one in said)

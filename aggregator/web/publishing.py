@@ -1,0 +1,60 @@
+"""`POST /publish`: takes events, and answers when each is stored or told why it is not."""
+
+import uuid
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from aggregator import timestamp
+from aggregator.budget import Budget
+from aggregator.event import Submission
+from aggregator.intake import Intake
+from aggregator.receiving.decode import Arrival
+from aggregator.receiving.receiver import Receiver
+from aggregator.web import verdict
+from aggregator.web.preferences import Preferences
+from aggregator.web.sending import Sender
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """The handler, and what it needs."""
+
+    receiver: Receiver
+    intake: Intake
+    budget: Budget
+    sender: Sender
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every call that is answered here."""
+        return [web.post("/publish", self.publish)]
+
+    async def publish(self, request: web.Request) -> web.StreamResponse:
+        """Take events; answer when each is stored, or tell why it is not."""
+        self.intake.check_ready()
+        self.sender.check_room()
+        preferences = Preferences.of(request.headers.getall("Prefer", ()))
+        with self.budget.share() as share:
+            arrival = Arrival(uuid.uuid4().hex, timestamp.now(), self._key_headers(request))
+            submission = Submission(
+                arrival.submission,
+                await self.receiver.receive(request, arrival, share),
+                is_strict=preferences.is_strict,
+                is_detached=preferences.is_async,
+                headers=dict(arrival.headers),
+            )
+            await self.intake.take(submission, share)
+        if preferences.is_async:
+            answer = verdict.later(submission)
+        else:
+            answer = verdict.of(submission, is_minimal=preferences.is_minimal)
+        answer.headers.update(preferences.applied)
+        return await self.sender.send(request, answer)
+
+    def _key_headers(self, request: web.Request) -> dict[str, str]:
+        wanted = self.receiver.decoder.rules.headers
+        return {
+            name: ", ".join(request.headers.getall(name))
+            for name in wanted
+            if name in request.headers
+        }

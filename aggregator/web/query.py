@@ -1,0 +1,140 @@
+"""The arguments of the calls that read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+
+from aggregator import pointer
+from aggregator.errors import Unparsable
+from aggregator.store import FieldIs, Query
+from aggregator.web import arguments
+from aggregator.web.arguments import LARGEST, Moment, Whole, described
+
+_LARGEST_PAGE = 1000
+
+
+class TopicsQuery(msgspec.Struct, frozen=True):
+    """Which topics to read: by name, from the one after `after`."""
+
+    after: str = ""
+    limit: int = 100
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """Which one is meant of several events of one topic and id."""
+
+    source: str | None = None
+    seq: int | None = None
+
+
+class Place(fields.Field[str]):
+    """A JSON pointer."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        try:
+            pointer.parse(str(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+        return str(value)
+
+
+class Scalar(fields.Field[bytes]):
+    """A string, number or boolean, so spelled that equal values are equal bytes."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bytes:
+        try:
+            return pointer.scalar_of(str(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
+_after = Whole(validate=validate.Range(0, LARGEST), metadata=described("Only after this seq."))
+
+
+class StreamSchema(Schema):
+    """Which events to follow, and after which one."""
+
+    topic = fields.String(metadata=described("Only on this topic."))
+    source = fields.String(metadata=described("Only from this source."))
+    since = Moment(metadata=described("Only with this timestamp, or a later one."))
+    until = Moment(metadata=described("Only with an earlier timestamp."))
+    received_since = Moment(metadata=described("Only those that came then, or later."))
+    received_until = Moment(metadata=described("Only those that came earlier."))
+    field = Place(metadata=described("A JSON pointer into the payload, where `equals` must be."))
+    equals = Scalar(metadata=described("A string, number or boolean as JSON; no JSON is a string."))
+    after = _after
+
+    @validates_schema
+    def _both_or_none(self, loaded: Mapping[str, Any], **_: Any) -> None:
+        for one, other in (("field", "equals"), ("equals", "field")):
+            if one in loaded and other not in loaded:
+                raise ValidationError(f"Goes with {other}, which is missing.", one)
+
+    @post_load
+    def _query(self, loaded: dict[str, Any], **_: Any) -> Query:
+        if "field" in loaded:
+            loaded["field"] = FieldIs(loaded["field"], loaded.pop("equals"))
+        return Query(descending=loaded.pop("order", "asc") == "desc", **loaded)
+
+
+class PageSchema(StreamSchema):
+    """Which events to read, in which order, and how many at once."""
+
+    limit = Whole(
+        validate=validate.Range(1, _LARGEST_PAGE),
+        metadata=described(
+            "The most events of a page, 100 by default; of all where NDJSON is asked for."
+        ),
+    )
+    order = fields.String(
+        validate=validate.OneOf(["asc", "desc"]), metadata=described("By seq; `asc` by default.")
+    )
+
+
+class ExportSchema(PageSchema):
+    """Which events to read, in which order, and how many in all."""
+
+    limit = Whole(load_default=LARGEST, validate=validate.Range(1, LARGEST))
+
+
+class TopicsSchema(Schema):
+    """From which name on, and how many at once."""
+
+    after = fields.String(metadata=described("Only topics after this name."))
+    limit = Whole(
+        validate=validate.Range(1, _LARGEST_PAGE),
+        metadata=described("The most topics of a page, 100 by default."),
+    )
+
+    @post_load
+    def _query(self, loaded: dict[str, Any], **_: Any) -> TopicsQuery:
+        return TopicsQuery(**loaded)
+
+
+class PickSchema(Schema):
+    """Which one of several."""
+
+    source = fields.String(metadata=described("The one from this source."))
+    seq = Whole(
+        validate=validate.Range(1, LARGEST), metadata=described("The one stored as this seq.")
+    )
+
+    @post_load
+    def _pick(self, loaded: dict[str, Any], **_: Any) -> Pick:
+        return Pick(**loaded)
+
+
+def parse_stream(request: web.Request) -> Query:
+    """What to follow. A client that reconnects says in a header what it has seen last."""
+    wanted: Query = arguments.load(StreamSchema(), request.query)
+    last = request.headers.get("Last-Event-ID")
+    if not last:
+        return wanted
+    try:
+        after = _after.deserialize(last)
+    except ValidationError as error:
+        raise Unparsable(f"Last-Event-ID: {' '.join(error.messages)}") from error
+    return msgspec.structs.replace(wanted, after=after)
