@@ -1,12 +1,4 @@
-"""Contract suites for authors of plugins: derive a class, say how to make yours, run pytest.
-
-    class TestMyStore(StoreContract):
-        @pytest.fixture
-        def new_store(self, tmp_path):
-            return lambda: MyStore(f"my://{tmp_path}/store")
-
-Needs pytest and pytest-asyncio in auto mode (`asyncio_mode = auto`).
-"""
+"""What every store promises."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,14 +9,10 @@ import msgspec
 import pytest
 
 from aggregator import pointer
-from aggregator.content import Form, digest_of
-from aggregator.errors import KeyHeld, QueueFull, RecipeDiffers
-from aggregator.event import Event, Submission
-from aggregator.key import RECIPE, key_of
-from aggregator.outcome import Fault, Invalid
-from aggregator.pipeline import Line, Named
-from aggregator.queue import Queue
-from aggregator.stage import Stage
+from aggregator.content import Form
+from aggregator.errors import KeyHeld, RecipeDiffers
+from aggregator.event import Event
+from aggregator.key import RECIPE
 from aggregator.store import (
     CLASHES,
     PAGE_BYTES,
@@ -45,50 +33,9 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator.transaction import UnitOfWork
+from aggregator.testing.making import Rollback, make_entry, make_event
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
-_TIMEOUT = 5.0
-
-
-def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
-    """An event as the intake makes it; `members` replace what it has."""
-    members = {"source": "tests", "payload": b'{"user":"ada"}', "form": Form.JSON, **members}
-    return Event(
-        index=members.pop("index", 0),
-        submission="submission",
-        received_at=members.pop("received_at", 1_800_000_000_000_000),
-        topic=topic,
-        event_id=event_id,
-        timestamp=members.pop("timestamp", "2026-01-31T12:00:00Z"),
-        key=members.pop("key", key_of(topic, event_id)),
-        digest=digest_of(members["source"], members["payload"], members["form"]),
-        **members,
-    )
-
-
-def make_entry(event_id: str, topic: str = "logins", **members: Any) -> Quarantined:
-    """An event in quarantine; `members` replace what it has."""
-    usual: dict[str, Any] = {
-        "id": 0,
-        "kept_at": 1_800_000_000_000_000,
-        "reason": Reason.INVALID,
-        "submission": "submission",
-        "detail": b"[]",
-        "is_cloud_event": False,
-        "headers": {},
-        "body": b"{}",
-    }
-    return Quarantined(topic=topic, event_id=event_id, **(usual | members))
-
-
-def make_submission(name: str, events: int) -> Submission:
-    """A submission of so many events."""
-    return Submission(name, [make_event(f"{name}-{index}", index=index) for index in range(events)])
-
-
-class _Rollback(Exception):
-    """Raised by tests to have a transaction rolled back."""
 
 
 async def _stored(store: Store, *events: Event) -> list[int]:
@@ -169,11 +116,11 @@ class StoreContract:
 
     async def test_rolled_back_event_is_not_remembered(self, store: Store) -> None:
         event = make_event("1")
-        with pytest.raises(_Rollback):
+        with pytest.raises(Rollback):
             async with store.transaction() as tx:
                 await tx.append([event])
                 await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
-                raise _Rollback
+                raise Rollback
         assert await store.find(event.key, 10) == []
         assert await store.counters() == Counters()
         assert await store.topics("", 10) == []
@@ -230,10 +177,10 @@ class StoreContract:
 
     async def test_seqs_only_grow(self, store: Store) -> None:
         seqs = await _stored(store, make_event("1"), make_event("2"))
-        with suppress(_Rollback):
+        with suppress(Rollback):
             async with store.transaction() as tx:
                 await tx.append([make_event("3")])
-                raise _Rollback
+                raise Rollback
         seqs += await _stored(store, make_event("4"))
         assert seqs == sorted(set(seqs))
 
@@ -249,10 +196,10 @@ class StoreContract:
     async def test_savepoint_is_undone_alone(self, store: Store) -> None:
         async with store.transaction() as tx:
             await tx.append([make_event("before")])
-            with suppress(_Rollback):
+            with suppress(Rollback):
                 async with tx.savepoint():
                     await tx.append([make_event("inside")])
-                    raise _Rollback
+                    raise Rollback
             async with tx.savepoint():
                 await tx.append([make_event("after")])
         assert await _walk(store) == ["before", "after"]
@@ -537,20 +484,20 @@ class StoreContract:
         await _quarantined(store, make_entry("1"))
         (first,) = (await store.quarantined(QuarantineQuery())).entries
         async with store.transaction() as tx:
-            with suppress(_Rollback):
+            with suppress(Rollback):
                 async with tx.savepoint():
                     await tx.drop([first.id])
                     await tx.quarantine([make_entry("2"), make_entry("3")])
                     await tx.evict(0, 0)
-                    raise _Rollback
+                    raise Rollback
             await tx.quarantine([make_entry("4")])
             totals = await tx.count(Counters(invalid=1), {})
         assert totals == Counters(invalid=1, quarantined=2)
         assert await _kept_aside(store) == ["1", "4"]
-        with suppress(_Rollback):
+        with suppress(Rollback):
             async with store.transaction() as tx:
                 await tx.evict(0, 0)
-                raise _Rollback
+                raise Rollback
         assert await store.counters() == totals
 
     async def test_quarantine_is_counted_without_a_call_of_count(self, store: Store) -> None:
@@ -688,144 +635,3 @@ class StoreContract:
 
     async def test_store_tells_what_it_is(self, store: Store) -> None:
         assert store.about()
-
-
-class QueueContract:
-    """What every queue promises."""
-
-    @pytest.fixture
-    def new_queue(self) -> Callable[[int], Queue]:
-        """Override: makes an empty queue that holds so many events."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    async def queue(self, new_queue: Callable[[int], Queue]) -> Queue:
-        """An open queue for 10 events."""
-        queue = new_queue(10)
-        await queue.open()
-        return queue
-
-    async def test_first_in_is_first_out(self, queue: Queue) -> None:
-        for name in ("a", "b", "c"):
-            await queue.put(make_submission(name, 1))
-        batch = await queue.take(100)
-        assert [submission.id for submission in batch] == ["a", "b", "c"]
-        assert [event.event_id for event in batch[0].events] == ["a-0"]
-
-    async def test_take_waits_for_the_first(self, queue: Queue) -> None:
-        taking = asyncio.create_task(queue.take(100))
-        done, _ = await asyncio.wait({taking}, timeout=_SOON)
-        assert not done
-        await queue.put(make_submission("a", 1))
-        assert [submission.id for submission in await taking] == ["a"]
-
-    async def test_take_stops_once_it_has_enough_events(self, queue: Queue) -> None:
-        for name in ("a", "b", "c"):
-            await queue.put(make_submission(name, 2))
-        assert [submission.id for submission in await queue.take(3)] == ["a", "b"]
-        assert [submission.id for submission in await queue.take(3)] == ["c"]
-
-    async def test_submission_larger_than_a_batch_is_taken_alone(self, queue: Queue) -> None:
-        await queue.put(make_submission("large", 5))
-        await queue.put(make_submission("small", 1))
-        assert [submission.id for submission in await queue.take(3)] == ["large"]
-
-    async def test_full_queue_takes_nothing_until_a_batch_is_done(self, queue: Queue) -> None:
-        await queue.put(make_submission("a", 10))
-        batch = await queue.take(100)
-        with pytest.raises(QueueFull):
-            await queue.put(make_submission("b", 1))
-        await queue.done(batch)
-        await queue.put(make_submission("b", 1))
-        assert [submission.id for submission in await queue.take(100)] == ["b"]
-
-    async def test_submissions_without_events_fill_it_too(self, queue: Queue) -> None:
-        for number in range(10):
-            await queue.put(make_submission(str(number), 0))
-        with pytest.raises(QueueFull):
-            await queue.put(make_submission("one too many", 0))
-
-    async def test_failed_batch_leaves_room(self, queue: Queue) -> None:
-        await queue.put(make_submission("a", 10))
-        await queue.failed(await queue.take(100))
-        await queue.put(make_submission("b", 10))
-
-    async def test_submission_comes_out_as_it_was_put_in(self, queue: Queue) -> None:
-        submission = make_submission("a", 3)
-        submission.events[0].settle(Invalid((Fault("/topic", "bad"),)))
-        submission.events.append(Event(3, "a", 7, malformed="no object", raw=b"5"))
-        written = msgspec.msgpack.encode(submission)
-        await queue.put(submission)
-        (found,) = await queue.take(100)
-        assert found == msgspec.msgpack.decode(written, type=Submission)
-
-    async def test_closed_queue_gives_what_is_left_and_then_nothing(self, queue: Queue) -> None:
-        await queue.put(make_submission("a", 1))
-        await queue.close()
-        await queue.close()
-        with pytest.raises(QueueFull):
-            await queue.put(make_submission("b", 1))
-        assert [submission.id for submission in await queue.take(100)] == ["a"]
-        assert await queue.take(100) == []
-        assert await queue.take(100) == []
-
-    async def test_closing_ends_a_take_that_waits(self, queue: Queue) -> None:
-        taking = asyncio.create_task(queue.take(100))
-        await asyncio.sleep(0)
-        await queue.close()
-        assert await asyncio.wait_for(taking, _TIMEOUT) == []
-
-
-class StageContract:
-    """What every stage promises. The events are good ones unless `events` is overridden too."""
-
-    @pytest.fixture
-    def stage(self) -> Stage:
-        """Override: a stage."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    async def store(self) -> Any:
-        """Override: an open store, for a stage right of the bar."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def events(self) -> list[Event]:
-        """Events of two topics, as they come out of `dedup`: no key stands twice."""
-        return [
-            make_event("1", index=0),
-            make_event("2", "orders", index=1),
-            make_event("1", "orders", index=2),
-            make_event("3", index=3, payload=b'{"user":"bob"}'),
-        ]
-
-    async def test_every_event_goes_on_or_has_one_outcome(
-        self, stage: Stage, store: Store, events: list[Event]
-    ) -> None:
-        async with store.transaction() as lender:
-            passed = await _run(stage, events, UnitOfWork(lender))
-        settled = [event for event in events if event.outcome]
-        assert len(passed) + len(settled) == len(events)
-
-    async def test_rolled_back_batch_leaves_no_trace(
-        self, stage: Stage, store: Store, events: list[Event]
-    ) -> None:
-        verdicts = []
-        for _ in range(2):
-            for event in events:
-                event.reopen()
-            with suppress(_Rollback):
-                async with store.transaction() as lender:
-                    await _run(stage, events, UnitOfWork(lender))
-                    raise _Rollback
-            verdicts.append([event.verdict for event in events])
-        assert verdicts[0] == verdicts[1]
-
-    async def test_stage_can_be_closed(self, stage: Stage) -> None:
-        await stage.close()
-
-
-async def _run(stage: Stage, events: Sequence[Event], work: UnitOfWork) -> list[Event]:
-    """Through the pipeline's own eyes, which raise StageFault at a breach of the contract."""
-    line = Line([Named("stage", stage)], _TIMEOUT, pytest.fail)
-    return await line.run(events, work)

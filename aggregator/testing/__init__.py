@@ -1,0 +1,23 @@
+"""Contract suites for authors of plugins: derive a class, say how to make yours, run pytest.
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def new_store(self, tmp_path):
+            return lambda: MyStore(f"my://{tmp_path}/store")
+
+Needs pytest and pytest-asyncio in auto mode (`asyncio_mode = auto`).
+"""
+
+from aggregator.testing.making import make_entry, make_event, make_submission
+from aggregator.testing.queues import QueueContract
+from aggregator.testing.stages import StageContract
+from aggregator.testing.stores import StoreContract
+
+__all__ = [
+    "QueueContract",
+    "StageContract",
+    "StoreContract",
+    "make_entry",
+    "make_event",
+    "make_submission",
+]
