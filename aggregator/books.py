@@ -93,7 +93,8 @@ class Books:
         return submission.is_detached and event.is_refused
 
     async def _evict(self, tx: StoreTransaction) -> None:
-        if evicted := await tx.evict(timestamp.now() - self._age, self._most_bytes):
+        before = max(0, timestamp.now() - self._age)
+        if evicted := await tx.evict(before, self._most_bytes):
             log.warning(
                 "%d events have gone from quarantine: it was full (quarantine_bytes), or they "
                 "were too old (quarantine_days)",
@@ -138,7 +139,7 @@ def _reason(event: Event) -> tuple[Reason, tuple[Fault, ...]]:
 
 
 def _clashing(conflict: Conflict) -> Iterator[Fault]:
-    stored = f"the stored event {conflict.seq}"
+    stored = f"the stored event {conflict.seq}" if conflict.seq else "an event of its request"
     if not conflict.differences:
         yield Fault("", f"Another content than that of {stored}, of which only a digest is left.")
     for place in conflict.differences:

@@ -105,7 +105,8 @@ def change_key(yes: bool, **flags: Any) -> None:
     configuration = _load(flags, plugins.problems)
     store = plugins.store(configuration.settings)
     try:
-        is_done, told = asyncio.run(run_change(store, configuration.rules.recipe, yes))
+        changing = run_change(store, configuration.rules.recipe, configuration.indexed, yes)
+        is_done, told = asyncio.run(changing)
     except AggregatorError as error:
         _fail(error)
     click.echo(told)

@@ -12,7 +12,6 @@ from aggregator import pointer
 
 _VERSION = b"\x01"
 _SIZE = 16
-_MOST_DIFFERENCES = 20
 
 
 class Form(Enum):
@@ -68,10 +67,10 @@ class Value:
         has_booleans = self._has_booleans or other._has_booleans
         return not has_booleans or self._without_numbers == other._without_numbers
 
-    def differences(self, other: "Value") -> list[str]:
-        """JSON pointers to the first places where the two are not the same."""
+    def differences(self, other: "Value", most: int) -> list[str]:
+        """JSON pointers to the first places, `most` of them, where the two are not the same."""
         found = _differing((), self._exact, other._exact)
-        return [pointer.to(*path) for path in islice(found, _MOST_DIFFERENCES)]
+        return [pointer.to(*path) for path in islice(found, most)]
 
     @cached_property
     def _without_numbers(self) -> object:
@@ -84,11 +83,12 @@ Path = tuple[str | int, ...]
 def _differing(path: Path, one: object, other: object) -> Iterator[Path]:
     """The places, as deep as they can be told apart; lists of unequal length differ as a whole."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for name in dict.fromkeys([*one, *other]):
-            if name in one and name in other:
+        for name in one:  # lazily: who wants the first few only does not pay for all
+            if name in other:
                 yield from _differing((*path, name), one[name], other[name])
             else:
                 yield (*path, name)
+        yield from ((*path, name) for name in other if name not in one)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for index, (first, second) in enumerate(zip(one, other, strict=True)):
             yield from _differing((*path, index), first, second)

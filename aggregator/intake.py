@@ -23,10 +23,10 @@ class Intake:
         self.is_open = True
         """False once the service is stopping."""
 
-    async def take(self, submission: Submission, share: Share) -> None:
-        """Return when every event of the submission is settled, and stored where it says so.
+    async def take(self, submission: Submission, share: Share) -> Submission:
+        """The submission with every event settled, and stored where it says so.
 
-        If it is detached, return when it is queued. Raises Unavailable or StageFault; then
+        A detached one comes back as soon as it is queued. Raises Unavailable or StageFault; then
         nothing is known to be stored.
         """
         self.check_ready()
@@ -37,7 +37,7 @@ class Intake:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if any(isinstance(event.outcome, _NOT_YET) for event in open_events):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
-        await self._hand_over(submission, share)
+        return await self._hand_over(submission, share)
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
@@ -46,7 +46,7 @@ class Intake:
         if self.worker.trouble:
             raise StoreError(f"The store is not ready: {self.worker.trouble}")
 
-    async def _hand_over(self, submission: Submission, share: Share) -> None:
+    async def _hand_over(self, submission: Submission, share: Share) -> Submission:
         self.check_ready()
         answer = self.ledger.enter(submission, share)
         try:
@@ -54,5 +54,4 @@ class Intake:
         except BaseException:
             self.ledger.withdraw(submission)
             raise
-        if not submission.is_detached:
-            await answer
+        return submission if submission.is_detached else await answer

@@ -78,5 +78,7 @@ def check(outcome: object) -> None:
         return  # nearly every event
     if type(outcome) not in (Stored, Duplicate, Conflict, Invalid, Filtered):
         raise TypeError(f"{outcome!r} is no outcome")
+    if type(outcome) is Invalid and not outcome.faults:
+        raise ValueError("an invalid event has at least one fault")
     msgspec.convert(msgspec.structs.asdict(outcome), type(outcome), strict=True)  # type: ignore[arg-type]
     msgspec.json.encode(outcome)

@@ -54,8 +54,8 @@ def _whole(default: int, unit: str, help_: str, least: int = 1, most: int | None
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
-def _positive(default: float, unit: str, help_: str) -> Any:
-    kind = kinds.Float(validate=Range(min=0, min_inclusive=False))
+def _positive(default: float, unit: str, help_: str, most: float | None = None) -> Any:
+    kind = kinds.Float(validate=Range(0, most, min_inclusive=False))
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
@@ -80,7 +80,9 @@ class Settings:
         "refuse", "What to do with invalid events.", OneOf(["refuse", "quarantine"])
     )
     quarantine_bytes: int = _whole(67_108_864, "bytes", "Most bytes kept in quarantine.")
-    quarantine_days: float = _positive(30.0, "days", "How long events stay in quarantine.")
+    quarantine_days: float = _positive(
+        30.0, "days", "How long events stay in quarantine.", most=36_500
+    )
     indexed: str = _text(
         "", "JSON pointers into payloads that events are found by, with commas.", least=0
     )
@@ -297,16 +299,21 @@ def _rule_problems(configuration: Configuration) -> list[str]:
     return found
 
 
-def _is_recipe(text: str) -> None:
+def _is_recipe_of_a_topic(text: str) -> None:
     try:
-        Recipe(text)
+        recipe = Recipe(text)
     except ValueError as error:
         raise ValidationError(str(error)) from error
+    if "topic" not in recipe.parts:
+        raise ValidationError(
+            "Names no topic: events of two topics could then be the same. Try "
+            f"'topic,{recipe.text}'."
+        )
 
 
 _TOPIC = Schema.from_dict(
     {
-        "key": kinds.String(validate=_is_recipe),
+        "key": kinds.String(validate=_is_recipe_of_a_topic),
         "on_conflict": kinds.String(validate=OneOf(_POLICIES)),
     }
 )()

@@ -5,7 +5,6 @@ its neighbours might be called duplicates of what is then not stored.
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,22 +42,27 @@ class Part:
 
 
 def batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """The parts in order, those that may share a transaction together."""
-    for is_strict, run in itertools.groupby(parts, lambda part: part.submission.is_strict):
-        if is_strict:
-            yield from ([part] for part in run)
-        else:
-            yield list(run)
+    """Those that share a transaction, first; then those that have one each.
+
+    In that order, or a few strict ones would cut what shares a commit into pieces.
+    """
+    if lenient := [part for part in parts if not part.submission.is_strict]:
+        yield lenient
+    yield from ([part] for part in parts if part.submission.is_strict)
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What was committed: the submissions, the counters after them, and what the stages do then."""
+    """What was committed: the submissions, the counters after them, and what the stages do then.
+
+    Those that failed left no event behind; those for which there was no time come again.
+    """
 
     stored: list[Submission]
     counters: Counters
     effects: Sequence[Callable[[], None]] = ()
     failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
+    again: list[Part] = field(default_factory=list)
 
 
 class Settler:
@@ -107,19 +111,24 @@ class Settler:
         """Each submission in a savepoint of one new transaction, so that only the bad fail."""
         good: list[Submission] = []
         failed: list[tuple[Submission, AggregatorError]] = []
+        again: list[Part] = []
         clock = asyncio.get_running_loop()
         deadline = clock.time() + 3 * self.line.timeout
         async with self.store.transaction() as tx:
             work = UnitOfWork(tx)
             for part in batch:
                 is_late = clock.time() > deadline
-                fault = _NOT_TRIED if is_late else await self._attempt(part, work)
-                if fault:
+                if is_late and part.submission.is_detached:
+                    part.reopen()
+                    again.append(part)  # nobody would send it again
+                elif is_late:
+                    failed.append((part.submission, Unavailable(_NOT_TRIED)))
+                elif fault := await self._attempt(part, work):
                     failed.append((part.submission, fault))
                 else:
                     good.append(part.submission)
             counters = await self.books.enter(good, tx, failed)
-        return Settled(good, counters, work.effects, failed)
+        return Settled(good, counters, work.effects, failed, again)
 
     async def _attempt(self, part: Part, work: UnitOfWork) -> AggregatorError | None:
         part.reopen()
@@ -147,9 +156,7 @@ class Settler:
         _check_seqs(going, work, before, self.line.names)
 
 
-_NOT_TRIED: AggregatorError = Unavailable(
-    "Earlier submissions of the batch took all its time. Try again."
-)
+_NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
 
 
 class _Blocked(Exception):

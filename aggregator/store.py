@@ -321,6 +321,13 @@ class Store(ABC):
         self.url = url
 
     @abstractmethod
+    async def recipe(self) -> str | None:
+        """What the keys in it are made of; None where nothing was ever stored.
+
+        Asked of a store that is not open, and changes nothing.
+        """
+
+    @abstractmethod
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:

@@ -42,9 +42,7 @@ class Worker:
         """Work until the queue is closed and empty."""
         again: list[Part] = []
         while parts := again or await self._take():
-            self._begun = asyncio.get_running_loop().time()
             again = await self._work(parts)
-            self._begun = None
 
     @property
     def hangs(self) -> bool:
@@ -63,18 +61,27 @@ class Worker:
     async def _work(self, parts: list[Part]) -> list[Part]:
         """Settle the parts; return those to settle again, since nobody will send them again."""
         waiting = deque(batches(parts))
+        again: list[Part] = []
         try:
             while waiting:
-                self._acknowledge(await self._settle(waiting[0]))
-                await self.queue.done([part.submission for part in waiting.popleft()])
+                settled = await self._settle(waiting[0])
+                self._acknowledge(settled)
+                again += settled.again
+                left = {part.submission.id for part in settled.again}
+                done = [part.submission for part in waiting.popleft()]
+                await self.queue.done([one for one in done if one.id not in left])
         except StoreError as error:
-            return await self._fail([part for batch in waiting for part in batch], error)
-        return []
+            return again + await self._fail([part for batch in waiting for part in batch], error)
+        return again
 
     async def _settle(self, batch: list[Part]) -> Settled:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
-        return await self.settler.settle(batch)
+        self._begun = asyncio.get_running_loop().time()
+        try:
+            return await self.settler.settle(batch)
+        finally:
+            self._begun = None
 
     def _acknowledge(self, settled: Settled) -> None:
         for effect in settled.effects:
@@ -112,10 +119,10 @@ class Worker:
         await self.queue.failed(submissions)
 
     async def _recover(self, error: StoreError) -> None:
-        """Acknowledge nothing until the store is proved again, or the service stops."""
+        """Acknowledge nothing until the store is proved again; try once more when stopping."""
         pause = _FIRST_PAUSE
         self.trouble = str(error)
-        while not self._stopping.is_set():
+        while True:
             log.error("the store failed: %s", self.trouble)
             self.ledger.fail_waiting(StoreError(self.trouble))
             try:
@@ -127,6 +134,8 @@ class Worker:
                 self.trouble = ""
                 log.warning("the store is back: reopened and checkpointed")
                 return
+            if self._stopping.is_set():
+                break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -169,7 +169,7 @@ def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> byte
     except Missing as missing:
         place = "/data" if shape.attributes else "/payload"
         fault = Fault(f"{place}{missing.where}" if missing.where else "", str(missing))
-        raise Declined([fault]) from missing
+        raise Declined([fault], "", shape.topic, shape.event_id) from missing
 
 
 def _kept_back(declined: Declined, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_PREFERENCE = re.compile(r'(?:[^",]|"(?:\\.|[^"\\])*")+')
+# Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
+_PREFERENCE = re.compile(r'(?:[^",]++|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++', re.DOTALL)
 _APPLIED = "Preference-Applied"
 
 

@@ -1,5 +1,6 @@
 """`POST /publish`: takes events, and answers when each is stored or told why it is not."""
 
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from aggregator import timestamp
 from aggregator.budget import Budget
+from aggregator.errors import Unparsable
 from aggregator.event import Submission
 from aggregator.intake import Intake
 from aggregator.receiving.decode import Arrival
@@ -14,6 +16,8 @@ from aggregator.receiving.receiver import Receiver
 from aggregator.web import verdict
 from aggregator.web.preferences import Preferences
 from aggregator.web.sending import Sender
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,22 @@ class Publishing:
                 is_detached=preferences.is_async,
                 headers=dict(arrival.headers),
             )
-            await self.intake.take(submission, share)
+            settled = await self.intake.take(submission, share)
         if preferences.is_async:
             answer = verdict.later(submission)
         else:
-            answer = verdict.of(submission, is_minimal=preferences.is_minimal)
+            answer = verdict.of(settled, is_minimal=preferences.is_minimal)
         answer.headers.update(preferences.applied)
         return await self.sender.send(request, answer)
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         wanted = self.receiver.decoder.rules.headers
-        return {
+        sent = {
             name: ", ".join(request.headers.getall(name))
             for name in wanted
             if name in request.headers
         }
+        for name, value in sent.items():
+            if _NOT_UTF8.search(value):
+                raise Unparsable(f"The header {name}, which keys are made of, is not UTF-8.")
+        return sent

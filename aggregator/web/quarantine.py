@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from aggregator import timestamp
 from aggregator.budget import Budget
@@ -19,6 +20,7 @@ from aggregator.web.answer import as_json
 from aggregator.web.sending import Sender
 from aggregator.web.turn import Turn
 
+_LARGEST_PAGE = 1000
 _ONE = r"/quarantine/{id:[0-9]{1,18}}"
 
 
@@ -60,7 +62,7 @@ class Quarantine:
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
         """Receive anew a page of what is in quarantine."""
-        return await self._release(request, await self._chosen(request))
+        return await self._release(request, await self._chosen(request, self._most))
 
     async def release_one(self, request: web.Request) -> web.StreamResponse:
         """Receive one event anew."""
@@ -68,7 +70,7 @@ class Quarantine:
 
     async def drop_some(self, request: web.Request) -> web.StreamResponse:
         """Remove a page of what is in quarantine, for good."""
-        page = await self._chosen(request)
+        page = await self._chosen(request, _LARGEST_PAGE)
         await self._drop(page.entries)
         return as_json({"dropped": len(page.entries), "next": quarantine_page.following(page)})
 
@@ -84,10 +86,16 @@ class Quarantine:
             raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
         return page.entries[0]
 
-    async def _chosen(self, request: web.Request) -> QuarantinePage:
+    async def _chosen(self, request: web.Request, most: int) -> QuarantinePage:
         if not request.query:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
-        return await self._page(quarantine_page.parse(request.query))
+        wanted = quarantine_page.parse(request.query)
+        return await self._page(replace(wanted, limit=min(wanted.limit, most)))
+
+    @property
+    def _most(self) -> int:
+        """Events that one submission may have."""
+        return min(_LARGEST_PAGE, self.receiver.decoder.max_events)
 
     async def _page(self, wanted: QuarantineQuery) -> QuarantinePage:
         async with self.turn.taken() as store:
@@ -100,8 +108,8 @@ class Quarantine:
             events = await self.receiver.receive_anew(page.entries, arrival, share)
             released = [entry.id for entry in page.entries]
             submission = Submission(arrival.submission, events, released=released)
-            await self.intake.take(submission, share)
-        told = verdict.of(submission, members={"next": quarantine_page.following(page)})
+            settled = await self.intake.take(submission, share)
+        told = verdict.of(settled, members={"next": quarantine_page.following(page)})
         return await self.sender.send(request, told)
 
     async def _drop(self, entries: list[Quarantined]) -> None:

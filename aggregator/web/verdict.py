@@ -22,7 +22,9 @@ def of(
     members: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """The answer once all is settled; a minimal one tells only of what was refused."""
-    events = [event for event in submission.events if event.is_refused or not is_minimal]
+    events = [
+        event for event in submission.events if not is_minimal or _is_refused(event, submission)
+    ]
     results = _results(events, submission.released)
     told: dict[str, Any] = {**_counts(submission), **(members or {})}
     if results or not is_minimal:

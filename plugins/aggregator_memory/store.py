@@ -44,6 +44,10 @@ class MemoryStore(Store):
         self._kept = Shelf()
         self._turn = asyncio.Lock()
 
+    async def recipe(self) -> str | None:
+        """Nothing here is older than this process."""
+        return None
+
     async def open(
         self,
         recipe: str,

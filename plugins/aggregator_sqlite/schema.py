@@ -134,20 +134,29 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
 
+def kept_recipe(db: sqlite3.Connection) -> str | None:
+    """The recipe that the file keeps, if it is one of ours. Raises SettingError if it is not."""
+    check_owner(db)
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        return None
+    kept = db.execute("SELECT recipe FROM meta").fetchone()
+    return str(kept[0]) if kept else None
+
+
 def check_recipe(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
     """Keep the recipe in a new file, and in place of the one that it replaces.
 
     Raises RecipeDiffers if another one is kept.
     """
-    kept = db.execute("SELECT recipe FROM meta").fetchone()
+    kept = kept_recipe(db)
     if kept is None:
         db.execute("INSERT INTO meta VALUES (?)", (recipe,))
-    elif kept[0] == recipe:
+    elif kept == recipe:
         return
-    elif kept[0] == replaces:
+    elif kept == replaces:
         db.execute("UPDATE meta SET recipe = ?", (recipe,))
     else:
-        raise RecipeDiffers(kept[0], recipe)
+        raise RecipeDiffers(kept, recipe)
 
 
 def check_owner(db: sqlite3.Connection) -> None:

@@ -26,6 +26,7 @@ from aggregator.store import (
 from aggregator_sqlite import fields, history, quarantine, reading
 from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
+from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
@@ -55,6 +56,16 @@ class SqliteStore(Store):
         self._readers: list[Thread] = []
         self._turns = itertools.count()
         self._files: Files | None = None
+
+    async def recipe(self) -> str | None:
+        """What the file says, read over a connection that cannot write."""
+        if not self.path.exists():
+            return None
+        reader = await self._read_only()
+        try:
+            return await reader.run(kept_recipe)
+        finally:
+            await reader.close()
 
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
@@ -186,9 +197,11 @@ class SqliteStore(Store):
             await self._writer.close()
         self._writer = None
 
+    async def _read_only(self) -> Thread:
+        url = f"{self.path.as_uri()}?mode=ro"
+        return await Thread.connect(url, uri=True, timeout=BUSY_TIMEOUT)
+
     async def _open_readers(self) -> None:
         for _ in range(_READERS):
-            reader = await Thread.connect(
-                f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT
-            )
+            reader = await self._read_only()
             self._readers.append(reader)

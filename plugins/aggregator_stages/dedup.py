@@ -13,6 +13,9 @@ from aggregator.transaction import Transaction
 log = logging.getLogger(__name__)
 
 Again = list[tuple[Event, Holder]]
+_MOST_DIFFERENCES = 20  # told of one conflict
+_TOLD = 5_000  # differences of one batch, after which only the first of each conflict is told
+
 Clashes = dict[tuple[int, bytes], Conflict | None]  # by the holder's seq and the rival's digest
 
 
@@ -73,32 +76,44 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
         holders[holder.seq] = holder
     seqs = list(rivals)
     clashes: Clashes = {}
+    told = 0
     while seqs:
         contents = await tx.contents(seqs)
         slice_, seqs = seqs[: len(contents)], seqs[len(contents) :]
         for seq, content in zip(slice_, contents, strict=True):
-            found = await tx.aside(_against, holders[seq], content, list(rivals[seq].values()))
+            room = _TOLD - told
+            compared = list(rivals[seq].values())
+            found = await tx.aside(_against, holders[seq], content, compared, room)
+            told += sum(len(conflict.differences) for conflict in found.values() if conflict)
             clashes.update(found)
     return clashes
 
 
-def _against(holder: Holder, stored: Content, rivals: Sequence[Event]) -> Clashes:
-    """What each rival content is, held against the stored one."""
+def _against(holder: Holder, stored: Content, rivals: Sequence[Event], room: int) -> Clashes:
+    """What each rival content is, held against the stored one; `room` for many differences."""
     value = None
     if is_damaged(stored.source, stored.payload, holder.digest, stored.form):
         log.error("the stored event %d is damaged: nothing is the same as it", holder.seq)
     elif stored.payload is not None and stored.form is Form.JSON:
         value = Value(stored.payload)
-    return {(holder.seq, event.digest): _clash(holder, stored, value, event) for event in rivals}
+    clashes: Clashes = {}
+    for event in rivals:
+        most = _MOST_DIFFERENCES if room > 0 else 1
+        clash = _clash(holder, stored, value, event, most)
+        clashes[holder.seq, event.digest] = clash
+        room -= len(clash.differences) if clash else 0
+    return clashes
 
 
-def _clash(holder: Holder, stored: Content, value: Value | None, event: Event) -> Conflict | None:
+def _clash(
+    holder: Holder, stored: Content, value: Value | None, event: Event, most: int
+) -> Conflict | None:
     payload = "/data" if event.attributes else "/payload"
     differences = [] if event.source == stored.source else ["/source"]
     if value and event.form is Form.JSON:
         other = Value(event.payload)
         if not value.is_same(other):
-            differences += [payload + place for place in value.differences(other)]
+            differences += [payload + place for place in value.differences(other, most)]
         elif not differences:
             return None
     elif (event.form, event.payload) != (stored.form, stored.payload):
@@ -109,6 +124,6 @@ def _clash(holder: Holder, stored: Content, value: Value | None, event: Event) -
         holder.received_at,
         event.digest,
         holder.digest,
-        () if is_emptied else tuple(differences),
+        () if is_emptied else tuple(differences[:most]),
         is_emptied,
     )
