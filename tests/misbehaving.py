@@ -254,3 +254,10 @@ class Generates(IntakeStage):
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         return (event for event in events)  # type: ignore[return-value]
+
+
+class BlamesForNothing(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        for event in events:
+            event.settle(Invalid(()))
+        return []

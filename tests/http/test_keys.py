@@ -1,9 +1,11 @@
 """What makes two events the same is a setting."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wire
 from bodies import get, stored_ids
 
 from aggregator import pointer
@@ -51,6 +53,23 @@ async def test_header_may_be_the_key(start: Start) -> None:
     assert await _statuses(client, event("1"), **{"x-github-delivery": "a"}) == ["duplicate"]
     assert await _statuses(client, event("1"), **{"X-GitHub-Delivery": "b"}) == ["stored"]
     assert await _statuses(client, event("1")) == ["invalid"]
+
+
+async def test_header_that_is_not_utf_8_is_no_key(start: Start) -> None:
+    client = await start(key="topic,header:x")
+    body = json.dumps(event("1")).encode()
+    head = wire.AS_JSON + b"x: a\xff\r\n" + wire.with_length(len(body))
+    answer = await wire.exchange(str(client.host), int(client.port or 0), [head, body])
+    assert answer.status == 400
+
+
+async def test_event_without_its_key_is_told_and_kept_under_its_name(start: Start) -> None:
+    client = await start(key="topic,/n", on_invalid="quarantine")
+    async with client.post("/publish", json=[event("7"), event("8")]) as response:
+        (one, _) = (await response.json(content_type=None))["results"]
+    assert (one["topic"], one["event_id"]) == ("logins", "7")
+    found = (await get(client, "/quarantine?topic=logins"))["quarantined"]
+    assert [entry["event_id"] for entry in found] == ["7", "8"]
 
 
 async def test_source_may_belong_to_the_key(start: Start) -> None:

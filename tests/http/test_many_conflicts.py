@@ -49,6 +49,25 @@ async def test_many_conflicts_with_an_event_of_many_numbers(service: Service) ->
     assert (status, answer["conflicts"]) == (200, 10_000)
 
 
+async def test_many_conflicts_with_an_event_of_many_members(service: Service) -> None:
+    service.start()
+    await _publish(service, event("1", payload={f"member {n}": n for n in range(40_000)}))
+    conflicts = [event("1", payload={"n": number}) for number in range(10_000)]
+    status, answer = await _publish(service, *conflicts)
+    assert (status, answer["conflicts"]) == (200, 10_000)
+
+
+async def test_differences_of_many_conflicts_are_bounded(service: Service) -> None:
+    service.start()
+    names = [f"{number} {'x' * 90}" for number in range(20)]
+    await _publish(service, event("1", payload=dict.fromkeys(names, 0)))
+    conflicts = [event("1", payload={"n": number}) for number in range(5_000)]
+    _, answer = await _publish(service, *conflicts)
+    told = [len(result["differences"]) for result in answer["results"]]  # type: ignore[attr-defined]
+    assert (told[0], told[-1]) == (20, 1)
+    assert sum(told) < 10_020
+
+
 async def test_many_spellings_of_a_large_event_with_booleans(service: Service) -> None:
     service.start()
     blanks = " " * 500_000

@@ -60,6 +60,22 @@ async def test_body_that_cannot_be_read_is_refused_at_once_all_the_same(client: 
         assert response.status == 400
 
 
+@pytest.mark.parametrize("end", ["", "\\", '"', "x"])
+def test_quotes_that_never_close_are_read_in_one_go(end: str) -> None:
+    assert Preferences.of(['\\"' * 500_000 + end]) == Preferences()
+    assert Preferences.of(['"' + '\\"' * 500_000 + end]) == Preferences()
+
+
+async def test_minimal_strict_answer_tells_the_conflict_that_refused_it(client: Client) -> None:
+    await client.post("/publish", json=event("1"))
+    applied, answer = await prefer(
+        client, "handling=strict, return=minimal", event("1", payload={}), event("2")
+    )
+    assert applied == (409, "return=minimal, handling=strict")
+    statuses = [result["status"] for result in answer["results"]]
+    assert statuses == ["conflict", "refused"]
+
+
 READ = {
     ("handling=strict, handling=lenient",): Preferences(is_strict=True),
     ("handling=lenient", "handling=strict"): Preferences(is_lenient=True),

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from bodies import get, publish, spelled, stored_ids
+from bodies import array, get, publish, spelled, stored_ids
 
 from conftest import Client, Start
 from events import event
@@ -55,13 +55,13 @@ async def test_what_is_no_json_is_kept_byte_for_byte(keeping: Client, body: byte
     assert "body" not in entry
 
 
-async def test_released_event_that_is_good_now_is_stored_and_leaves(start: Start) -> None:
+async def test_released_conflict_that_is_one_still_stays_as_it_was(start: Start) -> None:
     client = await start(on_conflict="quarantine")
     await publish(client, spelled(payload='{"a":1}'))
     await publish(client, spelled(payload='{"a":2}'))
     status, answer = await _call(client, "POST", "/quarantine/1/release")
     assert (status, answer["results"][0]["status"]) == (200, "conflict")
-    assert len(await _entries(client)) == 1, "it is a conflict still, and stays as it was"
+    assert len(await _entries(client)) == 1
 
 
 async def test_released_event_that_is_bad_still_stays_as_it_was(keeping: Client) -> None:
@@ -137,6 +137,14 @@ async def test_nothing_is_released_or_dropped_unless_it_is_said_which(
     assert (await _call(keeping, method, f"/quarantine{path}"))[0] == 400
     assert (await _call(keeping, method, f"/quarantine{path}?colour=red"))[0] == 400
     assert len(await _entries(keeping)) == 6
+
+
+async def test_as_many_are_released_at_once_as_a_submission_may_hold(start: Start) -> None:
+    client = await start(on_invalid="quarantine", max_events=20, queue_events=20)
+    for _ in range(2):
+        await publish(client, array([spelled(topic="5")] * 20))
+    status, answer = await _call(client, "POST", "/quarantine/release?after=0")
+    assert (status, answer["received"], answer["next"]) == (422, 20, "20")
 
 
 async def test_quarantine_keeps_the_newest_when_it_is_full(start: Start) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from bodies import PROBLEM, get, publish, stored_ids
 
+from aggregator.event import Submission
+from aggregator.settling import Part, batches
 from conftest import Client, Start
 from events import event
 
@@ -123,6 +125,13 @@ async def test_strict_and_lenient_neighbours_never_share_a_fate(start: Start) ->
     assert sorted(await stored_ids(client)) == sorted(
         ["shared", *(f"own-{number}" for number in range(0, 40, 2))]
     )
+
+
+async def test_strict_submissions_wait_for_the_lenient_ones_beside_them() -> None:
+    submissions = [Submission(str(number), [], is_strict=number % 2 == 1) for number in range(6)]
+    together = batches([Part.of(submission) for submission in submissions])
+    ids = [[part.submission.id for part in batch] for batch in together]
+    assert ids == [["0", "2", "4"], ["1"], ["3"], ["5"]]
 
 
 @pytest.mark.parametrize(

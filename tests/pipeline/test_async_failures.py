@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from added import with_plugin, with_stages
+from aggregator.app import STORE
 from aggregator.plugins import STORES, Plugins
+from aggregator.store import Query
 from conftest import Client, Start
 from events import event
 from failing import FailingStore
@@ -132,6 +134,38 @@ async def test_what_is_lost_when_the_service_stops_without_its_store_is_logged(
     submission = await later(client, event("1"))
     await client.close()
     assert f"submission {submission} was answered 202 and is lost" in caplog.text
+
+
+async def test_what_was_accepted_is_stored_at_a_stop_if_the_store_comes_back(
+    start: Start,
+) -> None:
+    client = await start(FAILING, store="failing:")
+    FailingStore.failures.update(commit=1)
+    store = client.app[STORE]
+    await later(client, event("1"))
+    await client.close()
+    assert [found.event_id for found in (await store.events(Query())).events] == ["1"]
+
+
+async def test_neighbours_of_slow_events_are_stored_all_the_same(start: Start) -> None:
+    stages = with_stages(hangs="misbehaving:Hangs")
+    client = await start(stages, pipeline="validate | hangs dedup persist", stage_timeout=0.05)
+    bad = {"bad": "bad"}
+    await asyncio.gather(
+        *(later(client, event(f"bad {number}", payload=bad)) for number in range(6)),
+        *(later(client, event(f"good {number}")) for number in range(6)),
+    )
+    stats = await settled(client)
+    assert (stats["unique_processed"], stats["failed_async"], stats["quarantined"]) == (6, 6, 6)
+
+
+async def test_invalid_event_without_a_fault_is_the_stages_fault(start: Start) -> None:
+    stages = with_stages(blames="misbehaving:BlamesForNothing")
+    client = await start(stages, pipeline="validate blames | dedup persist")
+    headers = {"Prefer": "respond-async"}
+    async with client.post("/publish", json=event("1"), headers=headers) as response:
+        assert response.status == 500
+    assert (await get(client, "/readyz")) == {"status": "ready"}
 
 
 async def test_full_queue_is_said_and_nothing_is_accepted(start: Start) -> None:

@@ -1,5 +1,6 @@
 """What keys are made of is kept in the store, and changed by a command that says what it means."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,40 @@ def test_store_in_use_is_left_alone(service: Service, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/data/aggregator.db"
     result = run("change-key", "--store", store, "--key", "topic,/n", "--yes")
     assert (result.exit_code, "in use" in result.output) == (2, True)
+
+
+def test_key_of_a_topic_names_the_topic(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[topics.a]\nkey = "/n"\n')
+    output = run("serve", "--config", str(file)).output
+    assert "topics.a.key: Names no topic" in output
+    assert "'topic,/n'" in output
+
+
+def test_command_changes_nothing_unless_agreed(store: str, tmp_path: Path) -> None:
+    database = tmp_path / "data" / "aggregator.db"
+    before = database.read_bytes()
+    run("change-key", "--store", store, "--key", "topic,/n")
+    run("change-key", "--store", store)
+    assert database.read_bytes() == before
+
+
+def test_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    result = run("change-key", "--store", f"sqlite:///{tmp_path}/no/where.db", "--yes")
+    assert (result.exit_code, "there is none yet" in result.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_change_keeps_the_indexes_that_are_set(service: Service, tmp_path: Path) -> None:
+    service.start("--indexed", "/n")
+    assert service.call("/publish", MEMBERS % (b"1", b'{"n":1}'))[0] == 200
+    service.stop()
+    store = f"sqlite:///{tmp_path}/data/aggregator.db"
+    flags = ["--store", store, "--key", "topic,/n", "--indexed", "/n", "--yes"]
+    assert run("change-key", *flags).exit_code == 0
+    with sqlite3.connect(tmp_path / "data" / "aggregator.db") as db:
+        assert db.execute("SELECT count(*) FROM fields").fetchone() == (1,)
+    db.close()
 
 
 BAD = {
