@@ -81,7 +81,8 @@ LAYERS = (
     {"server"},
     {"command"},
     {"__main__", "testing.making"},
-    {"testing.queues", "testing.stages", "testing.stores"},
+    {"testing.commits", "testing.quarantine", "testing.queues", "testing.stages"},
+    {"testing.stores"},
 )
 """From the ground up: a module imports only from the layers below its own."""
 

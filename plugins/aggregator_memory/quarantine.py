@@ -16,7 +16,7 @@ class Quarantine:
 
     entries: dict[int, Quarantined] = field(default_factory=dict)
     last_id: int = 0
-    size: int = 0  # bytes of bodies and details
+    size: int = 0  # of all entries
     since: int = 0  # when the entry that was kept earliest was kept
     evicted: int = 0
 
@@ -54,11 +54,11 @@ class Quarantine:
                 if len(found) == query.limit or size >= PAGE_BYTES:
                     return QuarantinePage(found, found[-1].id)
                 found.append(entry)
-                size += len(entry.body)
+                size += entry.size
         return QuarantinePage(found, ids[_SCANNED - 1] if len(ids) > _SCANNED else None)
 
     def _holding(self, entries: dict[int, Quarantined]) -> "Quarantine":
-        size = sum(map(_size, entries.values()))
+        size = sum(entry.size for entry in entries.values())
         since = min((entry.kept_at for entry in entries.values()), default=0)
         return replace(self, entries=entries, size=size, since=since)
 
@@ -69,12 +69,8 @@ class Quarantine:
             if size <= most:
                 break
             gone.append(number)
-            size -= _size(entry)
+            size -= entry.size
         return gone
-
-
-def _size(entry: Quarantined) -> int:
-    return len(entry.body) + len(entry.detail)
 
 
 def _matches(query: QuarantineQuery, entry: Quarantined) -> bool:

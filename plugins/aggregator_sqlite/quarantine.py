@@ -20,10 +20,10 @@ RETURNING last_entry
 """
 ADD_ENTRY = """
 INSERT INTO quarantine
-(id, kept_at, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+(id, kept_at, size, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING length(detail) + length(body)"
+REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING size"
 COUNT_REMOVED = """
 UPDATE counters SET
     quarantined = quarantined - :entries,
@@ -32,14 +32,14 @@ UPDATE counters SET
 """
 FILLED = "SELECT quarantined, quarantine_bytes FROM counters"
 KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ?"
-OLDEST = "SELECT id, length(detail) + length(body) FROM quarantine ORDER BY id"
+OLDEST = "SELECT id, size FROM quarantine ORDER BY id"
 ENTRIES = """
 SELECT id, topic, reason, submission, kept_at FROM quarantine
 WHERE id > ? ORDER BY id LIMIT ?
 """
 ENTRY = """
 SELECT id, kept_at, reason, submission, topic, event_id, CAST(detail AS BLOB), is_cloud_event,
-    headers, CAST(body AS BLOB)
+    CAST(headers AS BLOB), CAST(body AS BLOB)
 FROM quarantine WHERE id = ?
 """
 
@@ -56,7 +56,7 @@ class _Head(NamedTuple):
 
 def take(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
     """Put these in, under the next ids."""
-    size = sum(len(entry.detail) + len(entry.body) for entry in entries)
+    size = sum(entry.size for entry in entries)
     taken = {"entries": len(entries), "size": size}
     last = db.execute(TAKE_IDS, taken).fetchone()[0]
     rows = map(_row, range(last - len(entries) + 1, last + 1), entries)
@@ -89,7 +89,7 @@ def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
         row = db.execute(ENTRY, (number,)).fetchone()
         if row:
             entries.append(_entry(row))
-            size += len(entries[-1].body)
+            size += entries[-1].size
     return QuarantinePage(entries, after)
 
 
@@ -153,12 +153,13 @@ def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
     return (
         number,
         entry.kept_at,
+        entry.size,
         entry.reason.value,
         entry.submission,
         entry.topic,
         entry.event_id,
         entry.is_cloud_event,
-        json.dumps(entry.headers),  # in ASCII: a header may hold bytes that are no UTF-8
+        _spelled(entry.headers),
         entry.detail,
         entry.body,
     )
@@ -185,7 +186,12 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
 _REASONS = {reason.value: reason for reason in Reason}
 
 
-def _headers(text: str) -> dict[str, str]:
+def _spelled(headers: dict[str, str]) -> bytes:
+    """As JSON; a header may hold bytes that are no UTF-8."""
+    return json.dumps(headers, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _headers(text: bytes) -> dict[str, str]:
     """None where a flipped bit has made them unreadable."""
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}

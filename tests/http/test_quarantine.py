@@ -151,6 +151,19 @@ async def test_quarantine_keeps_the_newest_when_it_is_full(start: Start) -> None
     assert (await stored_ids(client), stats["received_total"]) == ([], 20)
 
 
+async def test_quarantine_is_filled_by_the_headers_of_each_event(start: Start) -> None:
+    most, header = 200_000, "x" * 7_000
+    client = await start(on_invalid="quarantine", quarantine_bytes=most, key="topic,header:x-id")
+    headers = {"Content-Type": "application/json", "X-Id": header}
+    for _ in range(2):
+        body = b"[" + b",".join([b"1"] * 50) + b"]"
+        async with client.post("/publish", data=body, headers=headers) as response:
+            assert response.status == 422
+    stats = await get(client, "/stats")
+    assert 0 < stats["quarantined"] <= most / len(header)
+    assert stats["quarantined"] + stats["quarantine_evicted"] == 100
+
+
 async def test_quarantine_lets_go_of_what_is_too_old(start: Start) -> None:
     client = await start(on_invalid="quarantine", quarantine_days=1e-9)
     for _ in range(3):
