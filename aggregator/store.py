@@ -209,6 +209,9 @@ class Reason(Enum):
     FAILED = "failed"
 
 
+EVICTED = 20_000
+"""Entries that leave quarantine at once, so that nobody waits long while they do."""
+
 ENTRY_BYTES = 200
 """What an entry takes in quarantine whatever is in it: its row, where that is found, numbers."""
 
@@ -303,8 +306,9 @@ class StoreTransaction(ABC):
     async def evict(self, before: int, most: int) -> int:
         """Remove from quarantine what was kept before that time, then the oldest ones.
 
-        Until the sizes of those left come to at most `most` bytes. Returns how many were removed,
-        and counts them as evicted. Cheap where there is nothing to remove.
+        Until the sizes of those left come to at most `most` bytes, but no more than EVICTED: who
+        calls again gets the rest. Returns how many were removed, and counts them as evicted. Cheap
+        where there is nothing to remove.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from aggregator.store import (
     ENTRY_BYTES,
+    EVICTED,
     PAGE_BYTES,
     Counters,
     Quarantined,
@@ -151,6 +152,27 @@ class QuarantineContract:
             assert await tx.evict(0, size - 1) == 1
             assert await tx.evict(0, entries[1].size) == 0
         assert size > 3000 + 2 * ENTRY_BYTES
+
+    async def test_no_more_are_evicted_at_once_than_it_says(self, store: Store) -> None:
+        old = [make_entry("old", kept_at=number % 2) for number in range(10)]
+        await put_aside(store, *old, *(make_entry(str(number)) for number in range(EVICTED)))
+        async with store.transaction() as tx:
+            assert await tx.evict(1, 0) == EVICTED
+            assert (await tx.count(Counters(), {})).evicted == EVICTED
+        assert await ids_aside(store) == [str(number) for number in range(EVICTED - 10, EVICTED)]
+        async with store.transaction() as tx:
+            assert await tx.evict(1, 0) == 10
+            assert await tx.evict(1, 0) == 0
+        assert await store.counters() == Counters(evicted=EVICTED + 10)
+
+    async def test_no_more_old_ones_are_evicted_at_once_than_it_says(self, store: Store) -> None:
+        entries = [make_entry("1", kept_at=7) for _ in range(EVICTED + 1)]
+        await put_aside(store, *entries, make_entry("2"))
+        async with store.transaction() as tx:
+            assert await tx.evict(8, entries[0].size * EVICTED) == EVICTED
+        assert await ids_aside(store) == ["1", "2"]
+        async with store.transaction() as tx:
+            assert await tx.evict(8, entries[0].size * EVICTED) == 1
 
     async def test_entry_larger_than_the_quarantine_goes_as_well(self, store: Store) -> None:
         await put_aside(store, make_entry("1"), make_entry("2", body=b"x" * 1000))

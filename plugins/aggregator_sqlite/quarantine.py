@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from aggregator.store import PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery, Reason
+from aggregator.store import (
+    EVICTED,
+    PAGE_BYTES,
+    Quarantined,
+    QuarantinePage,
+    QuarantineQuery,
+    Reason,
+)
 
 SCANNED = 20_000
 _LARGEST = 2**63 - 1
@@ -31,8 +38,8 @@ UPDATE counters SET
     evicted = evicted + :evicted
 """
 FILLED = "SELECT quarantined, quarantine_bytes FROM counters"
-KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ?"
-OLDEST = "SELECT id, size FROM quarantine ORDER BY id"
+KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ? ORDER BY kept_at LIMIT ?"
+OLDEST = "SELECT id, size FROM quarantine ORDER BY id LIMIT ?"
 ENTRIES = """
 SELECT id, topic, reason, submission, kept_at FROM quarantine
 WHERE id > ? ORDER BY id LIMIT ?
@@ -72,10 +79,11 @@ def evict(db: sqlite3.Connection, before: int, most: int) -> int:
     """Take out what is too old, then the oldest of what is too much; how many these were."""
     if db.execute(FILLED).fetchone()[0] == 0:
         return 0
-    old = [number for (number,) in db.execute(KEPT_BEFORE, (before,))]
+    old = [number for (number,) in db.execute(KEPT_BEFORE, (before, EVICTED))]
     evicted = _remove(db, old, is_eviction=True)
     size = db.execute(FILLED).fetchone()[1]
-    return evicted + _remove(db, list(_oldest(db, size - most)), is_eviction=True)
+    excess = list(_oldest(db, size - most, EVICTED - evicted))
+    return evicted + _remove(db, excess, is_eviction=True)
 
 
 def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
@@ -104,11 +112,11 @@ def _remove(db: sqlite3.Connection, ids: Sequence[int], *, is_eviction: bool) ->
     return removed
 
 
-def _oldest(db: sqlite3.Connection, excess: int) -> Iterator[int]:
-    """The ids of the oldest that have so many bytes."""
+def _oldest(db: sqlite3.Connection, excess: int, most: int) -> Iterator[int]:
+    """The ids of the oldest that have so many bytes, or of so many as may go."""
     if excess <= 0:
         return
-    with closing(db.execute(OLDEST)) as rows:
+    with closing(db.execute(OLDEST, (most,))) as rows:
         for number, size in rows:
             yield number
             excess -= size
