@@ -316,7 +316,8 @@ class StoreTransaction(ABC):
         """Add to the counters and return their new values.
 
         What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
-        it knows that best. `by_topic` names only topics on which events are stored.
+        it knows that best. Of `by_topic` a topic is passed over on which no event was ever stored:
+        what came again there is held by an event of another topic.
         """
 
     @abstractmethod

@@ -176,6 +176,26 @@ class StoreContract(QuarantineContract, CommitContract):
             )
         assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, 5, topics=2)
 
+    async def test_topic_on_which_nothing_is_stored_is_passed_over(self, store: Store) -> None:
+        for number in (1, 2):
+            async with store.transaction() as tx:
+                await tx.append([make_event(str(number), "a")])
+                totals = await tx.count(
+                    Counters(stored=1, duplicate=2, conflict=2),
+                    {"b": Counters(0, 1, 1), "a": Counters(1, 1, 1)},
+                )
+            assert totals.topics == 1
+            assert [topic.name for topic in await store.topics("", 10)] == ["a"]
+        (a,) = await store.topics("", 10)
+        assert (a.stored, a.duplicate, a.conflict) == (2, 2, 2)
+        assert await store.counters() == Counters(2, 4, 4, topics=1)
+        async with store.transaction() as tx:
+            await tx.append([make_event("1", "b")])
+            totals = await tx.count(Counters(stored=1), {"b": Counters(stored=1)})
+        assert totals.topics == 2
+        _, b = await store.topics("", 10)
+        assert (b.stored, b.duplicate, b.conflict) == (1, 0, 0)
+
     async def test_second_transaction_waits_and_gets_later_seqs(self, store: Store) -> None:
         first_has_appended, may_end = asyncio.Event(), asyncio.Event()
 
