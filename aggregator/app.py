@@ -73,14 +73,15 @@ def create_app(
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
-    turn, finder = Turn(store, pages), Finder(configuration.rules)
+    turn, finder = Turn(store, pages, _PAGES_AT_ONCE), Finder(configuration.rules)
+    export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
     following = _following(store, ledger, settings)
     receiver = Receiver(decoder, settings)
     faces = (
         Publishing(receiver, intake, requests, verdicts),
         Quarantine(receiver, intake, turn, requests, pages),
         following,
-        Reading(turn, pages, Export(turn, pages), finder),
+        Reading(turn, pages, export, finder),
         Explaining(turn, pages, finder),
         Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
@@ -115,10 +116,12 @@ def _sender(settings: Settings) -> Sender:
 def _following(store: Store, ledger: Ledger, settings: Settings) -> Following:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
-    looks = Looks(Turn(store, sender), ledger.commits)
+    looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), ledger.commits)
     return Following(looks, sender, ledger.commits, settings.streams, settings.heartbeat)
 
 
+_PAGES_AT_ONCE = 4
+_EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
 _FIRST_SWEEP = 60.0  # seconds
 _SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]

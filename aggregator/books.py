@@ -14,7 +14,15 @@ from aggregator import timestamp
 from aggregator.errors import AggregatorError
 from aggregator.event import Event, OnConflict, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
-from aggregator.store import Clash, Counters, Quarantined, Reason, Sighting, StoreTransaction
+from aggregator.store import (
+    EVICTED,
+    Clash,
+    Counters,
+    Quarantined,
+    Reason,
+    Sighting,
+    StoreTransaction,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +73,7 @@ class Books:
         if entries.quarantined:
             await tx.quarantine(entries.quarantined)
         if entries.quarantined or any(not submission.events for submission in settled):
-            await self._evict(tx)
+            await self._evict(tx, len(entries.quarantined))
         by_topic = {topic: Counters(**counts) for topic, counts in entries.by_topic.items()}
         return await tx.count(Counters(**entries.counted), by_topic)
 
@@ -92,9 +100,11 @@ class Books:
             return True
         return submission.is_detached and event.is_refused
 
-    async def _evict(self, tx: StoreTransaction) -> None:
+    async def _evict(self, tx: StoreTransaction, added: int) -> None:
+        """As often as is needed for more to leave than has come."""
         before = max(0, timestamp.now() - self._age)
-        if evicted := await tx.evict(before, self._most_bytes):
+        calls = range(1 + added // EVICTED)
+        if evicted := sum([await tx.evict(before, self._most_bytes) for _ in calls]):
             log.warning(
                 "%d events have gone from quarantine: it was full (quarantine_bytes), or they "
                 "were too old (quarantine_days)",

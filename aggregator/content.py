@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 
-from aggregator import pointer
+from aggregator import number, pointer
 
 _VERSION = b"\x01"
 _SIZE = 16
@@ -100,7 +100,8 @@ def _decimal(spelling: str) -> object:
     try:
         return Decimal(spelling)
     except InvalidOperation:
-        return (spelling,)
+        same = number.canonical(spelling)
+        return 0 if same == "0" else (same,)
 
 
 def _out(_: str) -> None:

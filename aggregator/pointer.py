@@ -2,7 +2,8 @@
 
 import json
 import re
-from decimal import Decimal, InvalidOperation
+
+from aggregator import number
 
 _LONGEST = 500
 _LONGEST_NAME = 100
@@ -75,27 +76,12 @@ def _is_index(step: str, array: list[object]) -> bool:
 
 def _spelled(value: object) -> bytes | None:
     if isinstance(value, _Number):
-        return b"n" + _canonical(value).encode()
+        return b"n" + number.canonical(value).encode()
     if isinstance(value, bool):
         return b"b1" if value else b"b0"
     if isinstance(value, str):
         return b"s" + value.encode(errors="surrogatepass")
     return None
-
-
-def _canonical(spelling: str) -> str:
-    """The number, every digit of it: 10, 10.0 and 1e1 are all 1e1."""
-    try:
-        sign, digits, exponent = Decimal(spelling).as_tuple()
-    except InvalidOperation:  # an exponent that even Decimal cannot hold
-        return spelling
-    assert isinstance(exponent, int)
-    significant = "".join(map(str, digits)).lstrip("0")
-    stripped = significant.rstrip("0")
-    if not stripped:
-        return "0"
-    minus = "-" if sign else ""
-    return f"{minus}{stripped}e{exponent + len(significant) - len(stripped)}"
 
 
 def _escaped(name: str) -> str:

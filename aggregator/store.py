@@ -209,6 +209,13 @@ class Reason(Enum):
     FAILED = "failed"
 
 
+EVICTED = 20_000
+"""Entries that leave quarantine at once, so that nobody waits long while they do."""
+
+ENTRY_BYTES = 200
+"""What an entry takes in quarantine whatever is in it: its row, where that is found, numbers."""
+
+
 class Quarantined(msgspec.Struct, frozen=True):
     """An event that was not stored and is kept beside, as it was sent.
 
@@ -226,6 +233,13 @@ class Quarantined(msgspec.Struct, frozen=True):
     headers: dict[str, str]  # those of its request that keys are made of
     body: bytes  # as `Event.as_sent` gives it; may be no JSON
 
+    @property
+    def size(self) -> int:
+        """How much of the quarantine it fills: the bytes of all its members, and ENTRY_BYTES."""
+        texts = (self.submission, self.topic, self.event_id, *self.headers, *self.headers.values())
+        spelled = "".join(texts).encode(errors="surrogatepass")
+        return ENTRY_BYTES + len(spelled) + len(self.detail) + len(self.body)
+
 
 class QuarantineQuery(msgspec.Struct, frozen=True):
     """Which of the events in quarantine to read, by id ascending from the one after `after`."""
@@ -241,7 +255,7 @@ class QuarantineQuery(msgspec.Struct, frozen=True):
 
 
 class QuarantinePage(msgspec.Struct, frozen=True):
-    """Some of them, bounded as a Page is; `next` is the `after` to go on with, None at the end."""
+    """Some of them, bounded as a Page is, by their `size`; `next` is the `after` to go on with."""
 
     entries: list[Quarantined]
     next: int | None
@@ -292,8 +306,9 @@ class StoreTransaction(ABC):
     async def evict(self, before: int, most: int) -> int:
         """Remove from quarantine what was kept before that time, then the oldest ones.
 
-        Until the bodies and details of those left come to at most `most` bytes. Returns how many
-        were removed, and counts them as evicted. Cheap where there is nothing to remove.
+        Until the sizes of those left come to at most `most` bytes, but no more than EVICTED: who
+        calls again gets the rest. Returns how many were removed, and counts them as evicted. Cheap
+        where there is nothing to remove.
         """
 
     @abstractmethod
@@ -301,7 +316,8 @@ class StoreTransaction(ABC):
         """Add to the counters and return their new values.
 
         What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
-        it knows that best. `by_topic` names only topics on which events are stored.
+        it knows that best. Of `by_topic` a topic is passed over on which no event was ever stored:
+        what came again there is held by an event of another topic.
         """
 
     @abstractmethod

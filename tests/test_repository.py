@@ -11,6 +11,7 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
+    {"number"},
     {"errors", "outcome", "timestamp", "pointer", "commits", "web.cors", "description.schemas"},
     {"content", "key", "description.verdict_schemas"},
     {"event", "receiving.strict_json"},
@@ -81,7 +82,8 @@ LAYERS = (
     {"server"},
     {"command"},
     {"__main__", "testing.making"},
-    {"testing.queues", "testing.stages", "testing.stores"},
+    {"testing.commits", "testing.quarantine", "testing.queues", "testing.stages"},
+    {"testing.stores"},
 )
 """From the ground up: a module imports only from the layers below its own."""
 

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from aggregator.errors import QueueFull
 from aggregator.event import Event, Submission
@@ -76,10 +78,24 @@ class QueueContract:
         await queue.failed(await queue.take(100))
         await queue.put(make_submission("b", 10))
 
-    async def test_submission_comes_out_as_it_was_put_in(self, queue: Queue) -> None:
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {},
+            {"is_strict": True},
+            {"is_detached": True},
+            {"headers": {"x-id": "é", "x-other": ""}},
+            {"released": [3, 4, 5, 6]},
+            {"dropped": [2**62]},
+        ],
+    )
+    async def test_submission_comes_out_as_it_was_put_in(
+        self, queue: Queue, members: dict[str, Any]
+    ) -> None:
         submission = make_submission("a", 3)
         submission.events[0].settle(Invalid((Fault("/topic", "bad"),)))
         submission.events.append(Event(3, "a", 7, malformed="no object", raw=b"5"))
+        submission = replace(submission, **members)
         written = msgspec.msgpack.encode(submission)
         await queue.put(submission)
         (found,) = await queue.take(100)

@@ -22,10 +22,7 @@ from aggregator.store import (
     Counters,
     FieldIs,
     Page,
-    Quarantined,
-    QuarantineQuery,
     Query,
-    Reason,
     Sighting,
     Sightings,
     Span,
@@ -33,7 +30,9 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator.testing.making import Rollback, make_entry, make_event
+from aggregator.testing.commits import CommitContract
+from aggregator.testing.making import Rollback, make_event
+from aggregator.testing.quarantine import QuarantineContract
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
 
@@ -41,23 +40,6 @@ _SOON = 0.05  # seconds in which something that must wait is given the chance no
 async def _stored(store: Store, *events: Event) -> list[int]:
     async with store.transaction() as tx:
         return await tx.append(events)
-
-
-async def _quarantined(store: Store, *entries: Quarantined) -> None:
-    async with store.transaction() as tx:
-        await tx.quarantine(entries)
-        await tx.count(Counters(), {})
-
-
-async def _kept_aside(store: Store, **wanted: Any) -> list[str]:
-    """The event_ids in quarantine, of all pages."""
-    found: list[str] = []
-    while True:
-        page = await store.quarantined(QuarantineQuery(**wanted))
-        found += [entry.event_id for entry in page.entries]
-        if page.next is None:
-            return found
-        wanted["after"] = page.next
 
 
 async def _only(store: Store) -> StoredEvent:
@@ -84,11 +66,8 @@ def _named(name: Any) -> dict[str, Any]:
     return {"payload": msgspec.json.encode({"user": {"name": name}, "n": 7})}
 
 
-class StoreContract:
+class StoreContract(QuarantineContract, CommitContract):
     """What every store promises."""
-
-    is_durable = True
-    """False for a store that says at its start that it forgets."""
 
     @pytest.fixture
     def new_store(self) -> Callable[[], Store]:
@@ -113,19 +92,6 @@ class StoreContract:
         assert found.received_at == event.received_at
         assert (found.key, found.digest) == (event.key, event.digest)
         assert (await store.events(Query())).events == [found]
-
-    async def test_rolled_back_event_is_not_remembered(self, store: Store) -> None:
-        event = make_event("1")
-        with pytest.raises(Rollback):
-            async with store.transaction() as tx:
-                await tx.append([event])
-                await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
-                raise Rollback
-        assert await store.find(event.key, 10) == []
-        assert await store.counters() == Counters()
-        assert await store.topics("", 10) == []
-        async with store.transaction() as tx:
-            assert await tx.claim([event.key]) == [None]
 
     async def test_claim_leaves_nothing_behind(self, store: Store) -> None:
         key = make_event("1").key
@@ -193,27 +159,6 @@ class StoreContract:
             await _stored(store, *(make_event(event_id) for event_id in twice))
         assert await _walk(store) == ["held"]
 
-    async def test_savepoint_is_undone_alone(self, store: Store) -> None:
-        async with store.transaction() as tx:
-            await tx.append([make_event("before")])
-            with suppress(Rollback):
-                async with tx.savepoint():
-                    await tx.append([make_event("inside")])
-                    raise Rollback
-            async with tx.savepoint():
-                await tx.append([make_event("after")])
-        assert await _walk(store) == ["before", "after"]
-
-    async def test_failed_call_in_a_savepoint_is_undone_with_it(self, store: Store) -> None:
-        async with store.transaction() as tx:
-            await tx.append([make_event("1")])
-            with pytest.raises(KeyHeld):
-                async with tx.savepoint():
-                    await tx.append([make_event("2")])
-                    await tx.append([make_event("1")])
-            await tx.append([make_event("3")])
-        assert await _walk(store) == ["1", "3"]
-
     async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
         async with store.transaction() as tx:
             await tx.append([make_event("1", "b"), make_event("2", "a"), make_event("3", "a")])
@@ -230,6 +175,26 @@ class StoreContract:
                 {"a": Counters(stored=1, conflict=1)},
             )
         assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, 5, topics=2)
+
+    async def test_topic_on_which_nothing_is_stored_is_passed_over(self, store: Store) -> None:
+        for number in (1, 2):
+            async with store.transaction() as tx:
+                await tx.append([make_event(str(number), "a")])
+                totals = await tx.count(
+                    Counters(stored=1, duplicate=2, conflict=2),
+                    {"b": Counters(0, 1, 1), "a": Counters(1, 1, 1)},
+                )
+            assert totals.topics == 1
+            assert [topic.name for topic in await store.topics("", 10)] == ["a"]
+        (a,) = await store.topics("", 10)
+        assert (a.stored, a.duplicate, a.conflict) == (2, 2, 2)
+        assert await store.counters() == Counters(2, 4, 4, topics=1)
+        async with store.transaction() as tx:
+            await tx.append([make_event("1", "b")])
+            totals = await tx.count(Counters(stored=1), {"b": Counters(stored=1)})
+        assert totals.topics == 2
+        _, b = await store.topics("", 10)
+        assert (b.stored, b.duplicate, b.conflict) == (1, 0, 0)
 
     async def test_second_transaction_waits_and_gets_later_seqs(self, store: Store) -> None:
         first_has_appended, may_end = asyncio.Event(), asyncio.Event()
@@ -391,120 +356,6 @@ class StoreContract:
         history = await store.history(7, 10)
         assert (history.sightings, history.clashes) == ([], [])
 
-    async def test_quarantined_event_is_read_back_as_it_was(self, store: Store) -> None:
-        entry = make_entry(
-            "1",
-            reason=Reason.CONFLICT,
-            detail=b'[{"pointer":"/topic"}]',
-            is_cloud_event=True,
-            headers={"x-delivery": "a\udcff", "x-other": "é"},
-            body=b"\xff no JSON",
-        )
-        await _quarantined(store, entry)
-        (found,) = (await store.quarantined(QuarantineQuery())).entries
-        assert found == msgspec.structs.replace(entry, id=found.id)
-
-    async def test_ids_in_quarantine_are_never_given_again(self, store: Store) -> None:
-        await _quarantined(store, make_entry("1", id=70), make_entry("2", id=70))
-        first, second = (await store.quarantined(QuarantineQuery())).entries
-        assert first.id < second.id
-        async with store.transaction() as tx:
-            await tx.drop([second.id, first.id])
-        await _quarantined(store, make_entry("3"))
-        (third,) = (await store.quarantined(QuarantineQuery())).entries
-        assert third.id > second.id
-
-    async def test_what_is_not_in_quarantine_is_dropped_quietly(self, store: Store) -> None:
-        await _quarantined(store, make_entry("1"), make_entry("2"))
-        first, _ = (await store.quarantined(QuarantineQuery())).entries
-        async with store.transaction() as tx:
-            await tx.drop([first.id, first.id, 999, -1, 2**70])
-            totals = await tx.count(Counters(), {})
-        assert (totals.quarantined, totals.evicted) == (1, 0)
-        assert await _kept_aside(store) == ["2"]
-
-    async def test_quarantine_is_searched_by_every_filter(self, store: Store) -> None:
-        await _quarantined(
-            store,
-            make_entry("1", "a", kept_at=10),
-            make_entry("2", "b", kept_at=20, reason=Reason.FAILED),
-            make_entry("3", "a", kept_at=30, submission="other"),
-        )
-        entries = (await store.quarantined(QuarantineQuery())).entries
-        assert await _kept_aside(store, topic="a") == ["1", "3"]
-        assert await _kept_aside(store, reason=Reason.FAILED) == ["2"]
-        assert await _kept_aside(store, submission="other") == ["3"]
-        assert await _kept_aside(store, kept_since=20, kept_until=30) == ["2"]
-        assert await _kept_aside(store, id=entries[1].id) == ["2"]
-        assert await _kept_aside(store, id=entries[1].id, topic="a") == []
-        assert await _kept_aside(store, id=entries[1].id, after=entries[1].id) == []
-        assert await _kept_aside(store, id=2**70) == []
-        assert await _kept_aside(store, after=entries[0].id) == ["2", "3"]
-
-    @pytest.mark.parametrize("limit", [1, 3, 4])
-    async def test_pages_of_quarantine_hold_every_entry_once(
-        self, store: Store, limit: int
-    ) -> None:
-        ids = ["1", "2", "3", "4"]
-        await _quarantined(store, *(make_entry(event_id) for event_id in ids))
-        page = await store.quarantined(QuarantineQuery(limit=limit))
-        assert [entry.event_id for entry in page.entries] == ids[:limit]
-        assert (page.next is None) == (limit == 4)
-        assert await _kept_aside(store, limit=limit) == ids
-
-    async def test_page_of_large_entries_ends_early(self, store: Store) -> None:
-        body = b"x" * (PAGE_BYTES // 3 + 1)
-        await _quarantined(store, *(make_entry(str(number), body=body) for number in range(7)))
-        page = await store.quarantined(QuarantineQuery())
-        assert [entry.event_id for entry in page.entries] == ["0", "1", "2"]
-        assert await _kept_aside(store) == [str(number) for number in range(7)]
-
-    async def test_old_entries_are_evicted_and_then_the_oldest(self, store: Store) -> None:
-        ages = [10, 40, 20, 30, 50]
-        entries = [make_entry(str(age), kept_at=age, detail=b"12", body=b"345") for age in ages]
-        await _quarantined(store, *entries)
-        async with store.transaction() as tx:
-            assert await tx.evict(10, 25) == 0
-            assert await tx.evict(21, 25) == 2
-            assert await tx.evict(21, 15) == 0
-            assert await tx.evict(21, 14) == 1
-            totals = await tx.count(Counters(), {})
-        assert (totals.quarantined, totals.evicted) == (2, 3)
-        assert await store.counters() == totals
-        assert await _kept_aside(store) == ["30", "50"]
-
-    async def test_entry_larger_than_the_quarantine_goes_as_well(self, store: Store) -> None:
-        await _quarantined(store, make_entry("1"), make_entry("2", body=b"x" * 1000))
-        async with store.transaction() as tx:
-            assert await tx.evict(0, 999) == 2
-            assert await tx.evict(0, 0) == 0
-        assert await store.counters() == Counters(evicted=2)
-
-    async def test_quarantine_is_counted_whatever_is_undone(self, store: Store) -> None:
-        await _quarantined(store, make_entry("1"))
-        (first,) = (await store.quarantined(QuarantineQuery())).entries
-        async with store.transaction() as tx:
-            with suppress(Rollback):
-                async with tx.savepoint():
-                    await tx.drop([first.id])
-                    await tx.quarantine([make_entry("2"), make_entry("3")])
-                    await tx.evict(0, 0)
-                    raise Rollback
-            await tx.quarantine([make_entry("4")])
-            totals = await tx.count(Counters(invalid=1), {})
-        assert totals == Counters(invalid=1, quarantined=2)
-        assert await _kept_aside(store) == ["1", "4"]
-        with suppress(Rollback):
-            async with store.transaction() as tx:
-                await tx.evict(0, 0)
-                raise Rollback
-        assert await store.counters() == totals
-
-    async def test_quarantine_is_counted_without_a_call_of_count(self, store: Store) -> None:
-        async with store.transaction() as tx:
-            await tx.quarantine([make_entry("1"), make_entry("2")])
-        assert (await store.counters()).quarantined == 2
-
     async def test_events_are_found_by_their_arrival(self, store: Store) -> None:
         await _stored(store, *(make_event(str(at), received_at=at) for at in (10, 20, 30)))
         assert await _walk(store, received_since=20) == ["20", "30"]
@@ -606,22 +457,6 @@ class StoreContract:
         assert await store.topics("a", 2) == [b, c]
         assert await store.topics("bb", 2) == [c]
         assert await store.topics("c", 2) == []
-
-    async def test_what_is_committed_outlives_the_store_object(
-        self, store: Store, new_store: Callable[[], Store]
-    ) -> None:
-        event = make_event("1")
-        seqs = await _stored(store, event)
-        await store.close()
-        again = new_store()
-        await again.open(RECIPE)
-        try:
-            async with again.transaction() as tx:
-                (holder,) = await tx.claim([event.key])
-            assert ([holder.seq] if holder else []) == (seqs if self.is_durable else [])
-            assert await _stored(again, make_event("2")) > (seqs if self.is_durable else [])
-        finally:
-            await again.close()
 
     async def test_reopened_store_goes_on(self, store: Store) -> None:
         await _stored(store, make_event("1"))

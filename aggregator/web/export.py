@@ -83,11 +83,11 @@ class Export:
         return answer
 
     async def _page(self, wanted: Query) -> Page:
-        """The page, once there is room for it."""
+        """The page, once there is room for it. Raises TimeoutError if that takes too long."""
         while True:
             await self.sender.room()
             try:
-                async with self.turn.taken() as store:
+                async with self.sender.limit(), self.turn.taken() as store:
                     return await store.events(wanted)
             except QueueFull:  # others were quicker
                 continue

@@ -81,6 +81,8 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
 
 def _told(error: web.HTTPException, request: web.Request) -> str:
     if error.status == HTTPStatus.NOT_FOUND:
+        if request.path == "/":
+            return "There is nothing at /. What there is, /openapi.json tells, and /docs shows."
         return f"There is nothing at {request.path}."
     if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
         return f"{request.path} does not answer {request.method}."

@@ -7,16 +7,14 @@ from contextlib import asynccontextmanager
 from aggregator.store import Store
 from aggregator.web.sending import Sender
 
-_AT_ONCE = 4
-
 
 class Turn:
     """Readers take turns for each page, in the order in which they ask."""
 
-    def __init__(self, store: Store, sender: Sender) -> None:
+    def __init__(self, store: Store, sender: Sender, places: int) -> None:
         self._store = store
         self._sender = sender
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = asyncio.Semaphore(places)
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[Store]:

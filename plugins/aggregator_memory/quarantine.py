@@ -1,11 +1,12 @@
 """What is in quarantine: a value, of which every change makes another one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from msgspec import structs
 
-from aggregator.store import PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
+from aggregator.store import EVICTED, PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
 
 _SCANNED = 20_000  # entries that one page looks at
 
@@ -16,7 +17,7 @@ class Quarantine:
 
     entries: dict[int, Quarantined] = field(default_factory=dict)
     last_id: int = 0
-    size: int = 0  # bytes of bodies and details
+    size: int = 0  # of all entries
     since: int = 0  # when the entry that was kept earliest was kept
     evicted: int = 0
 
@@ -34,12 +35,13 @@ class Quarantine:
         return self._holding(left)
 
     def evicting(self, before: int, most: int) -> "Quarantine":
-        """Without what was kept before that time, and without the oldest beyond so many bytes."""
+        """Without what was kept before that time, and the oldest beyond so many bytes."""
         if self.size <= most and (not self.entries or self.since >= before):
             return self
-        gone = [number for number, entry in self.entries.items() if entry.kept_at < before]
+        old = (number for number, entry in self.entries.items() if entry.kept_at < before)
+        gone = list(islice(old, EVICTED))
         young = self.dropping(gone)
-        left = young.dropping(young._oldest_beyond(most))
+        left = young.dropping(islice(young._oldest_beyond(most), EVICTED - len(gone)))
         evicted = len(self.entries) - len(left.entries)
         return replace(left, evicted=self.evicted + evicted)
 
@@ -54,27 +56,21 @@ class Quarantine:
                 if len(found) == query.limit or size >= PAGE_BYTES:
                     return QuarantinePage(found, found[-1].id)
                 found.append(entry)
-                size += len(entry.body)
+                size += entry.size
         return QuarantinePage(found, ids[_SCANNED - 1] if len(ids) > _SCANNED else None)
 
     def _holding(self, entries: dict[int, Quarantined]) -> "Quarantine":
-        size = sum(map(_size, entries.values()))
+        size = sum(entry.size for entry in entries.values())
         since = min((entry.kept_at for entry in entries.values()), default=0)
         return replace(self, entries=entries, size=size, since=since)
 
-    def _oldest_beyond(self, most: int) -> list[int]:
-        gone: list[int] = []
+    def _oldest_beyond(self, most: int) -> Iterator[int]:
         size = self.size
         for number, entry in self.entries.items():
             if size <= most:
-                break
-            gone.append(number)
-            size -= _size(entry)
-        return gone
-
-
-def _size(entry: Quarantined) -> int:
-    return len(entry.body) + len(entry.detail)
+                return
+            yield number
+            size -= entry.size
 
 
 def _matches(query: QuarantineQuery, entry: Quarantined) -> bool:

@@ -72,11 +72,12 @@ class MemoryTransaction(StoreTransaction):
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
         """Add to the counters."""
-        self._new.count(counted, by_topic)
-        new_topics = {topic for topic, counts in self._new.topics.items() if counts.stored}
+        appended = {event.topic for event in self._new.events}
+        known = [topic for topic in by_topic if topic in appended or topic in self._kept.ends]
+        self._new.count(counted, {topic: by_topic[topic] for topic in known})
         self._new.counters = structs.replace(
             self._new.counters,
-            topics=len(self._kept.topics.keys() | new_topics),
+            topics=self._kept.counters.topics + sum(map(self._is_new, self._new.topics)),
             quarantined=len(self._new.quarantine.entries),
             evicted=self._new.quarantine.evicted,
         )
@@ -102,6 +103,10 @@ class MemoryTransaction(StoreTransaction):
             return None
         event = self._event(seq)
         return Holder(seq, event.digest, event.received_at)
+
+    def _is_new(self, topic: str) -> bool:
+        before = self._kept.topics.get(topic, Counters())
+        return before.stored == 0 < self._new.topics[topic].stored
 
     def _event(self, seq: int) -> Event:
         place = seq - 1

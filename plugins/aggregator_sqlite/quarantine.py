@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from aggregator.store import PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery, Reason
+from aggregator.store import (
+    EVICTED,
+    PAGE_BYTES,
+    Quarantined,
+    QuarantinePage,
+    QuarantineQuery,
+    Reason,
+)
 
 SCANNED = 20_000
 _LARGEST = 2**63 - 1
@@ -20,10 +27,10 @@ RETURNING last_entry
 """
 ADD_ENTRY = """
 INSERT INTO quarantine
-(id, kept_at, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+(id, kept_at, size, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING length(detail) + length(body)"
+REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING size"
 COUNT_REMOVED = """
 UPDATE counters SET
     quarantined = quarantined - :entries,
@@ -31,15 +38,15 @@ UPDATE counters SET
     evicted = evicted + :evicted
 """
 FILLED = "SELECT quarantined, quarantine_bytes FROM counters"
-KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ?"
-OLDEST = "SELECT id, length(detail) + length(body) FROM quarantine ORDER BY id"
+KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ? ORDER BY kept_at LIMIT ?"
+OLDEST = "SELECT id, size FROM quarantine ORDER BY id LIMIT ?"
 ENTRIES = """
 SELECT id, topic, reason, submission, kept_at FROM quarantine
 WHERE id > ? ORDER BY id LIMIT ?
 """
 ENTRY = """
 SELECT id, kept_at, reason, submission, topic, event_id, CAST(detail AS BLOB), is_cloud_event,
-    headers, CAST(body AS BLOB)
+    CAST(headers AS BLOB), CAST(body AS BLOB)
 FROM quarantine WHERE id = ?
 """
 
@@ -56,7 +63,7 @@ class _Head(NamedTuple):
 
 def take(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
     """Put these in, under the next ids."""
-    size = sum(len(entry.detail) + len(entry.body) for entry in entries)
+    size = sum(entry.size for entry in entries)
     taken = {"entries": len(entries), "size": size}
     last = db.execute(TAKE_IDS, taken).fetchone()[0]
     rows = map(_row, range(last - len(entries) + 1, last + 1), entries)
@@ -72,10 +79,11 @@ def evict(db: sqlite3.Connection, before: int, most: int) -> int:
     """Take out what is too old, then the oldest of what is too much; how many these were."""
     if db.execute(FILLED).fetchone()[0] == 0:
         return 0
-    old = [number for (number,) in db.execute(KEPT_BEFORE, (before,))]
+    old = [number for (number,) in db.execute(KEPT_BEFORE, (before, EVICTED))]
     evicted = _remove(db, old, is_eviction=True)
     size = db.execute(FILLED).fetchone()[1]
-    return evicted + _remove(db, list(_oldest(db, size - most)), is_eviction=True)
+    excess = list(_oldest(db, size - most, EVICTED - evicted))
+    return evicted + _remove(db, excess, is_eviction=True)
 
 
 def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
@@ -89,7 +97,7 @@ def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
         row = db.execute(ENTRY, (number,)).fetchone()
         if row:
             entries.append(_entry(row))
-            size += len(entries[-1].body)
+            size += entries[-1].size
     return QuarantinePage(entries, after)
 
 
@@ -104,11 +112,11 @@ def _remove(db: sqlite3.Connection, ids: Sequence[int], *, is_eviction: bool) ->
     return removed
 
 
-def _oldest(db: sqlite3.Connection, excess: int) -> Iterator[int]:
-    """The ids of the oldest that have so many bytes."""
+def _oldest(db: sqlite3.Connection, excess: int, most: int) -> Iterator[int]:
+    """The ids of the oldest that have so many bytes, or of so many as may go."""
     if excess <= 0:
         return
-    with closing(db.execute(OLDEST)) as rows:
+    with closing(db.execute(OLDEST, (most,))) as rows:
         for number, size in rows:
             yield number
             excess -= size
@@ -153,12 +161,13 @@ def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
     return (
         number,
         entry.kept_at,
+        entry.size,
         entry.reason.value,
         entry.submission,
         entry.topic,
         entry.event_id,
         entry.is_cloud_event,
-        json.dumps(entry.headers),  # in ASCII: a header may hold bytes that are no UTF-8
+        _spelled(entry.headers),
         entry.detail,
         entry.body,
     )
@@ -185,7 +194,12 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
 _REASONS = {reason.value: reason for reason in Reason}
 
 
-def _headers(text: str) -> dict[str, str]:
+def _spelled(headers: dict[str, str]) -> bytes:
+    """As JSON; a header may hold bytes that are no UTF-8."""
+    return json.dumps(headers, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _headers(text: bytes) -> dict[str, str]:
     """None where a flipped bit has made them unreadable."""
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}

@@ -68,7 +68,7 @@ STEPS = (
         "ALTER TABLE counters ADD COLUMN failed_async INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE counters ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE counters ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0",
-        # bytes of the bodies and details that are in quarantine
+        # bytes that the entries in quarantine come to
         "ALTER TABLE counters ADD COLUMN quarantine_bytes INTEGER NOT NULL DEFAULT 0",
         # the last id that was given in quarantine; never given again
         "ALTER TABLE counters ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0",
@@ -96,12 +96,13 @@ STEPS = (
         """CREATE TABLE quarantine (
             id INTEGER PRIMARY KEY,
             kept_at INTEGER NOT NULL,
+            size INTEGER NOT NULL, -- as Quarantined.size says
             reason TEXT NOT NULL,
             submission TEXT NOT NULL,
             topic TEXT NOT NULL,
             event_id TEXT NOT NULL,
             is_cloud_event INTEGER NOT NULL,
-            headers TEXT NOT NULL, -- JSON
+            headers BLOB NOT NULL, -- JSON
             detail BLOB NOT NULL,  -- JSON
             body BLOB NOT NULL     -- as it was sent
         )""",

@@ -79,12 +79,15 @@ def append(db: sqlite3.Connection, events: Sequence[Event], pointers: fields.Poi
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
-    """Add to the counters; a topic is new when all that is stored on it is added here."""
+    """Add to the counters; a topic is new when all that is stored on it is added here.
+
+    One on which no event was ever stored has no row.
+    """
     new_topics = 0
     for topic, counts in by_topic.items():
         added = (counts.stored, counts.duplicate, counts.conflict, topic)
         row = db.execute(COUNT_TOPIC, added).fetchone()
-        new_topics += bool(counts.stored and row[0] == counts.stored)
+        new_topics += row is not None and 0 < counts.stored == row[0]
     totals = db.execute(
         COUNT,
         (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from bodies import array, get, publish, spelled, stored_ids
 
+from aggregator.store import EVICTED
 from conftest import Client, Start
 from events import event
 
@@ -157,6 +158,32 @@ async def test_quarantine_keeps_the_newest_when_it_is_full(start: Start) -> None
     stats = await get(client, "/stats")
     assert (stats["quarantined"], stats["quarantine_evicted"]) == (len(kept), 20 - len(kept))
     assert (await stored_ids(client), stats["received_total"]) == ([], 20)
+
+
+async def test_quarantine_is_filled_by_the_headers_of_each_event(start: Start) -> None:
+    most, header = 200_000, "x" * 7_000
+    client = await start(on_invalid="quarantine", quarantine_bytes=most, key="topic,header:x-id")
+    headers = {"Content-Type": "application/json", "X-Id": header}
+    for _ in range(2):
+        body = b"[" + b",".join([b"1"] * 50) + b"]"
+        async with client.post("/publish", data=body, headers=headers) as response:
+            assert response.status == 422
+    stats = await get(client, "/stats")
+    assert 0 < stats["quarantined"] <= most / len(header)
+    assert stats["quarantined"] + stats["quarantine_evicted"] == 100
+
+
+async def test_no_batch_is_so_large_that_quarantine_outgrows_its_bound(start: Start) -> None:
+    count = 2 * EVICTED + 1
+    client = await start(
+        on_invalid="quarantine", quarantine_bytes=1, batch_events=count, max_events=count
+    )
+    headers = {"Content-Type": "application/json", "Prefer": "return=minimal"}
+    body = b"[" + b",".join([b"1"] * count) + b"]"
+    async with client.post("/publish", data=body, headers=headers) as response:
+        assert response.status == 422
+    stats = await get(client, "/stats")
+    assert (stats["quarantined"], stats["quarantine_evicted"]) == (0, count)
 
 
 async def test_quarantine_lets_go_of_what_is_too_old(start: Start) -> None:

@@ -1,0 +1,173 @@
+"""The contract suites, over stores and queues that break their contract: each is found out."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+
+from aggregator.event import Submission
+from aggregator.key import RECIPE
+from aggregator.store import Counters, Store, StoreTransaction
+from aggregator.testing import QueueContract, StoreContract
+from aggregator_memory.quarantine import Quarantine
+from aggregator_memory.queue import MemoryQueue
+from aggregator_memory.shelf import New, Shelf
+from aggregator_memory.store import MemoryStore
+from aggregator_memory.transaction import MemoryTransaction
+
+
+class LeakingTransaction(MemoryTransaction):
+    """A part of what was done in a savepoint survives when that is undone."""
+
+    leak: str
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        before = self._new.copy()
+        try:
+            yield
+        except BaseException:
+            self._new = self.leaking_into(before)
+            raise
+
+    def leaking_into(self, undone: New) -> New:
+        setattr(undone, self.leak, getattr(self._new, self.leak))
+        return undone
+
+
+class LeakingStore(MemoryStore):
+    """Its transactions leak, and so does a rollback of the whole."""
+
+    def __init__(self, leak: str) -> None:
+        super().__init__("memory:")
+        self._leak = leak
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        tx = LeakingTransaction(self._kept)
+        tx.leak = self._leak
+        try:
+            yield tx
+        except BaseException:
+            nothing = New(self._kept.counters, self._kept.quarantine)
+            self._kept.add(tx.leaking_into(nothing))
+            raise
+        tx.commit()
+
+
+class ForgetfulStore(MemoryStore):
+    """Lasts, but for one thing, which it forgets whenever it is opened."""
+
+    def __init__(self, forget: Callable[[Shelf], None]) -> None:
+        super().__init__("memory:")
+        self._forget = forget
+
+    async def open(
+        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+    ) -> None:
+        await super().open(recipe, indexed, replaces)
+        self._forget(self._kept)
+
+
+def forget_evicted(kept: Shelf) -> None:
+    kept.quarantine = replace(kept.quarantine, evicted=0)
+
+
+def forget_last_id(kept: Shelf) -> None:
+    kept.quarantine = replace(kept.quarantine, last_id=max(kept.quarantine.entries, default=0))
+
+
+def forget_quarantine(kept: Shelf) -> None:
+    kept.quarantine = Quarantine(last_id=kept.quarantine.last_id, evicted=kept.quarantine.evicted)
+
+
+def forget_history(kept: Shelf) -> None:
+    kept.seen = {}
+
+
+def forget_counters(kept: Shelf) -> None:
+    kept.counters = Counters()
+
+
+def forget_topics(kept: Shelf) -> None:
+    kept.topics = {}
+
+
+def forget_keys(kept: Shelf) -> None:
+    kept.seqs = {}
+
+
+def forget_nothing(_: Shelf) -> None:
+    """As a store should."""
+
+
+@pytest.mark.parametrize("leak", ["events", "sightings", "quarantine", "counters", "topics"])
+@pytest.mark.parametrize(
+    "test",
+    [
+        StoreContract.test_nothing_that_is_rolled_back_leaves_a_trace,
+        StoreContract.test_nothing_that_is_undone_to_a_savepoint_leaves_a_trace,
+    ],
+)
+async def test_store_that_does_not_undo_everything_is_found_out(
+    leak: str, test: Callable[[StoreContract, Store], Awaitable[None]]
+) -> None:
+    store = LeakingStore(leak)
+    await store.open(RECIPE)
+    with pytest.raises((AssertionError, KeyError)):  # over some leaks the store itself stumbles
+        await test(StoreContract(), store)
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        forget_evicted,
+        forget_last_id,
+        forget_quarantine,
+        forget_history,
+        forget_counters,
+        forget_topics,
+        forget_keys,
+    ],
+)
+async def test_store_that_forgets_is_found_out(forget: Callable[[Shelf], None]) -> None:
+    with pytest.raises(AssertionError):
+        await _reopen(ForgetfulStore(forget))
+
+
+async def test_store_that_forgets_nothing_passes() -> None:
+    await _reopen(ForgetfulStore(forget_nothing))
+
+
+async def _reopen(store: Store) -> None:
+    await store.open(RECIPE)
+    await StoreContract().test_what_is_committed_outlives_the_store_object(store, lambda: store)
+
+
+class ForgetfulQueue(MemoryQueue):
+    """Gives submissions without one of their members."""
+
+    forgotten: str
+
+    async def put(self, submission: Submission) -> None:
+        usual = {self.forgotten: getattr(Submission("", []), self.forgotten)}
+        await super().put(structs.replace(submission, **usual))
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("is_strict", True),
+        ("is_detached", True),
+        ("headers", {"x-id": "1"}),
+        ("released", [1, 2, 3, 4]),
+        ("dropped", [1]),
+    ],
+)
+async def test_queue_that_forgets_a_member_is_found_out(member: str, value: object) -> None:
+    queue = ForgetfulQueue("memory:", 10)
+    queue.forgotten = member
+    with pytest.raises(AssertionError):
+        await QueueContract().test_submission_comes_out_as_it_was_put_in(queue, {member: value})
