@@ -29,7 +29,6 @@ from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors
 from aggregator.web.explaining import Explaining
 from aggregator.web.export import Export
-from aggregator.web.finding import Finder
 from aggregator.web.following import Following
 from aggregator.web.looks import Looks
 from aggregator.web.options import with_options
@@ -73,15 +72,15 @@ def create_app(
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
-    turn, finder = Turn(store, pages), Finder(configuration.rules)
+    turn = Turn(store, pages)
     following = _following(store, ledger, settings)
     receiver = Receiver(decoder, settings)
     faces = (
         Publishing(receiver, intake, requests, verdicts),
         Quarantine(receiver, intake, turn, requests, pages),
         following,
-        Reading(turn, pages, Export(turn, pages), finder),
-        Explaining(turn, pages, finder),
+        Reading(turn, pages, Export(turn, pages)),
+        Explaining(turn, pages),
         Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
         Describing([named.stage for named in left], settings, pages),

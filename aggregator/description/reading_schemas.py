@@ -49,6 +49,7 @@ class ChoicesSchema(AnswerSchema):
     """The events of one topic and id, where there are several."""
 
     choices = fields.List(fields.Nested(ChoiceSchema), required=True)
+    cut = fields.Boolean(required=True, metadata={"description": "Whether there are more."})
 
 
 class SeenSchema(AnswerSchema):

@@ -10,6 +10,7 @@ from aggregator import timestamp
 from aggregator.ledger import Snapshot
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown
+from aggregator.web.finding import Found
 
 JSON = "application/json"
 CLOUD_EVENT = "application/cloudevents+json"
@@ -39,7 +40,7 @@ def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
     return as_json(told, 200, headers, form)
 
 
-def choices(found: Sequence[StoredEvent], call: str = "") -> web.Response:
+def choices(found: Found, call: str = "") -> web.Response:
     """The events of one topic and id, of which the request does not say which one it means.
 
     The links lead to the same call for each of them.
@@ -50,10 +51,10 @@ def choices(found: Sequence[StoredEvent], call: str = "") -> web.Response:
             "source": event.source,
             "href": link.to_event(event, call),
         }
-        for event in found
+        for event in found.events
     ]
     links = link.header(*(str(choice["href"]) for choice in told), rel="alternate")
-    return as_json({"choices": told}, 300, {"Link": links})
+    return as_json({"choices": told, "cut": found.is_cut}, 300, {"Link": links})
 
 
 def topics(found: Sequence[Topic], following: str | None, request: web.Request) -> web.Response:
