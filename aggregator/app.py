@@ -32,6 +32,7 @@ from aggregator.web.export import Export
 from aggregator.web.following import Following
 from aggregator.web.looks import Looks
 from aggregator.web.options import with_options
+from aggregator.web.origins import Origins
 from aggregator.web.problems import as_problems
 from aggregator.web.publishing import Publishing
 from aggregator.web.quarantine import Quarantine
@@ -87,14 +88,16 @@ def create_app(
         DocsPage(installed_ui(), pages),
     )
 
+    origins = listed(settings.cors_origins)
     app = web.Application(
-        middlewares=[as_problems, with_options], client_max_size=settings.max_body
+        middlewares=[as_problems, Origins(origins).guard, with_options],
+        client_max_size=settings.max_body,
     )
     app[INTAKE] = intake
     app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
-    app.on_response_prepare.append(Cors(listed(settings.cors_origins)).add)
+    app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))

@@ -5,6 +5,7 @@ AggregatorError
 │   └── RecipeDiffers     the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
+│   ├── Forbidden         403
 │   ├── NotFound          404
 │   ├── NotAcceptable     406
 │   ├── TooSlow           408
@@ -46,6 +47,10 @@ class RequestError(AggregatorError):
 
 class Unparsable(RequestError):
     """The body or a query argument cannot be read as what it claims to be."""
+
+
+class Forbidden(RequestError):
+    """A page of an origin that is not listed would change something."""
 
 
 class NotFound(RequestError):

@@ -12,7 +12,7 @@ import aiosqlite
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "outcome", "timestamp", "pointer", "commits", "web.cors", "description.schemas"},
-    {"content", "key", "description.verdict_schemas"},
+    {"content", "key", "web.origins", "description.verdict_schemas"},
     {"event", "receiving.strict_json"},
     {
         "store",

@@ -54,6 +54,7 @@ def problem(meaning: str, *headers: str, schema: type[Schema] = ProblemSchema) -
 
 PROBLEMS: Mapping[str, Told] = {
     "400": problem("The body or an argument cannot be read as what it claims to be."),
+    "403": problem("Sent by a page of an origin that is not listed."),
     "404": problem("Nothing is there."),
     "406": problem("There is nothing in a form that the request accepts."),
     "408": problem("The body did not arrive in time."),

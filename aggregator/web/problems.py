@@ -10,6 +10,7 @@ from aiohttp import web
 
 from aggregator.errors import (
     AggregatorError,
+    Forbidden,
     Gone,
     NotAcceptable,
     NotFound,
@@ -28,6 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
+    (Forbidden, 403, {}),
     (NotFound, 404, {}),
     (NotAcceptable, 406, {"Vary": "Accept"}),
     (TooSlow, 408, {"Connection": "close"}),
