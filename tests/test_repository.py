@@ -11,7 +11,16 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors", "outcome", "timestamp", "pointer", "commits", "web.cors", "description.schemas"},
+    {
+        "errors",
+        "outcome",
+        "timestamp",
+        "pointer",
+        "commits",
+        "web.cors",
+        "web.uri",
+        "description.schemas",
+    },
     {"content", "key", "web.origins", "description.verdict_schemas"},
     {"event", "receiving.strict_json"},
     {

@@ -28,11 +28,10 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Kind(NamedTuple):
-    """A kind of event: how its bytes are read, and the names that it has for things."""
+    """A kind of event: how its bytes are read, and what tells it from others."""
 
     read: Callable[[bytes], Shape]
     """Raises Declined."""
-    payload: str
     attributes: bytes
     """Those of an event of which no more is known than its kind."""
 

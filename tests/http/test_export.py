@@ -43,6 +43,8 @@ async def _export(client: Client, arguments: str = "") -> list[int]:
         "after=2000": range(2001, 2501),
         "after=3&order=desc": range(2, 0, -1),
         "after=9223372036854775807&order=desc": range(2500, 0, -1),
+        "after=0&order=desc": range(0),
+        "after=1&order=desc": range(0),
         "after=2500": range(0),
         "limit=1700": range(1, 1701),
         "limit=1": range(1, 2),
