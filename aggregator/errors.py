@@ -12,6 +12,7 @@ AggregatorError
 │   ├── Gone              410
 │   ├── TooLarge          413
 │   └── Unsupported       415
+│       └── UnsupportedCoding
 ├── Unavailable           503: try again later
 │   ├── QueueFull         nothing of the submission was taken
 │   └── StoreError        the store failed; the fate of what was under way is unknown
@@ -74,7 +75,11 @@ class TooLarge(RequestError):
 
 
 class Unsupported(RequestError):
-    """The body's media type, charset or encoding is not one the service reads."""
+    """The body's media type or charset is not one the service reads."""
+
+
+class UnsupportedCoding(Unsupported):
+    """The body is compressed in a way that the service does not read."""
 
 
 class Unavailable(AggregatorError):

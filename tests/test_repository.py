@@ -21,7 +21,7 @@ LAYERS = (
         "web.uri",
         "description.schemas",
     },
-    {"content", "key", "web.origins", "description.verdict_schemas"},
+    {"content", "key", "web.origins", "receiving.charset", "description.verdict_schemas"},
     {"event", "receiving.strict_json"},
     {
         "store",

@@ -33,6 +33,10 @@ HEADERS: Mapping[str, Told] = {
         "description": "The media types that are read.",
         "schema": {"type": "string"},
     },
+    "Accept-Encoding": {
+        "description": "The encodings that are read, where the body is in another one.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -60,7 +64,9 @@ PROBLEMS: Mapping[str, Told] = {
     "408": problem("The body did not arrive in time."),
     "410": problem("Events from there on are kept no more."),
     "413": problem("More events or bytes than are allowed."),
-    "415": problem("A media type, charset or encoding that is not read.", "Accept-Post"),
+    "415": problem(
+        "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
+    ),
     "500": problem("A stage, or the service, is at fault; nothing was stored."),
     "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),
 }

@@ -20,7 +20,9 @@ from aggregator.errors import (
     Unavailable,
     Unparsable,
     Unsupported,
+    UnsupportedCoding,
 )
+from aggregator.receiving.inflate import ENCODINGS
 from aggregator.receiving.media_type import ACCEPTED
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (TooSlow, 408, {"Connection": "close"}),
     (Gone, 410, {}),
     (TooLarge, 413, {}),
+    (UnsupportedCoding, 415, {"Accept-Encoding": ", ".join(ENCODINGS)}),
     (Unsupported, 415, {"Accept-Post": ACCEPTED}),
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),
