@@ -1,5 +1,6 @@
 """What the service answers to readers: events as they are read back, and numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 
 _TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
+_ENTITY_TAG = re.compile(r'"[^"]*"')
 _VARY = {"Vary": "Accept"}
 
 
@@ -114,5 +116,5 @@ def next_link(request: web.Request, following: str | None) -> dict[str, str]:
 
 def has(request: web.Request, tag: str) -> bool:
     """Whether the request says that it has what the tag stands for, compared weakly."""
-    said = request.if_none_match or ()
-    return any(one.value in ("*", tag.strip('"')) for one in said)
+    said = ",".join(request.headers.getall("If-None-Match", ()))
+    return said.strip() == "*" or tag in _ENTITY_TAG.findall(said)

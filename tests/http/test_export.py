@@ -150,6 +150,12 @@ class TestStoreThatFails:
             assert response.status == 200
             with pytest.raises(ClientPayloadError):
                 await response.read()
+        reads.left = 2
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"GET /events HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n")
+        with pytest.raises(ConnectionResetError):  # where any other end would be that of the answer
+            await reader.read()
+        writer.close()
         reads.left = 0
         async with client.get("/events", headers=ALL) as response:
             assert (response.status, response.content_type) == (503, PROBLEM)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from bodies import JSON, PROBLEM, get, publish, spelled
+from multidict import CIMultiDict
 from stored import cloud_event, store
 from yarl import URL
 
@@ -105,14 +106,18 @@ async def test_who_has_the_event_is_not_sent_it_again(client: Client) -> None:
     async with client.get("/events/logins/1") as response:
         tag = response.headers["ETag"]
         assert response.headers["Cache-Control"] == "no-cache"
-    for said in (tag, f"W/{tag}", "*", f'"other", {tag}'):
+    for said in (tag, f"W/{tag}", "*", f'"other", {tag}', f'"a,b",W/{tag}'):
         for method in ("GET", "HEAD"):
             headers = {"If-None-Match": said}
             async with client.request(method, "/events/logins/1", headers=headers) as response:
                 assert (response.status, await response.read()) == (304, b"")
                 assert (response.headers["ETag"], response.headers["Vary"]) == (tag, "Accept")
-    async with client.get("/events/logins/1", headers={"If-None-Match": '"other"'}) as response:
-        assert response.status == 200
+    several = CIMultiDict([("If-None-Match", '"other"'), ("If-None-Match", tag)])
+    async with client.get("/events/logins/1", headers=several) as response:
+        assert response.status == 304
+    for said in ('"other"', '"*"', tag.strip('"'), '"', ""):
+        async with client.get("/events/logins/1", headers={"If-None-Match": said}) as response:
+            assert response.status == 200
 
 
 async def test_tag_of_a_cloud_event_is_another_one(client: Client) -> None:
