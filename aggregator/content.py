@@ -71,7 +71,8 @@ class Value:
     def differences(self, other: "Value") -> list[str]:
         """JSON pointers to the first places where the two are not the same."""
         found = _differing((), self._exact, other._exact)
-        return [pointer.to(*path) for path in islice(found, _MOST_DIFFERENCES)]
+        places = (pointer.to(*path) for path in islice(found, _MOST_DIFFERENCES))
+        return list(dict.fromkeys(places))
 
     @cached_property
     def _without_numbers(self) -> object:

@@ -167,7 +167,8 @@ def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> byte
     try:
         return recipe.key(structs.asdict(shape), payload, arrival.headers)
     except Missing as missing:
-        raise Declined([Fault(_place(missing.part, shape), str(missing))]) from missing
+        fault = Fault(_place(missing.part, shape), str(missing))
+        raise Declined.without_key(shape, fault) from missing
 
 
 def _place(part: str, shape: Shape) -> str:

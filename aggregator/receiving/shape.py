@@ -69,6 +69,11 @@ class Declined(Exception):
         return cls((), why, _shown(members, topic), _shown(members, event_id))
 
     @classmethod
+    def without_key(cls, shape: Shape, fault: Fault) -> "Declined":
+        """An event that lacks a part of its key."""
+        return cls([fault], topic=_cut(shape.topic), event_id=_cut(shape.event_id))
+
+    @classmethod
     def of_json(cls, faults: Sequence[Fault]) -> "Declined":
         """JSON that is not taken; unreadable where the fault is that of the whole."""
         return cls(faults, is_unreadable=not faults[0].pointer)
@@ -76,4 +81,8 @@ class Declined(Exception):
 
 def _shown(members: Any, name: str) -> str:
     member = members.get(name) if isinstance(members, dict) else None
-    return member[:_LONGEST_SHOWN] if isinstance(member, str) else ""
+    return _cut(member) if isinstance(member, str) else ""
+
+
+def _cut(name: str) -> str:
+    return name[:_LONGEST_SHOWN]

@@ -92,8 +92,16 @@ def _against(holder: Holder, stored: Content, rivals: Sequence[Event]) -> Clashe
     return {(holder.seq, event.digest): _clash(holder, stored, value, event) for event in rivals}
 
 
+def _place(event: Event, stored: Form) -> str:
+    """Where the payload of the event stands, or, if it has none, that of the stored one."""
+    if not event.attributes:
+        return "/payload"
+    form = stored if event.form is Form.NOTHING else event.form
+    return "/data_base64" if form is Form.BYTES else "/data"
+
+
 def _clash(holder: Holder, stored: Content, value: Value | None, event: Event) -> Conflict | None:
-    payload = "/data" if event.attributes else "/payload"
+    payload = _place(event, stored.form)
     differences = [] if event.source == stored.source else ["/source"]
     if value and event.form is Form.JSON:
         other = Value(event.payload)

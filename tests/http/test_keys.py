@@ -55,7 +55,9 @@ async def test_member_that_belongs_to_the_key_is_there(start: Start) -> None:
     ):
         status, answer = await publish(client, body, kind)
         assert status == 422
-        (fault,) = answer["results"][0]["errors"]
+        (result,) = answer["results"]
+        assert (result["topic"], result["event_id"]) == ("logins", "1")
+        (fault,) = result["errors"]
         assert fault["pointer"] == place
         assert "key" in fault["detail"]
     assert (await publish(client, cloud(), ONE))[0] == 200

@@ -63,6 +63,8 @@ async def test_events_are_found_by_a_field_of_the_payload(
         "equals=1": "equals",
         "field=a&equals=1": "field",
         "field=/~2&equals=1": "field",
+        "field=/~~01&equals=1": "field",
+        "field=/~&equals=1": "field",
         "field=/a&equals=null": "equals",
         "field=/a&equals=[1]": "equals",
         "field=/a&equals={}": "equals",
