@@ -29,10 +29,10 @@ from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors
 from aggregator.web.explaining import Explaining
 from aggregator.web.export import Export
-from aggregator.web.finding import Finder
 from aggregator.web.following import Following
 from aggregator.web.looks import Looks
 from aggregator.web.options import with_options
+from aggregator.web.origins import Origins
 from aggregator.web.problems import as_problems
 from aggregator.web.publishing import Publishing
 from aggregator.web.quarantine import Quarantine
@@ -73,7 +73,7 @@ def create_app(
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
-    turn, finder = Turn(store, pages, _PAGES_AT_ONCE), Finder(configuration.rules)
+    turn = Turn(store, pages, _PAGES_AT_ONCE)
     export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
     following = _following(store, ledger, settings)
     receiver = Receiver(decoder, settings)
@@ -81,22 +81,24 @@ def create_app(
         Publishing(receiver, intake, requests, verdicts),
         Quarantine(receiver, intake, turn, requests, pages),
         following,
-        Reading(turn, pages, export, finder),
-        Explaining(turn, pages, finder),
+        Reading(turn, pages, export),
+        Explaining(turn, pages),
         Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
         Describing([named.stage for named in left], settings, pages),
         DocsPage(installed_ui(), pages),
     )
 
+    origins = listed(settings.cors_origins)
     app = web.Application(
-        middlewares=[as_problems, with_options], client_max_size=settings.max_body
+        middlewares=[as_problems, Origins(origins).guard, with_options],
+        client_max_size=settings.max_body,
     )
     app[INTAKE] = intake
     app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
-    app.on_response_prepare.append(Cors(listed(settings.cors_origins)).add)
+    app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))

@@ -70,7 +70,8 @@ class Value:
     def differences(self, other: "Value", most: int) -> list[str]:
         """JSON pointers to the first places, `most` of them, where the two are not the same."""
         found = _differing((), self._exact, other._exact)
-        return [pointer.to(*path) for path in islice(found, most)]
+        places = (pointer.to(*path) for path in islice(found, most))
+        return list(dict.fromkeys(places))
 
     @cached_property
     def _without_numbers(self) -> object:

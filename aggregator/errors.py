@@ -5,12 +5,14 @@ AggregatorError
 │   └── RecipeDiffers     the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
+│   ├── Forbidden         403
 │   ├── NotFound          404
 │   ├── NotAcceptable     406
 │   ├── TooSlow           408
 │   ├── Gone              410
 │   ├── TooLarge          413
 │   └── Unsupported       415
+│       └── UnsupportedCoding
 ├── Unavailable           503: try again later
 │   ├── QueueFull         nothing of the submission was taken
 │   └── StoreError        the store failed; the fate of what was under way is unknown
@@ -48,6 +50,10 @@ class Unparsable(RequestError):
     """The body or a query argument cannot be read as what it claims to be."""
 
 
+class Forbidden(RequestError):
+    """A page of an origin that is not listed would change something."""
+
+
 class NotFound(RequestError):
     """Nothing is stored there."""
 
@@ -69,7 +75,11 @@ class TooLarge(RequestError):
 
 
 class Unsupported(RequestError):
-    """The body's media type, charset or encoding is not one the service reads."""
+    """The body's media type or charset is not one the service reads."""
+
+
+class UnsupportedCoding(Unsupported):
+    """The body is compressed in a way that the service does not read."""
 
 
 class Unavailable(AggregatorError):

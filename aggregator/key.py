@@ -29,11 +29,11 @@ def key_of(topic: str, event_id: str) -> bytes:
 
 
 class Missing(ValueError):
-    """An event lacks a part of its key; `where` is the pointer to it, if it has a place."""
+    """An event lacks a part of its key, as recipes spell it."""
 
-    def __init__(self, where: str, detail: str) -> None:
+    def __init__(self, part: str, detail: str) -> None:
         super().__init__(detail)
-        self.where = where
+        self.part = part
 
 
 class Recipe:
@@ -81,11 +81,13 @@ class Recipe:
         headers: Mapping[str, str],
     ) -> bytes:
         if part in _MEMBERS:
+            if not members[part]:
+                raise Missing(part, "The key is made of this; it should not be empty.")
             return members[part].encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):
-                raise Missing("", f"The key is made of the header {name}, which was not sent.")
+                raise Missing(part, f"The key is made of the header {name}, which was not sent.")
             return headers[name].encode(errors="surrogateescape")
         found = None if payload is None else pointer.scalar(payload, self._pointers[part])
         if found is None:

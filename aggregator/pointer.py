@@ -6,26 +6,32 @@ import re
 from aggregator import number
 
 _LONGEST = 500
-_LONGEST_NAME = 100
+_LONGEST_SHOWN = 100
+_BAD_ESCAPE = re.compile("~(?![01])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 Tokens = tuple[str, ...]
 
 
 def to(*path: object) -> str:
-    """The pointer to a place; long names in it are cut, and so is a long one."""
-    return cut("".join(f"/{_escaped(str(part))}" for part in path), _LONGEST)
+    """The pointer to a place, or to what holds it where it is too long or UTF-8 cannot hold it."""
+    pointer = ""
+    for part in path:
+        step = f"/{_escaped(str(part))}"
+        if len(pointer) + len(step) > _LONGEST or _SURROGATE.search(step):
+            break
+        pointer += step
+    return pointer
 
 
 def parse(text: str) -> Tokens:
     """The names and indexes that a pointer goes through. Raises ValueError if it is none."""
     if text and not text.startswith("/"):
         raise ValueError(f"{text!r} is no JSON pointer: one begins with a slash")
-    tokens = text.split("/")[1:]
-    for token in tokens:
-        if "~" in token.replace("~0", "").replace("~1", ""):
-            raise ValueError(f"{text!r} is no JSON pointer: ~ is written ~0, and / is ~1")
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
+    if _BAD_ESCAPE.search(text):
+        raise ValueError(f"{text!r} is no JSON pointer: ~ is written ~0, and / is ~1")
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
 
 
 def scalar(payload: bytes, tokens: Tokens) -> bytes | None:
@@ -59,9 +65,9 @@ def scalar_of(text: str) -> bytes:
     return spelled
 
 
-def cut(text: str, longest: int = _LONGEST_NAME) -> str:
+def cut(text: str) -> str:
     """The text, or as much of it as is worth showing."""
-    return text if len(text) <= longest else text[:longest] + "…"
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 class _Number(str):
@@ -85,6 +91,4 @@ def _spelled(value: object) -> bytes | None:
 
 
 def _escaped(name: str) -> str:
-    """A part of a pointer; what UTF-8 cannot hold is a question mark."""
-    portable = cut(name).encode(errors="replace").decode()
-    return portable.replace("~", "~0").replace("/", "~1")
+    return name.replace("~", "~0").replace("/", "~1")

@@ -383,8 +383,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def find(self, name: bytes, limit: int) -> list[StoredEvent]:
-        """The first committed events, by seq, whose key or name this hash is."""
+    async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
+        """The first committed events, by seq, whose key or name this hash is.
+
+        Where a source is given, the first ones from that source.
+        """
 
     @abstractmethod
     async def history(self, seq: int, limit: int) -> History:

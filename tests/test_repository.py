@@ -12,8 +12,17 @@ import aiosqlite
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"number"},
-    {"errors", "outcome", "timestamp", "pointer", "commits", "web.cors", "description.schemas"},
-    {"content", "key", "description.verdict_schemas"},
+    {
+        "errors",
+        "outcome",
+        "timestamp",
+        "pointer",
+        "commits",
+        "web.cors",
+        "web.uri",
+        "description.schemas",
+    },
+    {"content", "key", "web.origins", "receiving.charset", "description.verdict_schemas"},
     {"event", "receiving.strict_json"},
     {
         "store",

@@ -61,7 +61,7 @@ OPERATIONS: Mapping[str, Told] = {
     "POST /publish": _call(
         "publish",
         "publish",
-        answers({**_PUBLISHED, 202: _ACCEPTED}, 400, 408, 413, 415),
+        answers({**_PUBLISHED, 202: _ACCEPTED}, 400, 403, 408, 413, 415),
         header=PublishHeadersSchema,
     ),
     "GET /events": _call(
@@ -125,13 +125,15 @@ OPERATIONS: Mapping[str, Told] = {
     "DELETE /quarantine": _call(
         "dropSome",
         "quarantine",
-        answers({200: answer("They are gone.", {JSON: quarantine_schemas.DroppedSchema})}, 400),
+        answers(
+            {200: answer("They are gone.", {JSON: quarantine_schemas.DroppedSchema})}, 400, 403
+        ),
         query=QuarantineQuerySchema,
     ),
     "POST /quarantine/release": _call(
         "releaseSome",
         "quarantine",
-        answers(verdicts(*_RELEASED), 400),
+        answers(verdicts(*_RELEASED), 400, 403),
         query=QuarantineQuerySchema,
     ),
     "GET /quarantine/{id}": _call(
@@ -141,12 +143,15 @@ OPERATIONS: Mapping[str, Told] = {
         path=EntryPathSchema,
     ),
     "DELETE /quarantine/{id}": _call(
-        "dropOne", "quarantine", answers({204: answer("It is gone.")}, 404), path=EntryPathSchema
+        "dropOne",
+        "quarantine",
+        answers({204: answer("It is gone.")}, 403, 404),
+        path=EntryPathSchema,
     ),
     "POST /quarantine/{id}/release": _call(
         "releaseOne",
         "quarantine",
-        answers(verdicts(*_RELEASED, is_one=True), 404),
+        answers(verdicts(*_RELEASED, is_one=True), 403, 404),
         path=EntryPathSchema,
     ),
     "GET /stats": _call(

@@ -24,7 +24,10 @@ class StoredEventSchema(AnswerSchema):
     timestamp = words("As it was sent; null for a CloudEvent without a time.", allow_none=True)
     source = words("As it was sent.")
     attributes = fields.Dict(metadata={"description": "What else a CloudEvent says of itself."})
-    payload = any_json("Byte for byte as it was sent; null where there is none.")
+    payload = any_json(
+        "Byte for byte as it was sent, but for line breaks where the event is one line. "
+        "Missing where it came without one; null where it cannot be shown."
+    )
     payload_base64 = words("A payload that is no JSON.", required=False)
     damaged = words("Why the payload cannot be shown: it is not what was stored.", required=False)
     emptied = words("Why the payload cannot be shown: it is kept no more.", required=False)
@@ -49,6 +52,7 @@ class ChoicesSchema(AnswerSchema):
     """The events of one topic and id, where there are several."""
 
     choices = fields.List(fields.Nested(ChoiceSchema), required=True)
+    cut = fields.Boolean(required=True, metadata={"description": "Whether there are more."})
 
 
 class SeenSchema(AnswerSchema):

@@ -33,6 +33,10 @@ HEADERS: Mapping[str, Told] = {
         "description": "The media types that are read.",
         "schema": {"type": "string"},
     },
+    "Accept-Encoding": {
+        "description": "The encodings that are read, where the body is in another one.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -54,12 +58,15 @@ def problem(meaning: str, *headers: str, schema: type[Schema] = ProblemSchema) -
 
 PROBLEMS: Mapping[str, Told] = {
     "400": problem("The body or an argument cannot be read as what it claims to be."),
+    "403": problem("Sent by a page of an origin that is not listed."),
     "404": problem("Nothing is there."),
     "406": problem("There is nothing in a form that the request accepts."),
     "408": problem("The body did not arrive in time."),
     "410": problem("Events from there on are kept no more."),
     "413": problem("More events or bytes than are allowed."),
-    "415": problem("A media type, charset or encoding that is not read.", "Accept-Post"),
+    "415": problem(
+        "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
+    ),
     "500": problem("A stage, or the service, is at fault; nothing was stored."),
     "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),
 }

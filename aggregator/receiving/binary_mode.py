@@ -12,13 +12,16 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from aggregator.errors import Unparsable
-from aggregator.receiving import split, strict_json
+from aggregator.receiving import charset, split, strict_json
 from aggregator.receiving.shape import UNREADABLE
 
 _PREFIX = "ce-"
 _TELLING = ("ce-specversion", "ce-id", "ce-type", "ce-source")
-_DATA = ("data", "data_base64")
-_UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
+_ELSEWHERE = {
+    "data": "the body is its data",
+    "data_base64": "the body is its data",
+    "datacontenttype": "Content-Type says what its data is",
+}
 _JSON = re.compile(r"[^/]+/(?:[^/]+\+)?json")
 _TEXT = re.compile(r"text/[^/]+|[^/]+/(?:[^/]+\+)?xml")
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
@@ -33,7 +36,8 @@ def is_meant(headers: CIMultiDictProxy[str]) -> bool:
 def structured(request: web.Request, body: bytes) -> bytes:
     """The event as JSON, as long as its parts; a header given twice is a member given twice.
 
-    Raises Unparsable where a header is not UTF-8, or the body not the JSON that it claims to be.
+    Raises Unparsable where a header is not UTF-8 or says what is said elsewhere, or the body is not
+    the JSON that it claims to be; Unsupported where that is in another charset.
     """
     members = [*_attributes(request.headers.items()), *_data(request, body)]
     spelled = (b"%b:%b" % (msgspec.json.encode(name), text) for name, text in members)
@@ -45,8 +49,8 @@ def _attributes(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes
         name = header.lower().removeprefix(_PREFIX)
         if header.lower() == "content-type" and value:
             yield "datacontenttype", _text(header, _bytes(value))
-        elif name in _DATA and name != header.lower():
-            raise Unparsable(f"{header} is no header of a CloudEvent: the body is its data.")
+        elif name in _ELSEWHERE and name != header.lower():
+            raise Unparsable(f"{header} is no header of a CloudEvent: {_ELSEWHERE[name]}.")
         elif name != header.lower():
             yield name, _text(header, unquote_to_bytes(_bytes(_unquoted(value))))
 
@@ -74,6 +78,7 @@ def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
         return
     has_type = bool(request.headers.get("Content-Type"))
     if has_type and _JSON.fullmatch(request.content_type):
+        charset.check_json(request)
         yield "data", _json(body)
     elif not has_type and _is_json(body):
         yield "data", split.trimmed(body)
@@ -105,4 +110,4 @@ def _is_text(request: web.Request, body: bytes) -> bool:
         body.decode()
     except UnicodeDecodeError:
         return False
-    return b"\0" not in body and (request.charset or "utf-8").lower() in _UTF8
+    return b"\0" not in body and charset.is_utf8(request)

@@ -10,8 +10,11 @@ from typing import Any
 from aiohttp import ClientError, web
 
 from aggregator.budget import Share
-from aggregator.errors import TooLarge, TooSlow, Unparsable, Unsupported
+from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
 from aggregator.receiving.inflate import ENCODINGS, Inflater
+
+_NONE = ("", "identity")
+_ALIASES = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 
 RUNNER: dict[str, Any] = {"auto_decompress": False}
 
@@ -22,7 +25,7 @@ async def pieces(
     """The body as it arrives, decompressed, `most` bytes of it at most, each held in the share.
 
     Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
-    TooLarge, TooSlow, Unparsable, Unsupported or QueueFull.
+    TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.
     """
     inflater = _inflater(request)
     if (request.content_length or 0) > most:
@@ -53,9 +56,11 @@ async def _chunk(request: web.Request, due: float) -> bytes:
 
 
 def _inflater(request: web.Request) -> Inflater | None:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding == "identity":
+    said = ",".join(request.headers.getall("Content-Encoding", ()))
+    named = (coding.strip().lower() for coding in said.split(","))
+    codings = [_ALIASES.get(coding, coding) for coding in named if coding not in _NONE]
+    if not codings:
         return None
-    if encoding not in ENCODINGS:
-        raise Unsupported(f"A body in {encoding!r} is not read; send it plain, gzip or deflate.")
-    return Inflater(encoding)
+    if len(codings) > 1 or codings[0] not in ENCODINGS:
+        raise UnsupportedCoding(f"A body in {said!r} is not read; send it plain, gzip or deflate.")
+    return Inflater(codings[0])

@@ -53,7 +53,7 @@ def read(raw: bytes) -> Shape:
     )
 
 
-CLOUD = Kind(read, "/data", b"{}")
+CLOUD = Kind(read, b"{}")
 
 
 def _quotes(members: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ from enum import Enum
 from aiohttp import web
 
 from aggregator.errors import Unsupported
-from aggregator.receiving import binary_mode
+from aggregator.receiving import binary_mode, charset
 
 
 class Format(Enum):
@@ -28,7 +28,6 @@ _FORMATS = {
 }
 ACCEPTED = ", ".join(dict.fromkeys(format_.value for format_ in _FORMATS.values()))
 _CLOUD_EVENTS = "application/cloudevents"
-_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 def format_of(request: web.Request) -> Format:
@@ -38,8 +37,7 @@ def format_of(request: web.Request) -> Format:
         return Format.CLOUD_BINARY
     if "Content-Type" not in request.headers:
         return Format.JSON
-    if (request.charset or "utf-8").lower() not in _CHARSETS:
-        raise Unsupported(f"JSON is UTF-8; the charset {request.charset} is not read.")
+    charset.check_json(request)
     if claimed not in _FORMATS:
         raise Unsupported(
             f"A body of type {claimed} is not read. Send {ACCEPTED}: "

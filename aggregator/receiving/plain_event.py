@@ -39,4 +39,4 @@ def read(raw: bytes) -> Shape:
     return Shape(members.topic, members.event_id, members.timestamp, members.source, payload)
 
 
-PLAIN = Kind(read, "/payload", b"")
+PLAIN = Kind(read, b"")

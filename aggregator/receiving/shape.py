@@ -28,11 +28,10 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Kind(NamedTuple):
-    """A kind of event: how its bytes are read, and the names that it has for things."""
+    """A kind of event: how its bytes are read, and what tells it from others."""
 
     read: Callable[[bytes], Shape]
     """Raises Declined."""
-    payload: str
     attributes: bytes
     """Those of an event of which no more is known than its kind."""
 
@@ -70,6 +69,11 @@ class Declined(Exception):
         return cls((), why, _shown(members, topic), _shown(members, event_id))
 
     @classmethod
+    def without_key(cls, shape: Shape, fault: Fault) -> "Declined":
+        """An event that lacks a part of its key."""
+        return cls([fault], topic=_cut(shape.topic), event_id=_cut(shape.event_id))
+
+    @classmethod
     def of_json(cls, faults: Sequence[Fault]) -> "Declined":
         """JSON that is not taken; unreadable where the fault is that of the whole."""
         return cls(faults, is_unreadable=not faults[0].pointer)
@@ -77,4 +81,8 @@ class Declined(Exception):
 
 def _shown(members: Any, name: str) -> str:
     member = members.get(name) if isinstance(members, dict) else None
-    return member[:_LONGEST_SHOWN] if isinstance(member, str) else ""
+    return _cut(member) if isinstance(member, str) else ""
+
+
+def _cut(name: str) -> str:
+    return name[:_LONGEST_SHOWN]

@@ -65,7 +65,7 @@ def faults(raw: bytes) -> list[Fault]:
     except ValueError as error:
         return [Fault("", f"not JSON: {error}")]
     doubled = value.doubled if isinstance(value, _Members) else []
-    found = chain((Fault(pointer.to(name), "stands twice") for name in doubled), _walk((), value))
+    found = chain(map(_twice, doubled), _walk((), value))
     return list(islice(found, _MOST))
 
 
@@ -99,6 +99,12 @@ def _is_too_deep(raw: bytes) -> bool:
         if depth > MAX_DEPTH:
             return True
     return False
+
+
+def _twice(name: str) -> Fault:
+    if place := pointer.to(name):
+        return Fault(place, "stands twice")
+    return Fault("", "an object in which a name stands twice that is too long to be shown")
 
 
 def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:

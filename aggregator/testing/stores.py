@@ -317,6 +317,27 @@ class StoreContract(QuarantineContract, CommitContract):
         assert await store.find(events[2].key, 10) == found[3:]
         assert await store.find(b"", 10) == []
 
+    async def test_events_of_a_name_are_found_by_source_however_many_come_before(
+        self, store: Store
+    ) -> None:
+        name = make_event("1").key
+        others = [
+            make_event("1", key=b"%016d" % number, name=name, source="other")
+            for number in range(30)
+        ]
+        meant = [
+            make_event("1", key=b"meant %10d" % number, name=name, source="meant")
+            for number in range(3)
+        ]
+        usual = make_event("1", source="meant")
+        await _stored(store, *others, *meant, usual)
+        found = await store.find(name, 10, "meant")
+        assert [event.seq for event in found] == [31, 32, 33, 34]
+        assert await store.find(name, 2, "meant") == found[:2]
+        assert await store.find(usual.key, 10, "nobody") == []
+        assert await store.find(meant[0].key, 10, "meant") == found[:1]
+        assert await store.find(meant[0].key, 10, "other") == []
+
     async def test_what_came_again_is_told_by_source_and_by_content(self, store: Store) -> None:
         one, two = Clash(b"1" * 17, ("/source", "/payload/a")), Clash(b"2" * 17, ())
         async with store.transaction() as tx:

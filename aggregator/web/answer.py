@@ -1,5 +1,6 @@
 """What the service answers to readers: events as they are read back, and numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,14 @@ from aggregator import timestamp
 from aggregator.ledger import Snapshot
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown
+from aggregator.web.finding import Found
 
 JSON = "application/json"
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 
 _TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
+_ENTITY_TAG = re.compile(r'"[^"]*"')
 _VARY = {"Vary": "Accept"}
 
 
@@ -39,7 +42,7 @@ def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
     return as_json(told, 200, headers, form)
 
 
-def choices(found: Sequence[StoredEvent], call: str = "") -> web.Response:
+def choices(found: Found, call: str = "") -> web.Response:
     """The events of one topic and id, of which the request does not say which one it means.
 
     The links lead to the same call for each of them.
@@ -50,10 +53,10 @@ def choices(found: Sequence[StoredEvent], call: str = "") -> web.Response:
             "source": event.source,
             "href": link.to_event(event, call),
         }
-        for event in found
+        for event in found.events
     ]
     links = link.header(*(str(choice["href"]) for choice in told), rel="alternate")
-    return as_json({"choices": told}, 300, {"Link": links})
+    return as_json({"choices": told, "cut": found.is_cut}, 300, {"Link": links})
 
 
 def topics(found: Sequence[Topic], following: str | None, request: web.Request) -> web.Response:
@@ -113,5 +116,5 @@ def next_link(request: web.Request, following: str | None) -> dict[str, str]:
 
 def has(request: web.Request, tag: str) -> bool:
     """Whether the request says that it has what the tag stands for, compared weakly."""
-    said = request.if_none_match or ()
-    return any(one.value in ("*", tag.strip('"')) for one in said)
+    said = ",".join(request.headers.getall("If-None-Match", ()))
+    return said.strip() == "*" or tag in _ENTITY_TAG.findall(said)

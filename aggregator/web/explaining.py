@@ -7,9 +7,8 @@ from aiohttp import web
 
 from aggregator import timestamp
 from aggregator.store import Clashes, History, Sightings, StoredEvent
-from aggregator.web import answer
+from aggregator.web import answer, finding
 from aggregator.web.arguments import load
-from aggregator.web.finding import Finder
 from aggregator.web.query import PickSchema
 from aggregator.web.sending import Sender
 from aggregator.web.turn import Turn
@@ -23,7 +22,6 @@ class Explaining:
 
     turn: Turn
     sender: Sender
-    finder: Finder
 
     def routes(self) -> list[web.RouteDef]:
         """Every call that is answered here."""
@@ -33,11 +31,12 @@ class Explaining:
         """Everything that is known of the events that came under one key."""
         pick = load(PickSchema(), request.query)
         async with self.turn.taken() as store:
-            found = await self.finder.find(store, **request.match_info, pick=pick)
-            if len(found) > 1:
+            found = await finding.find(store, **request.match_info, pick=pick)
+            if len(found.events) > 1:
                 return await self.sender.send(request, answer.choices(found, "explain"))
-            history = await store.history(found[0].seq, _MOST)
-        return await self.sender.send(request, answer.as_json(_explained(found[0], history)))
+            (event,) = found.events
+            history = await store.history(event.seq, _MOST)
+        return await self.sender.send(request, answer.as_json(_explained(event, history)))
 
 
 def _explained(event: StoredEvent, history: History) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Walk:
         self._most = _FIRST_PAGE
         self._after = wanted.after
         if wanted.descending:
-            self._after = min(wanted.after or newest + 1, newest + 1)
+            first = newest + 1
+            self._after = first if wanted.after is None else min(wanted.after, first)
         self.is_over = False
 
     @property

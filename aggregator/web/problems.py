@@ -10,6 +10,7 @@ from aiohttp import web
 
 from aggregator.errors import (
     AggregatorError,
+    Forbidden,
     Gone,
     NotAcceptable,
     NotFound,
@@ -19,7 +20,9 @@ from aggregator.errors import (
     Unavailable,
     Unparsable,
     Unsupported,
+    UnsupportedCoding,
 )
+from aggregator.receiving.inflate import ENCODINGS
 from aggregator.receiving.media_type import ACCEPTED
 
 log = logging.getLogger(__name__)
@@ -28,11 +31,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
+    (Forbidden, 403, {}),
     (NotFound, 404, {}),
     (NotAcceptable, 406, {"Vary": "Accept"}),
     (TooSlow, 408, {"Connection": "close"}),
     (Gone, 410, {}),
     (TooLarge, 413, {}),
+    (UnsupportedCoding, 415, {"Accept-Encoding": ", ".join(ENCODINGS)}),
     (Unsupported, 415, {"Accept-Post": ACCEPTED}),
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),

@@ -51,7 +51,10 @@ class Scalar(fields.Field[bytes]):
             raise ValidationError(str(error)) from error
 
 
-_after = Whole(validate=validate.Range(0, LARGEST), metadata=described("Only after this seq."))
+_after = Whole(
+    validate=validate.Range(0, LARGEST),
+    metadata=described("Only after this seq, in the order asked for."),
+)
 
 
 class StreamSchema(Schema):

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from aggregator.web import accept, answer
+from aggregator.web import accept, answer, finding
 from aggregator.web.arguments import load
 from aggregator.web.export import NDJSON, Export
-from aggregator.web.finding import Finder
 from aggregator.web.query import PageSchema, PickSchema
 from aggregator.web.sending import Sender
 from aggregator.web.turn import Turn
@@ -23,7 +22,6 @@ class Reading:
     turn: Turn
     sender: Sender
     export: Export
-    finder: Finder
 
     def routes(self) -> list[web.RouteDef]:
         """Every call that is answered here."""
@@ -47,8 +45,10 @@ class Reading:
         form = accept.chosen(request, _EVENTS)
         pick = load(PickSchema(), request.query)
         async with self.turn.taken() as store:
-            found = await self.finder.find(store, **request.match_info, pick=pick)
+            found = await finding.find(store, **request.match_info, pick=pick)
             told = (
-                answer.choices(found) if len(found) > 1 else answer.event(found[0], form, request)
+                answer.choices(found)
+                if len(found.events) > 1
+                else answer.event(found.events[0], form, request)
             )
         return await self.sender.send(request, told)

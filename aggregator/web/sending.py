@@ -1,15 +1,18 @@
 """Sends large answers within bounds: readers who do not read cost neither memory nor time."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from aggregator.budget import Budget
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
 _ROOM = 0.1  # seconds between looks whether there is room again
+_RESET = struct.pack("ii", 1, 0)  # linger, for no time
 _LAST_WORDS = 1.0  # seconds in which a reader who is cut off may still read why
 
 
@@ -132,6 +135,13 @@ class Outlet:
             asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)
 
     def abort(self) -> None:
-        """Cut the connection at once, unless it is about to end with a last word."""
-        if not self.is_gone and self._request.transport:
-            self._request.transport.abort()
+        """Cut the connection at once, unless it is about to end with a last word.
+
+        For HTTP/1.0 with a reset: there an answer ends with the connection, were it cut or whole.
+        """
+        if self.is_gone or self._request.transport is None:
+            return
+        connection = self._request.transport.get_extra_info("socket")
+        if connection and self._request.version < HttpVersion11:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._request.transport.abort()

@@ -1,21 +1,19 @@
 """A stored event as readers are shown it: as JSON of ours, as a line, and as a CloudEvent."""
 
 import base64
-import re
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from aggregator import timestamp
 from aggregator.content import Form, is_damaged
 from aggregator.store import StoredEvent
+from aggregator.web import uri
 
 _DAMAGED = "What is stored does not match the hash made when it was received."
 _EMPTIED = "The payload is kept no more."
+_OURS = "aggregator"  # begins the names of our extensions, so that they are nobody else's
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_IN_A_URI = ":/?#[]@!$&'()*+,;=%~"
 
 
 def as_event(found: StoredEvent) -> dict[str, Any]:
@@ -30,6 +28,8 @@ def as_event(found: StoredEvent) -> dict[str, Any]:
     }
     if found.attributes:
         told["attributes"] = _attributes(found)
+    if why := _missing(found):
+        return {**told, "payload": None, **why}
     return told | _payload(found, "payload", "payload_base64")
 
 
@@ -48,8 +48,8 @@ def as_cloud_event(found: StoredEvent) -> dict[str, Any]:
         "id": found.event_id,
         "source": found.source,
     }
-    if found.timestamp:
-        told["time"] = found.timestamp
+    if time := _rfc_3339(found.timestamp or ""):
+        told["time"] = time
     return told | _attributes(found) | _data(found)
 
 
@@ -65,7 +65,7 @@ def _plain_as_cloud_event(found: StoredEvent) -> dict[str, Any]:
         "specversion": "1.0",
         "type": found.topic,
         "id": found.event_id,
-        "source": quote(found.source, safe=_IN_A_URI),
+        "source": uri.reference(found.source),
         "datacontenttype": "application/json",
     }
     if time := _rfc_3339(found.timestamp or ""):
@@ -74,21 +74,28 @@ def _plain_as_cloud_event(found: StoredEvent) -> dict[str, Any]:
 
 
 def _data(found: StoredEvent) -> dict[str, Any]:
-    told = _payload(found, "data", "data_base64")
-    return {name: value for name, value in told.items() if value is not None}
+    if why := _missing(found):
+        return {f"{_OURS}{name}": told for name, told in why.items()}
+    return _payload(found, "data", "data_base64")
 
 
 def _payload(found: StoredEvent, as_json: str, as_base64: str) -> dict[str, Any]:
-    """The payload under the name for its form, or why it cannot be shown."""
-    if found.form is Form.NOTHING:
-        return {as_json: None}
-    if found.payload is None:
-        return {as_json: None, "emptied": _EMPTIED}
-    if _is_damaged(found):
-        return {as_json: None, "damaged": _DAMAGED}
+    """The payload under the name for its form; nothing where the event came without one."""
+    if found.form is Form.NOTHING or found.payload is None:
+        return {}
     if found.form is Form.BYTES:
         return {as_base64: base64.b64encode(found.payload).decode()}
     return {as_json: msgspec.Raw(found.payload)}
+
+
+def _missing(found: StoredEvent) -> dict[str, str]:
+    """Why the payload cannot be shown, under a word for it; empty if it can."""
+    match state(found):
+        case "emptied" if found.form is not Form.NOTHING:
+            return {"emptied": _EMPTIED}
+        case "damaged":
+            return {"damaged": _DAMAGED}
+    return {}
 
 
 def _is_damaged(found: StoredEvent) -> bool:
@@ -104,9 +111,9 @@ def _attributes(found: StoredEvent) -> dict[str, Any]:
 
 
 def _rfc_3339(text: str) -> str:
-    """The time in the one spelling that CloudEvents know; empty where it has none."""
-    if _RFC_3339.fullmatch(text.upper()):
-        return text.upper()
+    """The time in a spelling that CloudEvents know; empty where it has none."""
+    if timestamp.is_rfc_3339(text):
+        return text
     try:
         return timestamp.show(timestamp.parse(text))
     except (ValueError, OverflowError):

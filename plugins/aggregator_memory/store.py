@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from msgspec import structs
 
@@ -97,12 +98,13 @@ class MemoryStore(Store):
                 size += len(event.payload)
         return Page(found, None)
 
-    async def find(self, name: bytes, limit: int) -> list[StoredEvent]:
+    async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The events of that key or name."""
         seqs = set(self._kept.names.get(name, ()))
         if name in self._kept.seqs:
             seqs.add(self._kept.seqs[name])
-        return [self._read(seq) for seq in sorted(seqs)[:limit]]
+        meant = (seq for seq in sorted(seqs) if source in (None, self._kept.events[seq - 1].source))
+        return [self._read(seq) for seq in islice(meant, limit)]
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""

@@ -17,10 +17,13 @@ SELECT events.seq, events.received_at, coalesce(topics.name, ''), events.event_i
 FROM events LEFT JOIN topics ON topics.id = events.topic_id
 WHERE events.seq = ?
 """
-SEQ_OF_KEY = "SELECT seq FROM keys WHERE key = ?"
+SEQ_OF_KEY = """
+SELECT events.seq FROM keys CROSS JOIN events ON events.seq = keys.seq
+WHERE keys.key = :name AND (:source IS NULL OR source = :source)
+"""
 SEQS_OF_NAME = """
 SELECT events.seq FROM names CROSS JOIN events ON events.seq = names.seq
-WHERE name = ? ORDER BY names.seq LIMIT ?
+WHERE name = :name AND (:source IS NULL OR source = :source) ORDER BY names.seq LIMIT :most
 """
 SPAN = "SELECT (SELECT min(seq) FROM events), last_seq FROM counters"
 COUNTERS = """
@@ -56,10 +59,11 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
     return Page(events, after)
 
 
-def find(db: sqlite3.Connection, name: bytes, limit: int) -> list[StoredEvent]:
-    """The first events of that key or name."""
-    rows = db.execute(SEQ_OF_KEY, (name,)).fetchall()
-    rows += db.execute(SEQS_OF_NAME, (name, limit)).fetchall()
+def find(db: sqlite3.Connection, name: bytes, limit: int, source: str | None) -> list[StoredEvent]:
+    """The first events of that key or name, from one source or from any."""
+    wanted = {"name": name, "source": source, "most": limit}
+    rows = db.execute(SEQ_OF_KEY, wanted).fetchall()
+    rows += db.execute(SEQS_OF_NAME, wanted).fetchall()
     seqs = sorted({seq for (seq,) in rows})[:limit]
     return [event for seq in seqs if (event := _event(db, seq))]
 

@@ -129,9 +129,9 @@ class SqliteStore(Store):
         """One page of committed events."""
         return await self._reader.run(reading.page, query)
 
-    async def find(self, name: bytes, limit: int) -> list[StoredEvent]:
+    async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The committed events of that key or name."""
-        return await self._reader.run(reading.find, name, limit)
+        return await self._reader.run(reading.find, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""

@@ -105,10 +105,18 @@ def _against(holder: Holder, stored: Content, rivals: Sequence[Event], room: int
     return clashes
 
 
+def _place(event: Event, stored: Form) -> str:
+    """Where the payload of the event stands, or, if it has none, that of the stored one."""
+    if not event.attributes:
+        return "/payload"
+    form = stored if event.form is Form.NOTHING else event.form
+    return "/data_base64" if form is Form.BYTES else "/data"
+
+
 def _clash(
     holder: Holder, stored: Content, value: Value | None, event: Event, most: int
 ) -> Conflict | None:
-    payload = "/data" if event.attributes else "/payload"
+    payload = _place(event, stored.form)
     differences = [] if event.source == stored.source else ["/source"]
     if value and event.form is Form.JSON:
         other = Value(event.payload)

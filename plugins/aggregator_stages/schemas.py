@@ -57,6 +57,16 @@ class Timestamp(validate.Validator):
         return value
 
 
+class InternetTime(Timestamp):
+    """A date and time as RFC 3339 spells it, which is all that CloudEvents know."""
+
+    def __call__(self, value: str) -> str:
+        """Return the value, or raise ValidationError."""
+        if not timestamp.is_rfc_3339(super().__call__(value)):
+            raise ValidationError("Bad time: not in the form of RFC 3339: 2026-01-31T12:00:00Z.")
+        return value
+
+
 class Base64(validate.Validator):
     """Bytes, as text."""
 
@@ -68,7 +78,7 @@ class Base64(validate.Validator):
 
 
 _one_line = Whole(_ONE_LINE, error="May not hold a line break or a control character.")
-_time = (validate.Length(max=_LONGEST_TIMESTAMP), Timestamp())
+_short = validate.Length(max=_LONGEST_TIMESTAMP)
 _as_date_time = {"format": "date-time"}
 
 
@@ -87,7 +97,7 @@ class EventSchema(Schema):
 
     topic = _name(_LONGEST_NAME)
     event_id = _name(_LONGEST_NAME)
-    timestamp = fields.String(required=True, validate=_time, metadata=_as_date_time)
+    timestamp = fields.String(required=True, validate=[_short, Timestamp()], metadata=_as_date_time)
     source = _name(_LONGEST_SOURCE)
     payload = fields.Dict(required=True)
 
@@ -104,7 +114,9 @@ class CloudEventSchema(Schema):
     topic = _name(_LONGEST_NAME, "type")
     event_id = _name(_LONGEST_NAME, "id")
     source = _name(_LONGEST_SOURCE)
-    timestamp = fields.String(data_key="time", validate=_time, metadata=_as_date_time)
+    timestamp = fields.String(
+        data_key="time", validate=[_short, InternetTime()], metadata=_as_date_time
+    )
     subject = fields.String(validate=[validate.Length(1), _one_line])
     datacontenttype = fields.String(
         validate=[_one_line, Whole(_MEDIA_TYPE, error="Not a media type.")]

@@ -90,15 +90,28 @@ async def test_other_content_encoding_is_not_read(client: Client, encoding: str)
     assert answer.status == 415
     assert answer.content_type == PROBLEM
     assert encoding in answer.told["detail"]
+    headers = {"Content-Encoding": encoding, "Content-Type": JSON}
+    async with client.post("/publish", data=good("1"), headers=headers) as response:
+        assert response.headers["Accept-Encoding"] == "gzip, deflate"
+        assert "Accept-Post" not in response.headers
     await _is_untouched(client)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate"])
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "GZIP", "deflate", "x-gzip", "gzip, identity", "identity,gzip", ",deflate"]
+)
 async def test_compressed_body_is_read(client: Client, encoding: str) -> None:
-    compress = zlib.compress if encoding == "deflate" else gzip.compress
+    compress = zlib.compress if "deflate" in encoding else gzip.compress
     body = compress(_LINES)
     assert (await publish(client, body, NDJSON, **{"Content-Encoding": encoding}))[0] == 200
     assert await stored_ids(client) == ["1", "2"]
+
+
+async def test_encodings_in_several_headers_are_one_list(client: Client) -> None:
+    body = gzip.compress(good("1"))
+    codings = b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"
+    parts = [AS_JSON + codings + with_length(len(body)), body]
+    assert (await exchange(client.host, client.port, parts)).status == 200
 
 
 def _flushed(bits: int) -> bytes:

@@ -28,6 +28,19 @@ BAD = {
     "long type": (cloud(type=_LONG), "/type", "Length"),
     "source of two lines": (cloud(source=r'"a\nb"'), "/source", "line break"),
     "time without offset": (cloud(time='"2026-01-31T12:00:00"'), "/time", "Bad time"),
+    **{
+        f"time {time}": (cloud(time=f'"{time}"'), "/time", "Bad time")
+        for time in (
+            "20260131T1200Z",
+            "20260131T120000Z",
+            "2026-W05-6T12Z",
+            "2026-01-31 12:00:00,5+0100",
+            "2026-01-31T12:00:00,5Z",
+            "2026-01-31T12:00:00+01",
+            "2026-01-31T12:00:00+01:99",
+            "2026-01-31T24:00:00Z",
+        )
+    },
     "empty time": (cloud(time='""'), "/time", "Bad time"),
     "no media type": (cloud(datacontenttype='"json"'), "/datacontenttype", "media type"),
     "media type of two lines": _at("datacontenttype", r'"text/plain;\n"', "media type"),
@@ -137,7 +150,8 @@ async def test_attributes_may_be_long_and_names_too(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "time", ["2026-01-31t12:00:00z", "2026-01-31T12:00:00.123456789+05:30", "20260131T120000Z"]
+    "time",
+    ["2026-01-31t12:00:00z", "2026-01-31T12:00:00.123456789+05:30", "2026-01-31T12:00:00-00:00"],
 )
 async def test_time_is_read_as_that_of_plain_events(client: Client, time: str) -> None:
     assert (await result_of(client, cloud(time=f'"{time}"')))["status"] == "stored"

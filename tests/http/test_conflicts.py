@@ -1,11 +1,13 @@
 """A conflict says what differs, and what is done about it is a setting."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bodies import get, publish, spelled, stored_ids
+from clouds import ONE, cloud
 
 from conftest import Client, Start
 from events import event
@@ -35,6 +37,40 @@ async def test_conflict_points_at_what_differs(
     _, answer = await publish(client, spelled(payload=second))
     (result,) = answer["results"]
     assert (result["status"], result["differences"]) == ("conflict", expected)
+
+
+LONG = "x" * 600
+
+
+async def test_place_that_is_too_long_to_be_told_is_that_of_what_holds_it(client: Client) -> None:
+    names = [f"{LONG}1", f"{LONG}2", "y" * 300]
+    for value in (1, 2):
+        members = {"short": dict.fromkeys(names, value), "other": value}
+        _, answer = await publish(client, spelled(payload=json.dumps(members)))
+    assert answer["results"][0]["differences"] == [
+        "/payload/short",
+        f"/payload/short/{'y' * 300}",
+        "/payload/other",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({"data_base64": '"AA=="'}, {"data_base64": '"AQ=="'}, "/data_base64"),
+        ({"data_base64": '"AA=="'}, {"data": "1"}, "/data"),
+        ({"data": "1"}, {"data_base64": '"AA=="'}, "/data_base64"),
+        ({"data_base64": '"AA=="'}, {}, "/data_base64"),
+        ({"data": "null"}, {}, "/data"),
+        ({}, {"data": "null"}, "/data"),
+    ],
+)
+async def test_conflict_points_at_the_data_of_a_cloud_event(
+    client: Client, first: dict[str, str], second: dict[str, str], expected: str
+) -> None:
+    await publish(client, cloud(**first), ONE)
+    _, answer = await publish(client, cloud(**second), ONE)
+    assert answer["results"][0]["differences"] == [expected]
 
 
 async def test_conflict_points_at_the_source_too(client: Client) -> None:

@@ -1,6 +1,7 @@
 """Pages of other origins may use the service where the operator has said so, and nowhere else."""
 
 import pytest
+from bodies import PROBLEM, get
 
 from aggregator import settings
 from aggregator.errors import SettingError
@@ -83,6 +84,49 @@ async def test_star_lists_every_origin(start: Start) -> None:
         assert response.headers["Vary"] == "Accept"
     async with client.get("/events") as response:
         assert _cors(response.headers) == {}
+
+
+FOREIGN = ("https://dash.example.org:8443", "http://dash.example.org", "null", "garbage", "")
+CHANGES = (
+    ("POST", "/publish"),
+    ("POST", "/quarantine/release?after=0"),
+    ("POST", "/quarantine/1/release"),
+    ("DELETE", "/quarantine?after=0"),
+    ("DELETE", "/quarantine/1"),
+    ("PUT", "/publish"),
+    ("PATCH", "/events"),
+)
+
+
+@pytest.mark.parametrize("listed", ["", PAGE])
+async def test_page_of_another_origin_changes_nothing(start: Start, listed: str) -> None:
+    client = await start(cors_origins=listed)
+    for method, path in CHANGES:
+        for origin in FOREIGN:
+            headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+            async with client.request(method, path, json=event(), headers=headers) as response:
+                assert (response.status, response.content_type) == (403, PROBLEM)
+                assert "cors_origins" in (await response.json(content_type=PROBLEM))["detail"]
+                assert _cors(response.headers) == {}
+    assert (await get(client, "/stats"))["received_total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("listed", "headers"),
+    [
+        ("", {}),
+        ("", {"Origin": "http://Own.example:8080", "Host": "own.example:8080"}),
+        ("", {"Origin": "https://outside.example", "Sec-Fetch-Site": "same-origin"}),
+        (PAGE, {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}),
+        ("*", {"Origin": "null", "Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+async def test_own_pages_and_listed_ones_and_clients_that_are_none_publish(
+    start: Start, listed: str, headers: dict[str, str]
+) -> None:
+    client = await start(cors_origins=listed)
+    async with client.post("/publish", json=event(), headers=headers) as response:
+        assert response.status == 200
 
 
 @pytest.mark.parametrize(

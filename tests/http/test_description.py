@@ -324,6 +324,14 @@ async def _look_around(api: Described) -> None:
     await api.ask("GET /docs/{asset}", 404, "/docs/other.js")
 
 
+async def _come_from_elsewhere(api: Described) -> None:
+    foreign = {"Origin": "https://elsewhere.example"}
+    for call, told in OPERATIONS.items():
+        if "403" in told["responses"]:
+            path = call.split(" ")[1].replace("{id}", "1")
+            await api.ask(call, 403, path, headers=foreign)
+
+
 async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "aggregator.toml"
     config.write_text(SETTINGS)
@@ -334,6 +342,7 @@ async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> Non
     await _follow(client, api)
     await _mend(api)
     await _look_around(api)
+    await _come_from_elsewhere(api)
     described = {
         (call, status)
         for call, told in OPERATIONS.items()

@@ -43,6 +43,8 @@ async def _export(client: Client, arguments: str = "") -> list[int]:
         "after=2000": range(2001, 2501),
         "after=3&order=desc": range(2, 0, -1),
         "after=9223372036854775807&order=desc": range(2500, 0, -1),
+        "after=0&order=desc": range(0),
+        "after=1&order=desc": range(0),
         "after=2500": range(0),
         "limit=1700": range(1, 1701),
         "limit=1": range(1, 2),
@@ -154,6 +156,12 @@ class TestStoreThatFails:
             assert response.status == 200
             with pytest.raises(ClientPayloadError):
                 await response.read()
+        reads.left = 2
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"GET /events HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n")
+        with pytest.raises(ConnectionResetError):  # where any other end would be that of the answer
+            await reader.read()
+        writer.close()
         reads.left = 0
         async with client.get("/events", headers=ALL) as response:
             assert (response.status, response.content_type) == (503, PROBLEM)

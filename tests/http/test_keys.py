@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import wire
-from bodies import get, stored_ids
+from bodies import JSON, get, publish, spelled, stored_ids
+from clouds import ONE, cloud
 
 from aggregator import pointer
 from conftest import Client, Start
@@ -45,6 +46,23 @@ async def test_event_without_its_key_is_invalid(start: Start, payload: Any) -> N
         assert response.status == 422
         (result,) = (await response.json(content_type=None))["results"]
     assert result["errors"][0]["pointer"] == "/payload/order/id"
+
+
+async def test_member_that_belongs_to_the_key_is_there(start: Start) -> None:
+    client = await start(key="topic,timestamp", pipeline="| dedup persist")
+    timeless = cloud(time=None)
+    for body, kind, place in (
+        (timeless, ONE, "/time"),
+        (spelled(timestamp='""'), JSON, "/timestamp"),
+    ):
+        status, answer = await publish(client, body, kind)
+        assert status == 422
+        (result,) = answer["results"]
+        assert (result["topic"], result["event_id"]) == ("logins", "1")
+        (fault,) = result["errors"]
+        assert fault["pointer"] == place
+        assert "key" in fault["detail"]
+    assert (await publish(client, cloud(), ONE))[0] == 200
 
 
 async def test_header_may_be_the_key(start: Start) -> None:

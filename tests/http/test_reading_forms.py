@@ -63,6 +63,8 @@ async def test_events_are_found_by_a_field_of_the_payload(
         "equals=1": "equals",
         "field=a&equals=1": "field",
         "field=/~2&equals=1": "field",
+        "field=/~~01&equals=1": "field",
+        "field=/~&equals=1": "field",
         "field=/a&equals=null": "equals",
         "field=/a&equals=[1]": "equals",
         "field=/a&equals={}": "equals",
@@ -177,7 +179,7 @@ async def test_cloud_events_are_read_with_what_was_sent_with_them(client: Client
     one, two, three = (await get(client, "/events"))["events"]
     assert one["attributes"] == {"specversion": "1.0", "subject": "kitchen"}
     assert (one["payload_base64"], "payload" in one, one["timestamp"]) == ("/wA=", False, None)
-    assert (two["payload"], "emptied" in two, "damaged" in two) == (None, False, False)
+    assert not {"payload", "payload_base64", "emptied", "damaged"} & two.keys()
     assert three["payload"] == "text"
 
 

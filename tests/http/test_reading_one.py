@@ -4,10 +4,10 @@ import json
 
 import pytest
 from bodies import JSON, PROBLEM, get, publish, spelled
+from multidict import CIMultiDict
 from stored import cloud_event, store
 from yarl import URL
 
-from aggregator.rules import TopicRules
 from conftest import Client, Start
 from events import event
 
@@ -39,21 +39,42 @@ async def test_source_picks_one_of_several(client: Client) -> None:
 
 
 async def test_source_picks_one_of_more_than_are_listed(client: Client) -> None:
-    recipe = TopicRules.of("topic,event_id", "keep-first").cloud_recipe
-    events = []
-    for number in range(50):
-        members = {"topic": "readings", "event_id": "1", "source": f"/{number}"}
-        one = cloud_event("1", source=f"/{number}")
-        events.append(type(one)(**{**_members(one), "key": recipe.key(members, None, {})}))
-    await store(client, *events)
+    await store(client, *(cloud_event("1", source=f"/{number}") for number in range(50)))
     async with client.get(PATH) as response:
-        assert len((await response.json())["choices"]) == 20
+        told = await response.json()
+    assert (len(told["choices"]), told["cut"]) == (20, True)
     assert (await get(client, f"{PATH}?source=/49"))["seq"] == 50
     assert (await get(client, f"{PATH}?seq=49"))["source"] == "/48"
 
 
-def _members(one: object) -> dict[str, object]:
-    return {name: getattr(one, name) for name in one.__struct_fields__}  # type: ignore[attr-defined]
+async def test_source_picks_whatever_keys_are_made_of(start: Start) -> None:
+    client = await start(key="topic,event_id,timestamp")
+    times = [f"2026-01-31T12:{minute:02}:00Z" for minute in range(25)]
+    events = [event(timestamp=time, source=time) for time in times]
+    await client.post("/publish", json=events)
+    assert (await get(client, f"/events/logins/1?source={times[24]}"))["timestamp"] == times[24]
+    assert (await get(client, f"/events/logins/1/explain?source={times[24]}"))["times"] == 1
+
+
+async def test_source_picks_no_event_of_another_topic(start: Start) -> None:
+    client = await start(key="source,event_id")
+    await client.post("/publish", json=event(topic="a"))
+    assert (await get(client, "/events/a/1?source=tests"))["topic"] == "a"
+    for path in ("/events/b/1?source=tests", "/events/b/1?seq=1", "/events/b/1"):
+        async with client.get(path) as response:
+            assert response.status == 404
+
+
+async def test_source_leaves_the_choice_between_a_plain_event_and_a_cloud_event(
+    client: Client,
+) -> None:
+    await store(client, cloud_event("1", source="/s"))
+    await client.post("/publish", json=event(topic="readings", source="/s"))
+    for arguments in ("", "?source=/s"):
+        async with client.get(f"{PATH}{arguments}") as response:
+            assert response.status == 300
+            told = await response.json()
+        assert ([choice["seq"] for choice in told["choices"]], told["cut"]) == ([1, 2], False)
 
 
 async def test_seq_picks_where_even_the_source_is_the_same(start: Start) -> None:
@@ -85,14 +106,18 @@ async def test_who_has_the_event_is_not_sent_it_again(client: Client) -> None:
     async with client.get("/events/logins/1") as response:
         tag = response.headers["ETag"]
         assert response.headers["Cache-Control"] == "no-cache"
-    for said in (tag, f"W/{tag}", "*", f'"other", {tag}'):
+    for said in (tag, f"W/{tag}", "*", f'"other", {tag}', f'"a,b",W/{tag}'):
         for method in ("GET", "HEAD"):
             headers = {"If-None-Match": said}
             async with client.request(method, "/events/logins/1", headers=headers) as response:
                 assert (response.status, await response.read()) == (304, b"")
                 assert (response.headers["ETag"], response.headers["Vary"]) == (tag, "Accept")
-    async with client.get("/events/logins/1", headers={"If-None-Match": '"other"'}) as response:
-        assert response.status == 200
+    several = CIMultiDict([("If-None-Match", '"other"'), ("If-None-Match", tag)])
+    async with client.get("/events/logins/1", headers=several) as response:
+        assert response.status == 304
+    for said in ('"other"', '"*"', tag.strip('"'), '"', ""):
+        async with client.get("/events/logins/1", headers={"If-None-Match": said}) as response:
+            assert response.status == 200
 
 
 async def test_tag_of_a_cloud_event_is_another_one(client: Client) -> None:

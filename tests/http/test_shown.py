@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from aggregator.content import Form, digest_of
 from aggregator.store import StoredEvent
-from aggregator.web import shown
+from aggregator.web import shown, uri
 
 
 def _stored(payload: bytes | None, was: bytes = b"{}", **members: Any) -> StoredEvent:
@@ -27,8 +28,8 @@ def test_payload_that_is_kept_no_more_is_said_to_be(members: dict[str, Any]) -> 
     told = shown.as_event(emptied)
     assert (told["payload"], "kept no more" in told["emptied"]) == (None, True)
     cloud = shown.as_cloud_event(emptied)
-    assert "kept no more" in cloud["emptied"]
-    assert not {"data", "data_base64", "damaged"} & cloud.keys()
+    assert "kept no more" in cloud["aggregatoremptied"]
+    assert not {"data", "data_base64", "emptied", "aggregatordamaged"} & cloud.keys()
 
 
 @pytest.mark.parametrize("members", [{}, CLOUD, {**CLOUD, "form": Form.BYTES}])
@@ -37,9 +38,53 @@ def test_damaged_payload_is_not_shown_but_said_to_be_damaged(members: dict[str, 
     told = shown.as_event(damaged)
     assert (told["payload"], "does not match" in told["damaged"]) == (None, True)
     cloud = shown.as_cloud_event(damaged)
-    assert "does not match" in cloud["damaged"]
-    assert not {"data", "data_base64", "emptied"} & cloud.keys()
+    assert "does not match" in cloud["aggregatordamaged"]
+    assert not {"data", "data_base64", "damaged", "aggregatoremptied"} & cloud.keys()
     json.loads(shown.as_line(damaged))
+
+
+def test_extensions_of_a_publisher_are_not_taken_for_ours() -> None:
+    attributes = b'{"specversion":"1.0","emptied":"by hand","damaged":true}'
+    cloud = shown.as_cloud_event(_stored(None, attributes=attributes))
+    assert (cloud["emptied"], cloud["damaged"]) == ("by hand", True)
+    assert "kept no more" in cloud["aggregatoremptied"]
+
+
+def test_no_data_is_another_thing_than_data_that_is_null() -> None:
+    nothing = _stored(b"", b"", **{**CLOUD, "form": Form.NOTHING})
+    null = _stored(b"null", b"null", **CLOUD)
+    for show, name in ((shown.as_event, "payload"), (shown.as_cloud_event, "data")):
+        assert name not in show(nothing)
+        assert json.loads(msgspec.json.encode(show(null)))[name] is None
+    assert b'"payload"' not in shown.as_line(nothing)
+    assert b'"payload":null' in shown.as_line(null)
+
+
+def test_damage_shows_also_where_there_was_no_payload() -> None:
+    damaged = _stored(b"", b"{}", **{**CLOUD, "form": Form.NOTHING})
+    assert "damaged" in shown.as_event(damaged)
+
+
+REFERENCES = {
+    "tests": "tests",
+    "/sensors/1?a=b#c": "/sensors/1?a=b#c",
+    "https://user:pw@a.example:80/b/c?d=[": "https%3A//user%3Apw%40a.example%3A80/b/c%3Fd%3D%5B",
+    "https://[::1]:80/a": "https://[::1]:80/a",
+    "urn:uuid:6e8bc430": "urn:uuid:6e8bc430",
+    "https://a.example/caf\u00e9 1": "https://a.example/caf%C3%A9%201",
+    "100% 10.0.0.1:80": "100%25%2010.0.0.1%3A80",
+    "10.0.0.1:80": "10.0.0.1%3A80",
+    "a%20b": "a%20b",
+    "50%": "50%25",
+    "a#b#c": "a%23b%23c",
+    "//host:port/": "//host%3Aport/",
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), REFERENCES.items())
+def test_source_of_a_plain_event_becomes_a_uri_reference(source: str, expected: str) -> None:
+    assert uri.reference(source) == expected
+    assert uri.reference(expected) == expected
 
 
 def test_attributes_that_cannot_be_read_spoil_nothing_around_them() -> None:

@@ -1,0 +1,47 @@
+"""Keeps pages of origins that are not listed from changing anything.
+
+A browser sends a page's simple requests without asking first, also where the page may not read the
+answer. A client that is no browser sends no Origin and is nobody's tool.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiohttp import web
+
+from aggregator.errors import Forbidden
+
+_CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+_OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Origins:
+    """The origins whose pages may use the service; `*` lists all."""
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    @web.middleware
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer what changes nothing, or may. Raises Forbidden."""
+        if request.method in _CHANGING and not self._may_change(request):
+            raise Forbidden(
+                f"Pages of {request.headers['Origin']} may change nothing here: "
+                "cors_origins does not list that origin."
+            )
+        return await handler(request)
+
+    def _may_change(self, request: web.Request) -> bool:
+        origin = request.headers.get("Origin")
+        if origin is None or self._origins & {"*", origin.lower()}:
+            return True
+        return _is_own(request, origin)
+
+
+def _is_own(request: web.Request, origin: str) -> bool:
+    """Whether the page is the service's own; behind a proxy only the browser may know."""
+    if request.headers.get("Sec-Fetch-Site") in _OWN_SITE:
+        return True
+    _, separator, authority = origin.partition("://")
+    return bool(separator) and authority.lower() == request.headers.get("Host", "").lower()
