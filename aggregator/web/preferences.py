@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_PREFERENCE = re.compile(r'(?:[^",]|"(?:\\.|[^"\\])*")+')
+# Possessive, and a quote that never closes goes on to the end, so that the matcher never goes back.
+_PREFERENCE = re.compile(r'(?:[^",]|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++')
 _APPLIED = "Preference-Applied"
 
 
