@@ -15,6 +15,7 @@ RECIPE = "topic,event_id"
 
 _SIZE = 16
 _MEMBERS = ("topic", "event_id", "source", "timestamp")
+_OPTIONAL = "timestamp"
 _HEADER = "header:"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -81,8 +82,8 @@ class Recipe:
         headers: Mapping[str, str],
     ) -> bytes:
         if part in _MEMBERS:
-            if not members[part]:
-                raise Missing(part, "The key is made of this; it should not be empty.")
+            if part == _OPTIONAL and not members[part]:
+                raise Missing(part, "The key is made of this, which a CloudEvent may lack.")
             return members[part].encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
@@ -91,7 +92,7 @@ class Recipe:
             return headers[name].encode(errors="surrogateescape")
         found = None if payload is None else pointer.scalar(payload, self._pointers[part])
         if found is None:
-            raise Missing(part, "The key is made of this; it should be a string or a number.")
+            raise Missing(part, "The key is made of this; it should be a string, a number or a boolean.")
         return found
 
 

@@ -27,7 +27,7 @@ MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
 """The same, up to a bracket or a comma."""
 
 _DIGITS_OF_A_DOUBLE = 308
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_DIGITS_OF_A_DOUBLE + 1))
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_DIGITS_OF_A_DOUBLE + 1))
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
 

@@ -19,7 +19,9 @@ CLOUD_EVENTS = "application/cloudevents-batch+json"
 
 _TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
 _ENTITY_TAG = re.compile(r'"[^"]*"')
-_VARY = {"Vary": "Accept"}
+_ASK_AGAIN = {"Cache-Control": "no-cache"}
+_VARY = {"Vary": "Accept", **_ASK_AGAIN}
+_OF_THE_MOMENT = {"Cache-Control": "no-store"}
 
 
 def page(found: Page, form: str, request: web.Request) -> web.Response:
@@ -35,7 +37,7 @@ def page(found: Page, form: str, request: web.Request) -> web.Response:
 def event(found: StoredEvent, form: str, request: web.Request) -> web.Response:
     """One event as JSON or as a CloudEvent; 304 to whoever has it already."""
     tag = f'"{found.seq}-{found.digest.hex()}-{shown.state(found)}-{_TAGGED[form]}"'
-    headers = {**_VARY, "ETag": tag, "Cache-Control": "no-cache"}
+    headers = {**_VARY, "ETag": tag}
     if has(request, tag):
         return web.Response(status=304, headers=headers)
     told = shown.as_cloud_event(found) if form == CLOUD_EVENT else shown.as_event(found)
@@ -56,7 +58,7 @@ def choices(found: Found, call: str = "") -> web.Response:
         for event in found.events
     ]
     links = link.header(*(str(choice["href"]) for choice in told), rel="alternate")
-    return as_json({"choices": told, "cut": found.is_cut}, 300, {"Link": links})
+    return as_json({"choices": told, "cut": found.is_cut}, 300, {**_VARY, "Link": links})
 
 
 def topics(found: Sequence[Topic], following: str | None, request: web.Request) -> web.Response:
@@ -72,13 +74,19 @@ def topics(found: Sequence[Topic], following: str | None, request: web.Request) 
         }
         for topic in found
     ]
-    return as_json({"topics": told, "next": following}, 200, next_link(request, following))
+    headers = {**_ASK_AGAIN, **next_link(request, following)}
+    return as_json({"topics": told, "next": following}, 200, headers)
+
+
+def explanation(told: Mapping[str, Any]) -> web.Response:
+    """What is known of an event by now."""
+    return as_json(told, 200, _ASK_AGAIN)
 
 
 def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:
     """The numbers of one moment; those received are the sum of all others."""
     counters = snapshot.counters
-    return as_json(
+    return state(
         {
             "received_total": counters.received + snapshot.queued,
             "unique_processed": counters.stored,
@@ -96,6 +104,11 @@ def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:
             "uptime_seconds": round(uptime, 3),
         }
     )
+
+
+def state(told: Mapping[str, Any]) -> web.Response:
+    """How the service is at this moment, which nobody should keep."""
+    return as_json(told, 200, _OF_THE_MOMENT)
 
 
 def as_json(

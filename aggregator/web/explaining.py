@@ -35,12 +35,12 @@ class Explaining:
             if len(found.events) > 1:
                 return await self.sender.send(request, answer.choices(found, "explain"))
             (event,) = found.events
-            history = await store.history(event.seq, _MOST)
-        return await self.sender.send(request, answer.as_json(_explained(event, history)))
+            history = await store.history(event.seq, _MOST + 1)
+        return await self.sender.send(request, answer.explanation(_explained(event, history)))
 
 
 def _explained(event: StoredEvent, history: History) -> dict[str, Any]:
-    sightings = history.sightings
+    sightings = history.sightings[:_MOST]
     duplicates = sum(seen.duplicates for seen in sightings)
     conflicts = sum(seen.conflicts for seen in sightings)
     last = max([event.received_at, *(seen.last_at for seen in sightings)])
@@ -53,7 +53,7 @@ def _explained(event: StoredEvent, history: History) -> dict[str, Any]:
         "conflicts": conflicts,
         **_between(event.received_at, last),
         "sources": _sources(event, sightings),
-        "sources_cut": len(sightings) == _MOST,
+        "sources_cut": len(history.sightings) > _MOST,
         "conflicting": [_conflicting(clash) for clash in history.clashes],
         "conflicting_cut": sum(clash.times for clash in history.clashes) < conflicts,
     }

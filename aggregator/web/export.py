@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
+_HEADERS = {"Vary": "Accept", "Cache-Control": "no-cache"}
 _FIRST_PAGE = 100  # events
 _LONGEST_PAGE = 1000
 _PAGE_BYTES = 1_048_576  # that a page should come to, so that slow readers hold little each
@@ -69,7 +70,7 @@ class Export:
         async with self.turn.taken() as store:
             walk = Walk(wanted, (await store.span()).newest)
             lines = walk.pass_by(await store.events(walk.query))
-        answer = web.StreamResponse(headers={"Content-Type": form, "Vary": "Accept"})
+        answer = web.StreamResponse(headers={"Content-Type": form, **_HEADERS})
         if request.method == "HEAD":
             return answer
         try:

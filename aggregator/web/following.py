@@ -129,7 +129,9 @@ def _start(after: int | None, span: Span) -> int:
     if after is None:
         return span.newest
     if after > span.newest:
-        raise Unparsable(f"after: nothing is stored as {after} yet; the newest is {span.newest}.")
+        raise Unparsable(
+            f"Nothing is stored as {after} yet, to go on after it; the newest is {span.newest}."
+        )
     check_kept(after, span)
     return after
 

@@ -9,7 +9,12 @@ from aggregator.store import StoredEvent
 
 
 def to_event(event: StoredEvent, call: str = "") -> str:
-    """A reference to this very event, or to a call below it."""
+    """A reference to this very event, or to a call below it.
+
+    Where its path would be taken for one to a folder above, escaped or not, to a page of it alone.
+    """
+    if not call and {event.topic, event.event_id} & {".", ".."}:
+        return _with("/events", {"after": str(event.seq - 1), "limit": "1"})
     names = ("events", event.topic, event.event_id, *filter(None, [call]))
     path = "".join(f"/{quote(name, safe='')}" for name in names)
     return _with(path, {"seq": str(event.seq)})

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from aggregator.receiving.media_type import ACCEPTED
 
-_EVERYWHERE = ("GET", "HEAD", "POST")
+_EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

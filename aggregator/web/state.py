@@ -42,11 +42,11 @@ class State:
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Alive."""
-        return answer.as_json({"status": "alive"})
+        return answer.state({"status": "alive"})
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Able to store, or 503 with the reason."""
         self.intake.check_ready()
         if self.intake.worker.hangs:
             raise StoreError("The batch under way takes too long: the disk may hang.")
-        return answer.as_json({"status": "ready"})
+        return answer.state({"status": "ready"})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from bodies import get
 from stored import cloud_event, store
 
@@ -95,6 +96,16 @@ async def test_contents_beyond_those_remembered_are_counted_and_said_to_be_cut(
     told = await get(client, PATH)
     assert (told["conflicts"], len(told["conflicting"])) == (101, 100)
     assert (told["conflicting_cut"], told["sources_cut"]) == (True, False)
+
+
+@pytest.mark.parametrize(("count", "is_cut"), [(1000, False), (1001, True)])
+async def test_sources_are_said_to_be_cut_where_there_are_more(
+    client: Client, count: int, is_cut: bool
+) -> None:
+    await _publish(client)
+    await client.post("/publish", json=[event(source=f"s{number:04}") for number in range(count)])
+    told = await get(client, PATH)
+    assert (len(told["sources"]), told["sources_cut"]) == (1001, is_cut)
 
 
 async def test_one_of_several_is_picked_as_where_it_is_read(client: Client) -> None:

@@ -116,7 +116,7 @@ async def test_bad_argument_is_refused(client: Client, arguments: str) -> None:
 
 
 async def test_exports_under_way_wait_for_room_and_end_whole(start: Start) -> None:
-    client = await start(answer_bytes=1_000_000, answer_timeout=60.0)
+    client = await start(answer_bytes=6_000_000, answer_timeout=60.0)
     await _fill(client, 100)
     filler = b'{"filler":"%s"}' % (b"x" * 900_000)
     await store(client, *(make_event(f"large {number}", payload=filler) for number in range(6)))

@@ -20,6 +20,8 @@ async def test_several_events_of_one_id_are_told_apart_by_links(client: Client) 
     await store(client, *(cloud_event("1", source=source) for source in sources))
     async with client.get(PATH) as response:
         assert (response.status, response.content_type) == (300, JSON)
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert "Accept" in response.headers["Vary"]
         choices = (await response.json())["choices"]
         links = response.headers["Link"].split(", ")
     assert [(choice["seq"], choice["source"]) for choice in choices] == [*enumerate(sources, 1)]
@@ -28,6 +30,22 @@ async def test_several_events_of_one_id_are_told_apart_by_links(client: Client) 
         async with client.get(URL(choice["href"], encoded=True)) as response:
             assert response.status == 200
             assert (await response.json())["source"] == choice["source"]
+
+
+@pytest.mark.parametrize(("topic", "event_id"), [("..", "1"), ("readings", "."), (".", "..")])
+async def test_names_that_paths_cannot_hold_are_linked_all_the_same(
+    client: Client, topic: str, event_id: str
+) -> None:
+    for source in ("/a", "/b"):
+        cloud = {"specversion": "1.0", "type": topic, "id": event_id, "source": source}
+        await client.post("/publish", data=json.dumps(cloud), headers={"Content-Type": CLOUD_EVENT})
+    path = f"/events/{topic.replace('.', '%2E')}/{event_id.replace('.', '%2E')}"
+    async with client.get(URL(path, encoded=True)) as response:
+        assert response.status == 300
+        choices = (await response.json())["choices"]
+    for choice in choices:
+        (found,) = (await get(client, choice["href"]))["events"]
+        assert (found["seq"], found["source"]) == (choice["seq"], choice["source"])
 
 
 async def test_source_picks_one_of_several(client: Client) -> None:

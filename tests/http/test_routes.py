@@ -1,9 +1,10 @@
 """Every call answers what it is for, and says so where it is asked for anything else."""
 
+import asyncio
 import re
 
 import pytest
-from bodies import PROBLEM, array, get, good, publish, spelled
+from bodies import NDJSON, PROBLEM, array, get, good, publish, spelled
 from wire import exchange
 
 from conftest import Client
@@ -68,6 +69,33 @@ async def test_options_of_the_whole_service_is_answered(client: Client) -> None:
     request = b"OPTIONS * HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n\r\n"
     answer = await exchange(client.host, client.port, [request])
     assert answer.status == 204
+
+
+async def test_options_of_the_whole_service_names_the_methods_of_all_paths(client: Client) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"OPTIONS * HTTP/1.0\r\n\r\n")
+    assert b"\r\nAllow: DELETE, GET, HEAD, OPTIONS, POST\r\n" in await reader.read()
+    writer.close()
+
+
+CACHING = {
+    "/events": "no-cache",
+    "/events/logins/1": "no-cache",
+    "/events/logins/1/explain": "no-cache",
+    "/topics": "no-cache",
+    "/openapi.json": "no-cache",
+    "/stats": "no-store",
+    "/healthz": "no-store",
+    "/readyz": "no-store",
+}
+
+
+@pytest.mark.parametrize(("path", "caching"), CACHING.items())
+async def test_answers_that_change_say_so(client: Client, path: str, caching: str) -> None:
+    await publish(client, good("1"))
+    for accepted in ("*/*", NDJSON) if path == "/events" else ("*/*",):
+        async with client.get(path, headers={"Accept": accepted}) as response:
+            assert (response.status, response.headers["Cache-Control"]) == (200, caching)
 
 
 @pytest.mark.parametrize(
