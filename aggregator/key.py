@@ -92,7 +92,9 @@ class Recipe:
             return headers[name].encode(errors="surrogateescape")
         found = None if payload is None else pointer.scalar(payload, self._pointers[part])
         if found is None:
-            raise Missing(part, "The key is made of this; it should be a string, a number or a boolean.")
+            raise Missing(
+                part, "The key is made of this; it should be a string, a number or a boolean."
+            )
         return found
 
 
