@@ -64,7 +64,7 @@ class DocsPage:
     async def _answer(self, request: web.Request, name: str) -> web.StreamResponse:
         if self._ui is None:
             raise NotFound(
-                "The page is not installed: pip install 'event-aggregator[docs]'. "
+                "The page is not installed: pip install '.[docs]' where the source is. "
                 "What it would show is at /openapi.json."
             )
         self._sender.check_room()

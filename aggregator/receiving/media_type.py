@@ -27,11 +27,14 @@ _FORMATS = {
     "application/cloudevents-batch+json": Format.CLOUD_BATCH,
 }
 ACCEPTED = ", ".join(dict.fromkeys(format_.value for format_ in _FORMATS.values()))
+_LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
 
 
 def format_of(request: web.Request) -> Format:
     """The format of the body. Raises Unsupported if it is none that is read."""
+    if len(request.headers.get("Content-Type", "")) > _LONGEST:
+        raise Unsupported("The Content-Type is too long to be one.")
     claimed = request.content_type if "Content-Type" in request.headers else ""
     if not claimed.startswith(_CLOUD_EVENTS) and binary_mode.is_meant(request.headers):
         return Format.CLOUD_BINARY

@@ -57,7 +57,8 @@ def choices(found: Found, call: str = "") -> web.Response:
         }
         for event in found.events
     ]
-    links = link.header(*(str(choice["href"]) for choice in told), rel="alternate")
+    # Relative to this very request: in full they might be more than clients take as a header.
+    links = link.header(*(f"?seq={event.seq}" for event in found.events), rel="alternate")
     return as_json({"choices": told, "cut": found.is_cut}, 300, {**_VARY, "Link": links})
 
 

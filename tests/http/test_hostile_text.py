@@ -9,6 +9,7 @@ from aggregator.receiving import strict_json
 from aggregator.web import uri
 from aggregator.web.preferences import Preferences
 from aggregator_stages.schemas import CloudEventSchema
+from conftest import Client
 
 _MANY = 100_000
 _PARTS = ("a", " ", '"', "\\", '\\"', '"a', 'a="', ";", "; ", ",", "/", "a/", "a:", ":", "@", "//",
@@ -51,3 +52,10 @@ def test_time_to_read_grows_with_the_length_only(read: Callable[[str], object]) 
 )
 def test_quote_that_never_closes_hides_only_what_follows_it(said: str) -> None:
     assert Preferences.of([said]).is_minimal is said.startswith("return")
+
+
+@pytest.mark.parametrize("parameter", [';"' * 4000, "; charset*0=" + "a;" * 3500])
+async def test_content_type_without_end_is_refused(client: Client, parameter: str) -> None:
+    headers = {"Content-Type": f"application/json{parameter}"}
+    async with client.post("/publish", data=b"{}", headers=headers) as response:
+        assert response.status == 415
