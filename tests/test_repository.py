@@ -85,7 +85,7 @@ LAYERS = (
     {"description.parameters"},
     {"description.operations"},
     {"description.document"},
-    {"description.describing"},
+    {"description.serving"},
     {"app"},
     {"server"},
     {"command"},
