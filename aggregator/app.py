@@ -11,8 +11,8 @@ from aiohttp import web
 
 from aggregator.books import Books
 from aggregator.budget import Budget
-from aggregator.description.describing import Describing
 from aggregator.description.docs_page import DocsPage, installed_ui
+from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
 from aggregator.intake import Intake
@@ -85,7 +85,7 @@ def create_app(
         Explaining(turn, pages),
         Topics(turn, pages),
         State(intake, store, pages, time.monotonic()),
-        Describing([named.stage for named in left], settings, pages),
+        Serving([named.stage for named in left], settings, pages),
         DocsPage(installed_ui(), pages),
     )
 

@@ -81,8 +81,8 @@ class Event(msgspec.Struct, frozen=True):
         if self.raw or not self.digest:  # it has not the shape of an event
             return self.raw
         if not self.attributes:
-            return msgspec.json.encode({**self._members(NAMES), "payload": _json(self.payload)})
-        members = self._members(CLOUD_NAMES) | _spelled.decode(self.attributes)
+            return msgspec.json.encode({**self._members(_NAMES), "payload": _json(self.payload)})
+        members = self._members(_CLOUD_NAMES) | _spelled.decode(self.attributes)
         if not self.timestamp:
             del members["time"]
         if self.form is Form.BYTES:
@@ -131,10 +131,8 @@ class Event(msgspec.Struct, frozen=True):
             raise ValueError(f"event {self.index} is {self.outcome.status} already")
 
 
-NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
-"""What a plain event calls its members."""
-CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
-"""What a CloudEvent calls them."""
+_NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
+_CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
 
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -35,6 +35,7 @@ class Missing(ValueError):
     def __init__(self, part: str, detail: str) -> None:
         super().__init__(detail)
         self.part = part
+        self.is_member = part in _MEMBERS
 
 
 class Recipe:
@@ -83,7 +84,7 @@ class Recipe:
     ) -> bytes:
         if part in _MEMBERS:
             if part == _OPTIONAL and not members[part]:
-                raise Missing(part, "The key is made of this, which a CloudEvent may lack.")
+                raise Missing(part, f"The key is made of the {part}, which is missing.")
             return members[part].encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)

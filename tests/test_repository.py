@@ -86,7 +86,7 @@ LAYERS = (
     {"description.parameters"},
     {"description.operations"},
     {"description.document"},
-    {"description.describing"},
+    {"description.serving"},
     {"app"},
     {"server"},
     {"command"},

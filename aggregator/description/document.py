@@ -12,10 +12,10 @@ from aggregator import __version__
 from aggregator.description.openapi_types import Types
 from aggregator.description.operations import OPERATIONS, TAGS
 from aggregator.description.responses import HEADERS, PROBLEMS, Told
+from aggregator.receiving.media_type import NDJSON
 from aggregator.settings import Settings
 from aggregator.stage import Stage
 from aggregator.web.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
-from aggregator.web.export import NDJSON
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
@@ -102,12 +102,16 @@ def _forms(stages: Sequence[Stage], settings: Settings) -> Told:
             "schema": {"oneOf": [event, {"type": "array", "items": event, "minItems": 1, **most}]},
             "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
         },
-        NDJSON[0]: {
-            "schema": {"type": "string", "description": "One event a line."},
-            "example": lines,
+        **{
+            form: {
+                "schema": {"type": "string", "description": "One event a line."},
+                "example": lines,
+            }
+            for form in NDJSON
         },
         CLOUD_EVENT: {"schema": cloud_event, "example": _CLOUD_EVENT},
         CLOUD_EVENTS: {"schema": batch, "example": [_CLOUD_EVENT]},
+        "*/*": {"schema": {"description": "The data of one CloudEvent in the binary mode."}},
     }
 
 

@@ -52,7 +52,7 @@ class _Converter(OpenAPIConverter):
 
     def init_attribute_functions(self) -> None:
         super().init_attribute_functions()  # type: ignore[no-untyped-call]
-        self.attribute_functions.append(self.by_status2properties)
+        self.attribute_functions += [self.by_status2properties, self.metadata2encoding]
 
     def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
         checks = [check.regex for check in field.validators if isinstance(check, validate.Regexp)]
@@ -69,6 +69,9 @@ class _Converter(OpenAPIConverter):
         mapping = {status: kind["$ref"] for status, kind in kinds.items()}
         discriminator = {"propertyName": "status", "mapping": mapping}
         return {"oneOf": list(kinds.values()), "discriminator": discriminator}
+
+    def metadata2encoding(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+        return {name: told for name, told in field.metadata.items() if name == "contentEncoding"}
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
         told: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]

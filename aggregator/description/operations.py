@@ -14,14 +14,15 @@ from aggregator.description.parameters import (
     ConditionSchema,
     EntryPathSchema,
     EventPathSchema,
+    EventsQuerySchema,
     PublishHeadersSchema,
     ResumeSchema,
 )
-from aggregator.description.responses import Told, answer, answers, verdicts
+from aggregator.description.responses import Told, by_status, response, verdicts
+from aggregator.receiving.media_type import NDJSON
 from aggregator.web.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
-from aggregator.web.export import NDJSON
 from aggregator.web.quarantine_page import QuarantineQuerySchema
-from aggregator.web.query import PageSchema, PickSchema, StreamSchema, TopicsSchema
+from aggregator.web.query import PickSchema, StreamSchema, TopicsSchema
 
 TAGS = ("publish", "read", "state", "quarantine", "description")
 """What the calls are for, in the order in which they are shown."""
@@ -29,20 +30,20 @@ TAGS = ("publish", "read", "state", "quarantine", "description")
 _TEXT = {"type": "string"}
 _CLOUD_EVENT = {"type": "object", "description": "A CloudEvent 1.0."}
 _PAGES = {
-    JSON: reading_schemas.PageSchema,
+    JSON: reading_schemas.EventPageSchema,
     **{form: {**_TEXT, "description": "All events that match, one a line."} for form in NDJSON},
     CLOUD_EVENTS: {"type": "array", "items": _CLOUD_EVENT},
 }
 _EVENT = {JSON: reading_schemas.StoredEventSchema, CLOUD_EVENT: _CLOUD_EVENT}
-_STATUS = answer("It is.", {JSON: reading_schemas.StatusSchema})
-_NOT_MODIFIED = answer("The client has it already.", None, "ETag")
-_CHOICES = answer(
+_STATUS = response("It is.", {JSON: reading_schemas.StatusSchema})
+_NOT_MODIFIED = response("The client has it already.", None, "ETag")
+_CHOICES = response(
     "Several events have that topic and id.", {JSON: reading_schemas.ChoicesSchema}, "Link"
 )
 _PUBLISHED = verdicts(
     verdict_schemas.EnvelopeSchema, verdict_schemas.RefusalSchema, "Preference-Applied"
 )
-_ACCEPTED = answer(
+_ACCEPTED = response(
     "Accepted; what becomes of the events is not waited for.",
     {JSON: verdict_schemas.LaterSchema},
     "Preference-Applied",
@@ -61,20 +62,20 @@ OPERATIONS: Mapping[str, Told] = {
     "POST /publish": _call(
         "publish",
         "publish",
-        answers({**_PUBLISHED, 202: _ACCEPTED}, 400, 403, 408, 413, 415),
+        by_status({**_PUBLISHED, 202: _ACCEPTED}, 400, 403, 408, 413, 415),
         header=PublishHeadersSchema,
     ),
     "GET /events": _call(
         "listEvents",
         "read",
-        answers({200: answer("A page, or all of them.", _PAGES, "Link")}, 400, 406),
-        query=PageSchema,
+        by_status({200: response("A page, or all of them.", _PAGES, "Link")}, 400, 406),
+        query=EventsQuerySchema,
     ),
     "GET /events/stream": _call(
         "followEvents",
         "read",
-        answers(
-            {200: answer("Server-sent events, without end.", {"text/event-stream": _TEXT})},
+        by_status(
+            {200: response("Server-sent events, without end.", {"text/event-stream": _TEXT})},
             400,
             410,
         ),
@@ -84,8 +85,8 @@ OPERATIONS: Mapping[str, Told] = {
     "GET /events/{topic}/{event_id}": _call(
         "readEvent",
         "read",
-        answers(
-            {200: answer("The event.", _EVENT, "ETag"), 300: _CHOICES, 304: _NOT_MODIFIED},
+        by_status(
+            {200: response("The event.", _EVENT, "ETag"), 300: _CHOICES, 304: _NOT_MODIFIED},
             400,
             404,
             406,
@@ -97,9 +98,9 @@ OPERATIONS: Mapping[str, Told] = {
     "GET /events/{topic}/{event_id}/explain": _call(
         "explainEvent",
         "read",
-        answers(
+        by_status(
             {
-                200: answer("What is known of it.", {JSON: reading_schemas.ExplanationSchema}),
+                200: response("What is known of it.", {JSON: reading_schemas.ExplanationSchema}),
                 300: _CHOICES,
             },
             400,
@@ -111,74 +112,76 @@ OPERATIONS: Mapping[str, Told] = {
     "GET /topics": _call(
         "listTopics",
         "read",
-        answers({200: answer("A page.", {JSON: reading_schemas.TopicsSchema}, "Link")}, 400),
+        by_status({200: response("A page.", {JSON: reading_schemas.TopicPageSchema}, "Link")}, 400),
         query=TopicsSchema,
     ),
     "GET /quarantine": _call(
         "listQuarantined",
         "quarantine",
-        answers(
-            {200: answer("A page.", {JSON: quarantine_schemas.QuarantinePageSchema}, "Link")}, 400
+        by_status(
+            {200: response("A page.", {JSON: quarantine_schemas.QuarantinePageSchema}, "Link")}, 400
         ),
         query=QuarantineQuerySchema,
     ),
     "DELETE /quarantine": _call(
         "dropSome",
         "quarantine",
-        answers(
-            {200: answer("They are gone.", {JSON: quarantine_schemas.DroppedSchema})}, 400, 403
+        by_status(
+            {200: response("They are gone.", {JSON: quarantine_schemas.DroppedSchema})}, 400, 403
         ),
         query=QuarantineQuerySchema,
     ),
     "POST /quarantine/release": _call(
         "releaseSome",
         "quarantine",
-        answers(verdicts(*_RELEASED), 400, 403),
+        by_status(verdicts(*_RELEASED), 400, 403),
         query=QuarantineQuerySchema,
     ),
     "GET /quarantine/{id}": _call(
         "readQuarantined",
         "quarantine",
-        answers({200: answer("The event.", {JSON: quarantine_schemas.QuarantinedSchema})}, 404),
+        by_status({200: response("The event.", {JSON: quarantine_schemas.QuarantinedSchema})}, 404),
         path=EntryPathSchema,
     ),
     "DELETE /quarantine/{id}": _call(
         "dropOne",
         "quarantine",
-        answers({204: answer("It is gone.")}, 403, 404),
+        by_status({204: response("It is gone.")}, 403, 404),
         path=EntryPathSchema,
     ),
     "POST /quarantine/{id}/release": _call(
         "releaseOne",
         "quarantine",
-        answers(verdicts(*_RELEASED, is_one=True), 403, 404),
+        by_status(verdicts(*_RELEASED, is_one=True), 403, 404),
         path=EntryPathSchema,
     ),
     "GET /stats": _call(
         "readStats",
         "state",
-        answers({200: answer("The numbers.", {JSON: reading_schemas.StatsSchema})}),
+        by_status({200: response("The numbers.", {JSON: reading_schemas.StatsSchema})}),
     ),
-    "GET /healthz": _call("isAlive", "state", answers({200: _STATUS})),
-    "GET /readyz": _call("isReady", "state", answers({200: _STATUS})),
+    "GET /healthz": _call("isAlive", "state", by_status({200: _STATUS})),
+    "GET /readyz": _call("isReady", "state", by_status({200: _STATUS})),
     "GET /openapi.json": _call(
         "readDescription",
         "description",
-        answers(
-            {200: answer("OpenAPI 3.1.", {JSON: {"type": "object"}}, "ETag"), 304: _NOT_MODIFIED}
+        by_status(
+            {200: response("OpenAPI 3.1.", {JSON: {"type": "object"}}, "ETag"), 304: _NOT_MODIFIED}
         ),
         header=ConditionSchema,
     ),
     "GET /docs": _call(
         "showDescription",
         "description",
-        answers({200: answer("A page.", {"text/html": _TEXT}, "ETag"), 304: _NOT_MODIFIED}, 404),
+        by_status(
+            {200: response("A page.", {"text/html": _TEXT}, "ETag"), 304: _NOT_MODIFIED}, 404
+        ),
         header=ConditionSchema,
     ),
     "GET /docs/{asset}": _call(
         "readAsset",
         "description",
-        answers({200: answer("A part of it.", {"*/*": {}}, "ETag"), 304: _NOT_MODIFIED}, 404),
+        by_status({200: response("A part of it.", {"*/*": {}}, "ETag"), 304: _NOT_MODIFIED}, 404),
         path=AssetPathSchema,
         header=ConditionSchema,
     ),

@@ -3,7 +3,9 @@
 from marshmallow import Schema, fields, validate
 
 from aggregator.description.docs_page import ASSETS
-from aggregator.web.arguments import described
+from aggregator.receiving.inflate import ENCODINGS
+from aggregator.web.arguments import LARGEST, Whole, described
+from aggregator.web.query import LARGEST_PAGE, PageSchema
 
 _LARGEST_ID = 10**18 - 1
 
@@ -41,8 +43,12 @@ class AssetPathSchema(Schema):
     )
 
 
+def _attribute(name: str, description: str) -> fields.String:
+    return fields.String(data_key=f"ce-{name}", metadata=described(description))
+
+
 class PublishHeadersSchema(Schema):
-    """What a publisher prefers."""
+    """What a publisher prefers, how the body is packed, and a CloudEvent in the binary mode."""
 
     prefer = fields.String(
         data_key="Prefer",
@@ -50,6 +56,33 @@ class PublishHeadersSchema(Schema):
             "`handling=strict`: all events or none. `return=minimal`: the counts, "
             "and only the results of events that were refused. `respond-async`: answer 202 "
             "before the events are stored (RFC 7240)."
+        ),
+    )
+
+    content_encoding = fields.String(
+        data_key="Content-Encoding",
+        validate=validate.OneOf([*ENCODINGS, "identity"]),
+        metadata=described("How the body is compressed; not at all without it."),
+    )
+    ce_specversion = _attribute(
+        "specversion", "`1.0`. It, `ce-id`, `ce-source` and `ce-type` go together: the binary mode."
+    )
+    ce_id = _attribute("id", "The id of a CloudEvent.")
+    ce_source = _attribute("source", "Its source, a URI reference.")
+    ce_type = _attribute("type", "Its type, which is the topic.")
+    ce_time = _attribute("time", "Its time, in the form of RFC 3339.")
+    ce_subject = _attribute("subject", "Its subject. Extensions are sent in the same way.")
+    ce_dataschema = _attribute("dataschema", "A URI with a scheme.")
+
+
+class EventsQuerySchema(PageSchema):
+    """Which events to read, in which order, and how many; how many can be depends on the form."""
+
+    limit = Whole(
+        validate=validate.Range(1, LARGEST),
+        metadata=described(
+            f"The most events of a page, 100 by default and {LARGEST_PAGE:,} at most; "
+            "where NDJSON is asked for, the most of all, and any number."
         ),
     )
 

@@ -9,6 +9,7 @@ from aggregator.description.schemas import (
     following,
     moment,
     number,
+    octets,
     words,
 )
 from aggregator.store import Reason
@@ -28,7 +29,7 @@ class QuarantinedSchema(AnswerSchema):
     errors = fields.List(fields.Nested(FaultSchema), required=True)
     format = fields.String(required=True, validate=validate.OneOf(["event", "cloudevents"]))
     body = any_json("The event as it was sent.")
-    body_base64 = words("The same, where that is no JSON that every reader takes.", required=False)
+    body_base64 = octets("The same, where that is no JSON that every reader takes.")
 
 
 class QuarantinePageSchema(AnswerSchema):

@@ -9,6 +9,7 @@ from aggregator.description.schemas import (
     following,
     moment,
     number,
+    octets,
     place,
     words,
 )
@@ -28,12 +29,12 @@ class StoredEventSchema(AnswerSchema):
         "Byte for byte as it was sent, but for line breaks where the event is one line. "
         "Missing where it came without one; null where it cannot be shown."
     )
-    payload_base64 = words("A payload that is no JSON.", required=False)
+    payload_base64 = octets("A payload that is no JSON.")
     damaged = words("Why the payload cannot be shown: it is not what was stored.", required=False)
     emptied = words("Why the payload cannot be shown: it is kept no more.", required=False)
 
 
-class PageSchema(AnswerSchema):
+class EventPageSchema(AnswerSchema):
     """Some of the events that match, in order."""
 
     events = fields.List(fields.Nested(StoredEventSchema), required=True)
@@ -111,7 +112,7 @@ class TopicSchema(AnswerSchema):
     last = fields.Nested(PlaceSchema, required=True)
 
 
-class TopicsSchema(AnswerSchema):
+class TopicPageSchema(AnswerSchema):
     """Some of the topics, by name."""
 
     topics = fields.List(fields.Nested(TopicSchema), required=True)

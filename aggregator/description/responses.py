@@ -7,8 +7,7 @@ from marshmallow import Schema
 
 from aggregator.description.schemas import ProblemSchema
 from aggregator.web.answer import JSON
-
-PROBLEM = "application/problem+json"
+from aggregator.web.problems import PROBLEM
 
 Told = dict[str, Any]
 
@@ -40,7 +39,7 @@ HEADERS: Mapping[str, Told] = {
 }
 
 
-def answer(meaning: str, forms: Mapping[str, Any] | None = None, *headers: str) -> Told:
+def response(meaning: str, forms: Mapping[str, Any] | None = None, *headers: str) -> Told:
     """An answer: what its body is by media type, and the headers it may have."""
     content = {media_type: {"schema": schema} for media_type, schema in (forms or {}).items()}
     told: Told = {"description": meaning}
@@ -53,7 +52,7 @@ def answer(meaning: str, forms: Mapping[str, Any] | None = None, *headers: str) 
 
 def problem(meaning: str, *headers: str, schema: type[Schema] = ProblemSchema) -> Told:
     """A problem, and the headers it may have."""
-    return answer(meaning, {PROBLEM: schema}, *headers)
+    return response(meaning, {PROBLEM: schema}, *headers)
 
 
 PROBLEMS: Mapping[str, Told] = {
@@ -73,7 +72,7 @@ PROBLEMS: Mapping[str, Told] = {
 """Those that mean the same wherever they are answered, by their status."""
 
 
-def answers(found: Mapping[int, Told], *problems: int) -> Told:
+def by_status(found: Mapping[int, Told], *problems: int) -> Told:
     """The answers of a call by their status; each call may also fail."""
     told = {str(status): one for status, one in found.items()}
     return {**told, **{str(status): str(status) for status in (*problems, 500, 503)}}
@@ -83,9 +82,9 @@ def verdicts(
     envelope: type[Schema], refusal: type[Schema], *headers: str, is_one: bool = False
 ) -> dict[int, Told]:
     """The answers of a call that receives events, or only one."""
-    some = {207: answer("Some events were refused, as results say.", {JSON: envelope}, *headers)}
+    some = {207: response("Some events were refused, as results say.", {JSON: envelope}, *headers)}
     return {
-        200: answer("No event was refused.", {JSON: envelope}, *headers),
+        200: response("No event was refused.", {JSON: envelope}, *headers),
         **({} if is_one else some),
         409: problem("Each event refused is a conflict.", *headers, schema=refusal),
         422: problem("All events were refused.", *headers, schema=refusal),

@@ -21,6 +21,12 @@ def words(description: str, **more: Any) -> fields.String:
     return fields.String(metadata={"description": description}, **{"required": True, **more})
 
 
+def octets(description: str) -> fields.String:
+    """Bytes, as text; only where there are any."""
+    told = {"description": description, "contentEncoding": "base64"}
+    return fields.String(metadata=told)
+
+
 def moment(description: str, **more: Any) -> fields.AwareDateTime:
     """A time."""
     told = {"description": description}

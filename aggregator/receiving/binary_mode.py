@@ -13,7 +13,6 @@ from multidict import CIMultiDictProxy
 
 from aggregator.errors import Unparsable
 from aggregator.receiving import charset, split, strict_json
-from aggregator.receiving.shape import UNREADABLE
 
 _PREFIX = "ce-"
 _TELLING = ("ce-specversion", "ce-id", "ce-type", "ce-source")
@@ -99,7 +98,7 @@ def _json(body: bytes) -> bytes:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(split.trimmed(body))
-    except UNREADABLE:
+    except strict_json.UNREADABLE:
         return False
     return True
 

@@ -12,7 +12,7 @@ import msgspec
 
 from aggregator.content import Form
 from aggregator.receiving import strict_json
-from aggregator.receiving.shape import UNREADABLE, Declined, Kind, Shape
+from aggregator.receiving.shape import Declined, Kind, Shape
 
 _REQUIRED = ("specversion", "type", "id", "source")
 _ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")
@@ -29,7 +29,7 @@ def read(raw: bytes) -> Shape:
     try:
         members = _members.decode(raw)
         spelled = _spelled.decode(raw)
-    except UNREADABLE as error:
+    except strict_json.UNREADABLE as error:
         raise Declined.looked_at(raw, str(error), "type", "id") from error
     data = bytes(spelled["data"]) if "data" in spelled else b""
     if strict_json.is_suspect(raw, data, _quotes(members)) and (faults := strict_json.faults(raw)):
@@ -70,12 +70,17 @@ def _wrong(members: Mapping[str, Any]) -> str:
     time = members.get("time")
     if time is not None and not (isinstance(time, str) and time):
         return "The time of a CloudEvent is a timestamp, if it has one."
-    encoded = members.get("data_base64")
-    if encoded is not None and members.get("data") is not None:
+    if has_data_twice(members):
         return "A CloudEvent has data or data_base64, not both."
+    encoded = members.get("data_base64")
     if encoded is not None and not is_base64(encoded):
         return "The data_base64 of a CloudEvent is base64."
     return ""
+
+
+def has_data_twice(members: Mapping[str, Any]) -> bool:
+    """Whether it has both JSON and bytes as its data; null is neither beside the other."""
+    return members.get("data") is not None and members.get("data_base64") is not None
 
 
 def is_base64(encoded: object) -> bool:

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from aggregator.content import Form, digest_of
 from aggregator.errors import TooLarge, Unparsable
-from aggregator.event import CLOUD_NAMES, NAMES, Event
+from aggregator.event import Event
 from aggregator.key import Missing, key_of
 from aggregator.outcome import Fault, Invalid
 from aggregator.receiving import split
@@ -167,16 +167,7 @@ def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> byte
     try:
         return recipe.key(structs.asdict(shape), payload, arrival.headers)
     except Missing as missing:
-        fault = Fault(_place(missing.part, shape), str(missing))
-        raise Declined.without_key(shape, fault) from missing
-
-
-def _place(part: str, shape: Shape) -> str:
-    """Where in the event a part of its key stands; empty if it is a header."""
-    if part.startswith("/"):
-        return ("/data" if shape.attributes else "/payload") + part
-    name = (CLOUD_NAMES if shape.attributes else NAMES).get(part)
-    return f"/{name}" if name else ""
+        raise Declined.without_key(shape, missing) from missing
 
 
 def _kept_back(declined: Declined, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:

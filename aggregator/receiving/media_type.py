@@ -18,15 +18,17 @@ class Format(Enum):
     CLOUD_BINARY = "any"
 
 
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+"""The names of newline-delimited JSON, the one to prefer first."""
+
 _FORMATS = {
     "application/json": Format.JSON,
-    "application/x-ndjson": Format.NDJSON,
-    "application/ndjson": Format.NDJSON,
-    "application/jsonl": Format.NDJSON,
+    **dict.fromkeys(NDJSON, Format.NDJSON),
     "application/cloudevents+json": Format.CLOUD_EVENT,
     "application/cloudevents-batch+json": Format.CLOUD_BATCH,
 }
-ACCEPTED = ", ".join(dict.fromkeys(format_.value for format_ in _FORMATS.values()))
+ACCEPTED = ", ".join(_FORMATS)
+"""What `Accept-Post` says."""
 _LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
 

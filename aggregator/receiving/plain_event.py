@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from aggregator.receiving import strict_json
-from aggregator.receiving.shape import UNREADABLE, Declined, Kind, Shape
+from aggregator.receiving.shape import Declined, Kind, Shape
 
 
 class _Members(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ def read(raw: bytes) -> Shape:
         members = _members.decode(raw)
         payload = bytes(members.payload)
         _object.decode(payload)
-    except UNREADABLE as error:
+    except strict_json.UNREADABLE as error:
         raise Declined.looked_at(raw, str(error), "topic", "event_id") from error
     if strict_json.is_suspect(raw, payload, _QUOTES) and (faults := strict_json.faults(raw)):
         raise Declined.of_json(faults)

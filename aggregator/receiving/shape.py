@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aggregator.content import Form
+from aggregator.key import Missing
 from aggregator.outcome import Fault
 from aggregator.receiving import strict_json
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises where it declines."""
 
 _LONGEST_SHOWN = 255
 
@@ -64,14 +62,22 @@ class Declined(Exception):
             return cls.of_json(faults)
         try:
             members = msgspec.json.decode(raw)
-        except UNREADABLE:
+        except strict_json.UNREADABLE:
             return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
         return cls((), why, _shown(members, topic), _shown(members, event_id))
 
     @classmethod
-    def without_key(cls, shape: Shape, fault: Fault) -> "Declined":
-        """An event that lacks a part of its key."""
-        return cls([fault], topic=_cut(shape.topic), event_id=_cut(shape.event_id))
+    def without_key(cls, shape: Shape, missing: Missing) -> "Declined":
+        """An event that lacks a part of its key.
+
+        If that is a member, it is left to a stage to say what else is wrong with the event.
+        """
+        names = _cut(shape.topic), _cut(shape.event_id)
+        if missing.is_member:
+            return cls((), str(missing), *names)
+        payload = "/data" if shape.attributes else "/payload"
+        place = f"{payload}{missing.part}" if missing.part.startswith("/") else ""
+        return cls([Fault(place, str(missing))], "", *names)
 
     @classmethod
     def of_json(cls, faults: Sequence[Fault]) -> "Declined":

@@ -87,7 +87,7 @@ def elements(array: bytes, most: int) -> list[bytes]:
     if array.count(b",") < most * _COMMAS_PER_EVENT:
         try:
             found = [bytes(element) for element in _array.decode(array)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except strict_json.UNREADABLE:
             pass
         else:
             if len(found) > most:

@@ -13,8 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
 
+import msgspec
+
 from aggregator import pointer
 from aggregator.outcome import Fault
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises where it declines."""
 
 MAX_DEPTH = 100
 """Levels of arrays and objects in one event, itself included."""

@@ -16,8 +16,6 @@ from aggregator.web.turn import Turn
 
 log = logging.getLogger(__name__)
 
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-
 _HEADERS = {"Vary": "Accept", "Cache-Control": "no-cache"}
 _FIRST_PAGE = 100  # events
 _LONGEST_PAGE = 1000

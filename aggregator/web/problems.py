@@ -25,6 +25,9 @@ from aggregator.errors import (
 from aggregator.receiving.inflate import ENCODINGS
 from aggregator.receiving.media_type import ACCEPTED
 
+PROBLEM = "application/problem+json"
+"""The media type of all of them."""
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,7 +66,7 @@ def problem(
         body=msgspec.json.encode(told),
         status=status,
         headers=headers,
-        content_type="application/problem+json",
+        content_type=PROBLEM,
     )
 
 

@@ -13,7 +13,7 @@ from aggregator.store import FieldIs, Query
 from aggregator.web import arguments
 from aggregator.web.arguments import LARGEST, Moment, Whole, described
 
-_LARGEST_PAGE = 1000
+LARGEST_PAGE = 1000
 
 
 class TopicsQuery(msgspec.Struct, frozen=True):
@@ -86,12 +86,7 @@ class StreamSchema(Schema):
 class PageSchema(StreamSchema):
     """Which events to read, in which order, and how many at once."""
 
-    limit = Whole(
-        validate=validate.Range(1, _LARGEST_PAGE),
-        metadata=described(
-            "The most events of a page, 100 by default; of all where NDJSON is asked for."
-        ),
-    )
+    limit = Whole(validate=validate.Range(1, LARGEST_PAGE))
     order = fields.String(
         validate=validate.OneOf(["asc", "desc"]), metadata=described("By seq; `asc` by default.")
     )
@@ -108,7 +103,7 @@ class TopicsSchema(Schema):
 
     after = fields.String(metadata=described("Only topics after this name."))
     limit = Whole(
-        validate=validate.Range(1, _LARGEST_PAGE),
+        validate=validate.Range(1, LARGEST_PAGE),
         metadata=described("The most topics of a page, 100 by default."),
     )
 

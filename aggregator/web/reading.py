@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from aggregator.receiving.media_type import NDJSON
 from aggregator.web import accept, answer, finding
 from aggregator.web.arguments import load
-from aggregator.web.export import NDJSON, Export
+from aggregator.web.export import Export
 from aggregator.web.query import PageSchema, PickSchema
 from aggregator.web.sending import Sender
 from aggregator.web.turn import Turn

@@ -17,7 +17,7 @@ from marshmallow import (
 )
 
 from aggregator import timestamp
-from aggregator.receiving.cloud_event import is_base64
+from aggregator.receiving.cloud_event import has_data_twice, is_base64
 
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI
@@ -123,7 +123,7 @@ class CloudEventSchema(Schema):
     )
     dataschema = fields.String(validate=Whole(_URI, error="Not a URI with a scheme."))
     data = fields.Raw(allow_none=True)
-    data_base64 = fields.String(validate=Base64(), metadata={"format": "byte"})
+    data_base64 = fields.String(validate=Base64(), metadata={"contentEncoding": "base64"})
 
     @pre_load
     def _without_nulls(self, members: object, **_: object) -> object:
@@ -137,7 +137,7 @@ class CloudEventSchema(Schema):
         if not isinstance(members, Mapping):
             return
         faults = {name: [told] for name, told in islice(extension_faults(members), _MOST_EXPLAINED)}
-        if is_there("data_base64", members.get("data_base64")) and members.get("data") is not None:
+        if has_data_twice(members):
             faults["data_base64"] = ["There is data already; send one of them."]
         if faults:
             raise ValidationError(faults)

@@ -21,10 +21,9 @@ from aggregator.description.openapi_types import portable
 from aggregator.description.operations import OPERATIONS
 from aggregator.description.reading_schemas import StoredEventSchema
 from aggregator.description.responses import HEADERS, PROBLEMS
-from aggregator.receiving.media_type import Format
+from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
-from aggregator.web.export import NDJSON
 from aggregator.web.shown import as_line
 from conftest import Client, Start
 from events import event
@@ -73,8 +72,33 @@ async def test_bodies_are_described_by_what_stages_hold_them_to(start: Start) ->
 
 async def test_every_format_that_is_read_is_described(client: Client) -> None:
     bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
-    read = {format_.value for format_ in Format} - {Format.CLOUD_BINARY.value}
-    assert set(bodies["content"]) == read
+    assert set(bodies["content"]) == {*ACCEPTED.split(", "), "*/*"}
+    assert {form.value for form in Format} - {"any"} <= set(bodies["content"])
+
+
+async def test_headers_that_make_an_event_are_described(client: Client) -> None:
+    publish = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]
+    named = {argument["name"] for argument in publish["parameters"]}
+    assert {f"ce-{name}" for name in ("id", "source", "type", "specversion")} <= named
+    assert {"Content-Encoding", "Prefer"} <= named
+
+
+async def test_limit_is_described_for_every_form_that_takes_it(client: Client) -> None:
+    events = (await get(client, "/openapi.json"))["paths"]["/events"]["get"]
+    (limit,) = (one for one in events["parameters"] if one["name"] == "limit")
+    assert limit["schema"]["maximum"] > 1000
+    assert "1,000" in limit["description"]
+
+
+async def test_bytes_are_described_as_openapi_3_1_does(client: Client) -> None:
+    schemas = (await get(client, "/openapi.json"))["components"]["schemas"]
+    for name, member in (
+        ("CloudEvent", "data_base64"),
+        ("StoredEvent", "payload_base64"),
+        ("Quarantined", "body_base64"),
+    ):
+        told = schemas[name]["properties"][member]
+        assert (told["contentEncoding"], "format" in told) == ("base64", False)
 
 
 async def test_without_such_a_stage_a_body_is_any_object(start: Start) -> None:
@@ -108,6 +132,7 @@ async def test_contracts_of_several_stages_all_count(start: Start) -> None:
 
 async def test_examples_are_taken(client: Client) -> None:
     bodies = (await get(client, "/openapi.json"))["paths"]["/publish"]["post"]["requestBody"]
+    del bodies["content"]["*/*"]  # whose example would be the headers
     for media_type, body in bodies["content"].items():
         examples = [one["value"] for one in body.get("examples", {}).values()]
         for example in examples or [body["example"]]:

@@ -15,6 +15,7 @@ from aggregator.app import create_app
 from aggregator.description.document import describe
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
+from aggregator.receiving.media_type import NDJSON
 from events import event
 from running import Service
 
@@ -43,7 +44,7 @@ def _closed(told: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-@schemathesis.serializer("application/x-ndjson")
+@schemathesis.serializer(*NDJSON, "*/*")
 def as_lines(_: schemathesis.SerializationContext, value: object) -> bytes:
     """Text as it is; what is made up wrong on purpose as its JSON."""
     text = value if isinstance(value, str) else json.dumps(value)

@@ -12,7 +12,7 @@ from aggregator.web.sending import Sender
 from aggregator.web.still import Still
 
 
-class Describing:
+class Serving:
     """The handler, and what it needs."""
 
     def __init__(self, stages: Sequence[Stage], settings: Settings, sender: Sender) -> None:
