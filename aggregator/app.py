@@ -11,6 +11,7 @@ from aiohttp import web
 
 from aggregator.books import Books
 from aggregator.budget import Budget
+from aggregator.configuration import Configuration
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError
@@ -22,7 +23,7 @@ from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
-from aggregator.settings import Configuration, Settings, listed
+from aggregator.settings import Settings, listed
 from aggregator.settling import Settler
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck

@@ -12,12 +12,13 @@ import click
 
 from aggregator import __version__, logs, settings
 from aggregator.change_key import change_key as run_change
+from aggregator.configuration import Check, Configuration, load, unchecked
 from aggregator.errors import AggregatorError
+from aggregator.masking import masked
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
 from aggregator.server import serve as run_server
 from aggregator.server import url_of
-from aggregator.settings import Configuration
 
 _EXIT_USAGE = 2
 _CONFIG_HELP = "TOML file with settings, and a table [stages.NAME] for each stage that has some."
@@ -66,7 +67,7 @@ def show_settings(**flags: Any) -> None:
     """Print the settings in force, and where each comes from."""
     configuration = _load(flags)
     rows = [
-        (name, settings.masked("", getattr(configuration.settings, name)), origin)
+        (name, masked("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
     ]
     rows += [
@@ -75,7 +76,7 @@ def show_settings(**flags: Any) -> None:
         for name, value in table.items()
     ]
     rows += [
-        (f"stages.{stage}.{name}", settings.masked(name, value), "file")
+        (f"stages.{stage}.{name}", masked(name, value), "file")
         for stage, table in configuration.stages.items()
         for name, value in table.items()
     ]
@@ -134,9 +135,9 @@ def _own_url(own: settings.Settings) -> str:
     return url_of(host, own.port)
 
 
-def _load(flags: dict[str, Any], check: settings.Check = settings.unchecked) -> Configuration:
+def _load(flags: dict[str, Any], check: Check = unchecked) -> Configuration:
     try:
-        return settings.load(flags, os.environ, check)
+        return load(flags, os.environ, check)
     except AggregatorError as error:
         _fail(error)
 

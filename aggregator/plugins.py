@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 
 from marshmallow import ValidationError
 
+from aggregator.configuration import Configuration
 from aggregator.errors import AggregatorError, SettingError
+from aggregator.masking import masked
 from aggregator.pipeline import Named, Order
 from aggregator.queue import Queue
-from aggregator.settings import Configuration, Settings, masked
+from aggregator.settings import Settings
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Store
 

@@ -11,12 +11,12 @@ from aiohttp import web
 
 from aggregator import __version__
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER, create_app
+from aggregator.configuration import Configuration
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
-from aggregator.settings import Configuration
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)

@@ -1,39 +1,19 @@
-"""Every setting, once: name, type, default, unit and help. The docs and `--help` are made of this.
+"""Every setting, once: name, type, default, unit and help.
 
-A flag wins over the environment, that over the file, that over the default.
+The docs and `--help` are made of this.
 """
 
-import logging
 import re
-import tomllib
-from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from marshmallow import Schema, ValidationError
 from marshmallow import fields as kinds
 from marshmallow.validate import Length, OneOf, Range
 
-from aggregator import pointer
-from aggregator.errors import SettingError
 from aggregator.event import OnConflict
-from aggregator.key import RECIPE, Recipe
-from aggregator.rules import Rules, TopicRules
+from aggregator.key import RECIPE
 
-log = logging.getLogger(__name__)
-
-PREFIX = "AGGREGATOR_"
-_CONFIG = "config"
-_STAGES = "stages"
-_TOPICS = "topics"
 _POLICIES = [policy.value for policy in OnConflict]
-_HIDDEN = "…"
-_USER = re.compile(r"(?<=//)\S*(?=@)")
-_ARGUMENT = re.compile(r"([?&][^=&#]*=)[^&#]*")
-_ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
-_SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
-_NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
 
 class _Whole(kinds.Integer):
@@ -106,214 +86,11 @@ class Settings:
     )
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """The settings in force, the tables of stages and topics, and where each setting came from."""
-
-    settings: Settings
-    stages: Mapping[str, Mapping[str, Any]]
-    topics: Mapping[str, Mapping[str, Any]]
-    origins: Mapping[str, str]
-
-    @property
-    def rules(self) -> Rules:
-        """The rules of every topic. Raises ValueError; never for what `load` has returned."""
-        key, on_conflict = self.settings.key, self.settings.on_conflict
-        usual = TopicRules.of(key, on_conflict)
-        return Rules(
-            usual,
-            {
-                topic: TopicRules.of(
-                    str(table.get("key", key)), str(table.get("on_conflict", on_conflict))
-                )
-                for topic, table in self.topics.items()
-            },
-        )
-
-    @property
-    def indexed(self) -> list[str]:
-        """The pointers that events are found by."""
-        return listed(self.settings.indexed)
-
-
-Check = Callable[[Configuration], list[str]]
-
-
-def unchecked(_: Configuration) -> list[str]:
-    """Find nothing wrong."""
-    return []
-
-
 def each() -> tuple[Field[Any], ...]:
     """The settings in order; kind, unit and help stand in a field's metadata."""
     return fields(Settings)
 
 
-def load(
-    flags: Mapping[str, Any], environ: Mapping[str, str], check: Check = unchecked
-) -> Configuration:
-    """Put the settings together. Raises SettingError that names everything wrong at once.
-
-    `check` finds what is wrong with settings that are right by themselves; it is given the
-    defaults where they are not.
-    """
-    given, named = dict(flags), _from_environment(environ)
-    paths = given.pop(_CONFIG, None), named.pop(_CONFIG, None)
-    path = paths[0] or paths[1]
-    file = _read(Path(path)) if path else {}
-    stages, topics = file.pop(_STAGES, {}), file.pop(_TOPICS, {})
-    layers = {
-        "flag": {name: value for name, value in given.items() if value is not None},
-        "environment": named,
-        f"file {path}": file,
-    }
-    values: dict[str, Any] = {}
-    origins = {each_.name: "default" for each_ in each()}
-    for origin, layer in reversed(layers.items()):
-        for name, value in layer.items():
-            values[name], origins[name] = value, origin
-    settings, problems = _checked(values, origins)
-    table_problems = _table_problems(_STAGES, stages) + _table_problems(_TOPICS, topics)
-    if table_problems:
-        stages, topics = {}, {}
-    configuration = Configuration(settings, stages, topics, origins)
-    problems += table_problems + _rule_problems(configuration) + _disagreements(settings)
-    problems += _origin_problems(settings)
-    problems += check(configuration)
-    if problems:
-        raise SettingError("\n".join(problems))
-    return configuration
-
-
 def listed(text: str) -> list[str]:
     """The parts of a setting that is written with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def masked(name: str, value: object) -> str:
-    """The value for people to see: a URL without user and arguments, a secret not at all.
-
-    What the name says is asked of strangers' settings only: none of ours is a secret.
-    """
-    if _SECRET.search(name):
-        return _HIDDEN
-    if isinstance(value, Mapping):
-        inner = (f"{key} = {masked(str(key), one)}" for key, one in value.items())
-        return f"{{{', '.join(inner)}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(masked(name, one) for one in value)}]"
-    shown = _ARGUMENT.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, str(value)))
-    return _NAMED.sub(rf"\1{_HIDDEN}", shown)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"config: cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(f"config: {path} is not TOML: {error}") from error
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Ours; unknown names only warn, for Kubernetes adds its own to every pod."""
-    known = {each_.name for each_ in each()} | {_CONFIG}
-    found = {}
-    for variable, value in environ.items():
-        if variable.startswith(PREFIX):
-            name = variable.removeprefix(PREFIX).lower()
-            if name in known:
-                found[name] = value
-            else:
-                log.warning("%s in the environment is no setting of ours", variable)
-    return found
-
-
-def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """The settings, with the defaults in place of bad ones, and what is wrong with those."""
-    schema = Schema.from_dict({each_.name: each_.metadata["kind"] for each_ in each()})()
-    try:
-        return Settings(**schema.load(dict(values))), []
-    except ValidationError as error:
-        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
-        problems = [_told(name, values[name], origins[name], " ".join(why)) for name, why in said]
-        return Settings(**cast("dict[str, Any]", error.valid_data)), problems
-
-
-def _told(name: str, value: object, origin: str, why: str) -> str:
-    shown = masked("", value)
-    told = f"{name}: {shown!r} (from {origin}): {why}"
-    if name == "port" and "://" in shown:
-        told += (
-            " Kubernetes sets this for a Service named aggregator: "
-            "set enableServiceLinks: false in the pod."
-        )
-    return told
-
-
-def _disagreements(settings: Settings) -> list[str]:
-    found = []
-    for smaller, larger in (
-        ("max_event", "max_body"),
-        ("max_body", "queue_bytes"),
-        ("max_events", "queue_events"),
-    ):
-        low, high = getattr(settings, smaller), getattr(settings, larger)
-        if low > high:
-            found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
-    return found
-
-
-def _origin_problems(settings: Settings) -> list[str]:
-    return [
-        f"cors_origins: {origin!r} is no origin: one is written https://example.org, or * for all"
-        for origin in listed(settings.cors_origins)
-        if origin != "*" and not _ORIGIN.fullmatch(origin)
-    ]
-
-
-def _table_problems(kind: str, tables: object) -> list[str]:
-    if not isinstance(tables, Mapping):
-        return [f"{kind}: should be tables, one [{kind}.NAME] for each that has settings"]
-    return [
-        f"{kind}.{name}: should be a table, [{kind}.{name}]"
-        for name, table in tables.items()
-        if not isinstance(table, Mapping)
-    ]
-
-
-def _rule_problems(configuration: Configuration) -> list[str]:
-    settings = configuration.settings
-    found = []
-    for name, parse, value in (
-        ("key", Recipe, settings.key),
-        *(("indexed", pointer.parse, text) for text in listed(settings.indexed)),
-    ):
-        try:
-            parse(value)
-        except ValueError as error:
-            found.append(f"{name}: {error}")
-    for topic, table in configuration.topics.items():
-        problems = _TOPIC.validate(dict(table))
-        found += [f"topics.{topic}.{name}: {' '.join(why)}" for name, why in problems.items()]
-    return found
-
-
-def _is_recipe_of_a_topic(text: str) -> None:
-    try:
-        recipe = Recipe(text)
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
-    if "topic" not in recipe.parts:
-        raise ValidationError(
-            "Names no topic: events of two topics could then be the same. Try "
-            f"'topic,{recipe.text}'."
-        )
-
-
-_TOPIC = Schema.from_dict(
-    {
-        "key": kinds.String(validate=_is_recipe_of_a_topic),
-        "on_conflict": kinds.String(validate=OneOf(_POLICIES)),
-    }
-)()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from aggregator import settings
 from aggregator.app import create_app
+from aggregator.configuration import load
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
 from running import Service
@@ -33,7 +33,7 @@ async def start(store_url: str) -> AsyncIterator[Start]:
     clients: list[Client] = []
 
     async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
-        configuration = settings.load({"store": store_url, **flags}, {})
+        configuration = load({"store": store_url, **flags}, {})
         app = create_app(configuration, plugins or Plugins.installed())
         server = TestServer(app)
         client = TestClient(server)

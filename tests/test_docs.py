@@ -10,6 +10,7 @@ import pytest
 from aggregator import settings
 from aggregator.app import create_app
 from aggregator.command import main
+from aggregator.configuration import load
 from aggregator.plugins import Plugins
 from running import Service
 
@@ -43,7 +44,7 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 
 
 def test_every_endpoint_is_in_the_docs() -> None:
-    app = create_app(settings.load({"store": "memory:"}, {}), Plugins.installed())
+    app = create_app(load({"store": "memory:"}, {}), Plugins.installed())
     docs = (ROOT / "docs" / "http-api.md").read_text()
     calls = {
         f"{route.method} {route.resource.canonical}"

@@ -13,8 +13,8 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
-from aggregator import settings
 from aggregator.app import create_app
+from aggregator.configuration import load
 from aggregator.description.document import calls
 from aggregator.plugins import Plugins
 from running import Service, until
@@ -123,7 +123,7 @@ def test_every_example_answers_as_shown(service: Service) -> None:
 
 
 async def test_every_call_has_an_example() -> None:
-    app = create_app(settings.load({"store": "memory:"}, {}), Plugins.installed())
+    app = create_app(load({"store": "memory:"}, {}), Plugins.installed())
     tried = set()
     for example in _examples():
         for method, target in _requests(example.commands):

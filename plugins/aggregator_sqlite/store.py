@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
-from aggregator.settings import masked
+from aggregator.masking import masked
 from aggregator.store import (
     Counters,
     History,

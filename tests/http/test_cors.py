@@ -3,7 +3,7 @@
 import pytest
 from bodies import PROBLEM, get
 
-from aggregator import settings
+from aggregator.configuration import load
 from aggregator.errors import SettingError
 from conftest import Client, Start
 from events import event
@@ -134,4 +134,4 @@ async def test_own_pages_and_listed_ones_and_clients_that_are_none_publish(
 )
 def test_what_is_no_origin_stops_the_start(origin: str) -> None:
     with pytest.raises(SettingError, match="cors_origins"):
-        settings.load({"cors_origins": f"https://good.example,{origin}"}, {})
+        load({"cors_origins": f"https://good.example,{origin}"}, {})

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from aggregator import settings as our_settings
 from aggregator.app import create_app
+from aggregator.configuration import load
 from aggregator.description.document import describe
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
@@ -29,7 +29,7 @@ HELD_TO = (
 
 
 def _description() -> dict[str, Any]:
-    configuration = our_settings.load({"store": "memory:"}, {})
+    configuration = load({"store": "memory:"}, {})
     plugins = Plugins.installed()
     left, _ = plugins.line(Order.parse(configuration.settings.pipeline), {})
     app = create_app(configuration, plugins)

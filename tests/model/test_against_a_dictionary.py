@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aggregator import settings
 from aggregator.app import create_app
+from aggregator.configuration import load
 from aggregator.plugins import Plugins
 from events import event
 
@@ -112,7 +112,7 @@ class AgainstADictionary(RuleBasedStateMachine):
         return status, None if is_undone else seq
 
     async def _start(self) -> None:
-        configuration = settings.load({"store": f"sqlite:///{self.folder}/aggregator.db"}, {})
+        configuration = load({"store": f"sqlite:///{self.folder}/aggregator.db"}, {})
         server = TestServer(create_app(configuration, Plugins.installed()))
         self.client = TestClient(server)
         await self.client.start_server()

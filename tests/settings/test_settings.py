@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from aggregator import settings
 from aggregator.command import main
+from aggregator.configuration import load
 from aggregator.errors import SettingError
+from aggregator.masking import masked
 from aggregator.pipeline import Order
 
 
@@ -15,7 +16,7 @@ def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> No
     file = tmp_path / "a.toml"
     file.write_text('host = "file"\nport = 1\nmax_events = 3\n')
     environ = {"AGGREGATOR_PORT": "2", "AGGREGATOR_HOST": "environment"}
-    found = settings.load({"config": str(file), "host": "flag"}, environ)
+    found = load({"config": str(file), "host": "flag"}, environ)
     in_force = found.settings
     assert (in_force.host, in_force.port, in_force.max_events) == ("flag", 2, 3)
     assert in_force.queue == "memory:"
@@ -27,13 +28,13 @@ def test_file_named_by_a_flag_wins_over_one_named_in_the_environment(tmp_path: P
     for name, port in (("flag", 1), ("environment", 2)):
         (tmp_path / name).write_text(f"port = {port}\n")
     environ = {"AGGREGATOR_CONFIG": str(tmp_path / "environment")}
-    assert settings.load({"config": str(tmp_path / "flag")}, environ).settings.port == 1
+    assert load({"config": str(tmp_path / "flag")}, environ).settings.port == 1
 
 
 def test_file_can_be_named_in_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[stages.sample]\nrate = 0.5\n")
-    found = settings.load({}, {"AGGREGATOR_CONFIG": str(file)})
+    found = load({}, {"AGGREGATOR_CONFIG": str(file)})
     assert found.stages == {"sample": {"rate": 0.5}}
 
 
@@ -43,7 +44,7 @@ def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
         'port = 99999\nconfig = "x"\nmax_events = 1.5\nqueu = "memory:"\n[stages]\nsample = 5\n'
     )
     with pytest.raises(SettingError) as raised:
-        settings.load({"config": str(file)}, {"AGGREGATOR_STAGE_TIMEOUT": "soon"})
+        load({"config": str(file)}, {"AGGREGATOR_STAGE_TIMEOUT": "soon"})
     said = str(raised.value)
     for name in ("port", "config", "max_events", "queu", "stages.sample", "stage_timeout"):
         assert f"{name}: " in said
@@ -61,17 +62,17 @@ def test_settings_that_only_plugins_can_judge_are_named_with_the_others() -> Non
 
 def test_limits_that_contradict_each_other_are_named() -> None:
     with pytest.raises(SettingError, match="max_body: 999 is more than queue_bytes"):
-        settings.load({"max_event": "9", "max_body": "999", "queue_bytes": "99"}, {})
+        load({"max_event": "9", "max_body": "999", "queue_bytes": "99"}, {})
 
 
 def test_unknown_name_in_the_environment_warns(caplog: pytest.LogCaptureFixture) -> None:
-    settings.load({}, {"AGGREGATOR_SERVICE_HOST": "10.0.0.1"})
+    load({}, {"AGGREGATOR_SERVICE_HOST": "10.0.0.1"})
     assert "AGGREGATOR_SERVICE_HOST" in caplog.text
 
 
 def test_port_that_kubernetes_injects_is_explained() -> None:
     with pytest.raises(SettingError, match="enableServiceLinks: false"):
-        settings.load({}, {"AGGREGATOR_PORT": "tcp://10.0.0.1:8080"})
+        load({}, {"AGGREGATOR_PORT": "tcp://10.0.0.1:8080"})
 
 
 @pytest.mark.parametrize("text", ["not = [toml", "\x00"])
@@ -79,12 +80,12 @@ def test_file_that_is_no_toml_stops_the_start(tmp_path: Path, text: str) -> None
     file = tmp_path / "a.toml"
     file.write_text(text)
     with pytest.raises(SettingError, match="is not TOML"):
-        settings.load({"config": str(file)}, {})
+        load({"config": str(file)}, {})
 
 
 def test_missing_file_stops_the_start() -> None:
     with pytest.raises(SettingError, match="cannot read"):
-        settings.load({"config": "/nowhere/a.toml"}, {})
+        load({"config": "/nowhere/a.toml"}, {})
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_settings_command_shows_what_is_in_force_and_masks_secrets() -> None:
 
 def test_secret_in_a_bad_setting_is_masked() -> None:
     with pytest.raises(SettingError) as raised:
-        settings.load({"store": "", "port": "//me:hunter2@x"}, {})
+        load({"store": "", "port": "//me:hunter2@x"}, {})
     assert "hunter2" not in str(raised.value)
 
 
@@ -162,4 +163,4 @@ def test_serve_says_what_it_cannot_start_with(flags: list[str], said: str) -> No
     ],
 )
 def test_secret_is_not_shown_wherever_it_stands(value: object) -> None:
-    assert "hunter2" not in settings.masked("store", value)
+    assert "hunter2" not in masked("store", value)
