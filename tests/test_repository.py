@@ -47,7 +47,6 @@ LAYERS = (
         "ledger",
         "settings",
         "masking",
-        "masking",
         "books",
         "web.arguments",
         "web.preferences",
