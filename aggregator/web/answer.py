@@ -19,8 +19,9 @@ CLOUD_EVENTS = "application/cloudevents-batch+json"
 
 _TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
 _ENTITY_TAG = re.compile(r'"[^"]*"')
-_ASK_AGAIN = {"Cache-Control": "no-cache"}
-_VARY = {"Vary": "Accept", **_ASK_AGAIN}
+ASK_AGAIN = {"Cache-Control": "no-cache"}
+"""For what may be kept, but is to be asked for again each time."""
+_VARY = {"Vary": "Accept", **ASK_AGAIN}
 _OF_THE_MOMENT = {"Cache-Control": "no-store"}
 
 
@@ -75,13 +76,13 @@ def topics(found: Sequence[Topic], following: str | None, request: web.Request) 
         }
         for topic in found
     ]
-    headers = {**_ASK_AGAIN, **next_link(request, following)}
+    headers = {**ASK_AGAIN, **next_link(request, following)}
     return as_json({"topics": told, "next": following}, 200, headers)
 
 
 def explanation(told: Mapping[str, Any]) -> web.Response:
     """What is known of an event by now."""
-    return as_json(told, 200, _ASK_AGAIN)
+    return as_json(told, 200, ASK_AGAIN)
 
 
 def stats(snapshot: Snapshot, topics: list[str], uptime: float) -> web.Response:

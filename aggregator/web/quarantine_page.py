@@ -12,7 +12,7 @@ from aggregator import timestamp
 from aggregator.receiving import strict_json
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
 from aggregator.web import arguments
-from aggregator.web.answer import as_json, next_link
+from aggregator.web.answer import ASK_AGAIN, as_json, next_link
 from aggregator.web.arguments import LARGEST, Moment, Whole, described
 
 
@@ -45,12 +45,12 @@ def page(found: QuarantinePage, request: web.Request) -> web.Response:
     """A page of them, and where to go on. Slow: call it in a thread."""
     after = following(found)
     told = {"quarantined": [_shown(one) for one in found.entries], "next": after}
-    return as_json(told, headers=next_link(request, after))
+    return as_json(told, headers=ASK_AGAIN | next_link(request, after))
 
 
 def entry(found: Quarantined) -> web.Response:
     """One of them. Slow: call it in a thread."""
-    return as_json(_shown(found))
+    return as_json(_shown(found), headers=ASK_AGAIN)
 
 
 def following(found: QuarantinePage) -> str | None:
