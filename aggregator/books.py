@@ -135,10 +135,14 @@ def _note_topic(event: Event, entries: _Entries) -> None:
 
 
 def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:
-    reason = Reason.FAILED, (Fault("", str(fault)),)
-    entries.quarantined += (_quarantined(one, submission, *reason) for one in submission.events)
-    entries.counted["failed_async"] += len(submission.events)
-    _warn(submission, len(submission.events), str(fault))
+    """Its events as they came: those that the intake has refused with what it said of them."""
+    failed = Reason.FAILED, (Fault("", str(fault)),)
+    kept = [event for event in submission.events if not isinstance(event.outcome, Filtered)]
+    for event in kept:
+        reason = _reason(event) if isinstance(event.outcome, Invalid) else failed
+        entries.quarantined.append(_quarantined(event, submission, *reason))
+    entries.counted["failed_async"] += len(kept)
+    _warn(submission, len(kept), str(fault))
 
 
 def _reason(event: Event) -> tuple[Reason, tuple[Fault, ...]]:

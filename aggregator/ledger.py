@@ -71,6 +71,15 @@ class Ledger:
         for waiting in list(self._answers):
             self._refuse(waiting, error)
 
+    @property
+    def detached(self) -> dict[str, int]:
+        """How many events each submission has that was answered and is not settled yet."""
+        return {
+            submission: events
+            for submission, (events, _) in list(self._queued.items())
+            if submission not in self._answers
+        }
+
     def snapshot(self) -> Snapshot:
         """The numbers of this moment."""
         return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))

@@ -17,6 +17,7 @@ from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.transaction import Transaction, UnitOfWork
 
 _MOST_ROUNDS = 1000
+_LONGEST = 500  # bytes of an error's words
 
 log = logging.getLogger(__name__)
 
@@ -160,8 +161,13 @@ def _blamed(
     if isinstance(error, TimeoutError) and limit.expired():
         return StageFault(f"{name}: no answer in time (stage_timeout)")
     if isinstance(error, StageFault):
-        return StageFault(f"{name}: {error}")
-    return StageFault(f"{name}: {type(error).__name__}: {error}")
+        return StageFault(f"{name}: {_told(error)}")
+    return StageFault(f"{name}: {type(error).__name__}: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    """What it says, in characters that can be sent on, and no more of it than helps."""
+    return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 
 async def _process(

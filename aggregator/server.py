@@ -14,6 +14,7 @@ from aggregator.app import INTAKE, SENDERS, STORE, WORKER, create_app
 from aggregator.configuration import Configuration
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
+from aggregator.ledger import Ledger
 from aggregator.pipeline import Order
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
@@ -81,7 +82,7 @@ def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
         intake.is_open = False
         log.info("%s: taking nothing more, settling what was accepted", signal.Signals(number).name)
         stopping.set()
-        deadline = threading.Timer(LAST_CALL, _give_up)
+        deadline = threading.Timer(LAST_CALL, _give_up, (intake.ledger,))
         deadline.daemon = True
         deadline.start()
 
@@ -89,7 +90,9 @@ def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
-def _give_up() -> None:
+def _give_up(ledger: Ledger) -> None:
+    for submission, events in ledger.detached.items():
+        log.critical("submission %s was answered 202 and is lost: %d events", submission, events)
     log.critical("not settled within %g s; ending. What was not answered may be lost", LAST_CALL)
     os._exit(_EXIT_FAILED)
 

@@ -73,14 +73,17 @@ class Settler:
         self.line = line
         self.books = books
 
-    async def settle(self, batch: list[Part]) -> Settled:
-        """Settle what may share a transaction. Raises StoreError: then its fate is unknown."""
+    async def settle(self, batch: list[Part], *, is_last: bool) -> Settled:
+        """Settle what may share a transaction. Raises StoreError: then its fate is unknown.
+
+        What there is no time for comes again, unless this is the last time.
+        """
         is_strict = batch[0].submission.is_strict
         try:
             return await (self._all_or_nothing(batch[0]) if is_strict else self._together(batch))
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(batch))
-            return await self._replay(batch)
+            return await self._replay(batch, is_last)
 
     async def _together(self, batch: list[Part]) -> Settled:
         submissions = [part.submission for part in batch]
@@ -107,7 +110,7 @@ class Settler:
             _refuse(part.submission, set(work.appended))
             work.undo(0, 0)
 
-    async def _replay(self, batch: list[Part]) -> Settled:
+    async def _replay(self, batch: list[Part], is_last: bool) -> Settled:
         """Each submission in a savepoint of one new transaction, so that only the bad fail."""
         good: list[Submission] = []
         failed: list[tuple[Submission, AggregatorError]] = []
@@ -118,15 +121,15 @@ class Settler:
             work = UnitOfWork(tx)
             for part in batch:
                 is_late = clock.time() > deadline
-                if is_late and part.submission.is_detached:
-                    part.reopen()
-                    again.append(part)  # nobody would send it again
-                elif is_late:
-                    failed.append((part.submission, Unavailable(_NOT_TRIED)))
-                elif fault := await self._attempt(part, work):
-                    failed.append((part.submission, fault))
-                else:
+                fault = Unavailable(_NOT_TRIED) if is_late else await self._attempt(part, work)
+                if fault is None:
                     good.append(part.submission)
+                    continue
+                part.reopen()
+                if is_late and part.submission.is_detached and not is_last:
+                    again.append(part)  # nobody would send it again
+                else:
+                    failed.append((part.submission, fault))
             counters = await self.books.enter(good, tx, failed)
         return Settled(good, counters, work.effects, failed, again)
 

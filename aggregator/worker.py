@@ -42,7 +42,7 @@ class Worker:
         """Work until the queue is closed and empty."""
         again: list[Part] = []
         while parts := again or await self._take():
-            again = await self._work(parts)
+            again = await self._work(parts, is_last=bool(again))
 
     @property
     def hangs(self) -> bool:
@@ -58,13 +58,16 @@ class Worker:
     async def _take(self) -> list[Part]:
         return [Part.of(submission) for submission in await self.queue.take(self.batch_events)]
 
-    async def _work(self, parts: list[Part]) -> list[Part]:
-        """Settle the parts; return those to settle again, since nobody will send them again."""
+    async def _work(self, parts: list[Part], *, is_last: bool) -> list[Part]:
+        """Settle the parts; return those to settle again, since nobody will send them again.
+
+        They come again once: who is slow for ever must not keep the others waiting for ever.
+        """
         waiting = deque(batches(parts))
         again: list[Part] = []
         try:
             while waiting:
-                settled = await self._settle(waiting[0])
+                settled = await self._settle(waiting[0], is_last or self._stopping.is_set())
                 self._acknowledge(settled)
                 again += settled.again
                 left = {part.submission.id for part in settled.again}
@@ -74,12 +77,12 @@ class Worker:
             return again + await self._fail([part for batch in waiting for part in batch], error)
         return again
 
-    async def _settle(self, batch: list[Part]) -> Settled:
+    async def _settle(self, batch: list[Part], is_last: bool) -> Settled:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
         self._begun = asyncio.get_running_loop().time()
         try:
-            return await self.settler.settle(batch)
+            return await self.settler.settle(batch, is_last=is_last)
         finally:
             self._begun = None
 
@@ -120,6 +123,9 @@ class Worker:
 
     async def _recover(self, error: StoreError) -> None:
         """Acknowledge nothing until the store is proved again; try once more when stopping."""
+        if self.trouble:  # this was tried while stopping, and the time that is left is short
+            self.ledger.fail_waiting(error)
+            return
         pause = _FIRST_PAUSE
         self.trouble = str(error)
         while True:

@@ -87,7 +87,7 @@ class Export:
         while True:
             await self.sender.room()
             try:
-                async with self.sender.limit(), self.turn.taken() as store:
+                async with self.sender.limit_to_the_end(), self.turn.taken() as store:
                     return await store.events(wanted)
             except QueueFull:  # others were quicker
                 continue

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from aggregator import timestamp
 from aggregator.budget import Budget
-from aggregator.errors import NotFound, Unparsable
-from aggregator.event import Submission
+from aggregator.errors import NotFound, StageFault, Unparsable
+from aggregator.event import Event, Submission
 from aggregator.intake import Intake
+from aggregator.outcome import Fault, Invalid
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
@@ -106,11 +107,21 @@ class Quarantine:
         arrival = Arrival(uuid.uuid4().hex, timestamp.now())
         with self.budget.share() as share:
             events = await self.receiver.receive_anew(page.entries, arrival, share)
-            released = [entry.id for entry in page.entries]
-            submission = Submission(arrival.submission, events, released=released)
-            settled = await self.intake.take(submission, share)
-        told = verdict.of(settled, members={"next": quarantine_page.following(page)})
+            ids = [entry.id for entry in page.entries]
+            settled = await asyncio.gather(*map(self._receive, events, ids))
+        answered = Submission(arrival.submission, settled, released=ids)
+        told = verdict.of(answered, members={"next": quarantine_page.following(page)})
         return await self.sender.send(request, told)
+
+    async def _receive(self, event: Event, entry: int) -> Event:
+        """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
+        submission = Submission(uuid.uuid4().hex, [event], released=[entry])
+        try:
+            with self.budget.share() as share:
+                return (await self.intake.take(submission, share)).events[0]
+        except StageFault as fault:
+            event.overrule(Invalid((Fault("", f"Not received: {fault}"),)))
+            return event
 
     async def _drop(self, entries: list[Quarantined]) -> None:
         self.intake.check_ready()

@@ -36,7 +36,7 @@ class Sender:
 
     async def room(self) -> None:
         """Wait until there is room; raise TimeoutError if that takes too long."""
-        async with self.limit():
+        async with self.limit_to_the_end():
             while self.budget.held > self.budget.most:  # noqa: ASYNC110, a budget tells nobody
                 await asyncio.sleep(_ROOM)
 
@@ -83,7 +83,17 @@ class Sender:
     @asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:
         """Raise TimeoutError if the block takes too long."""
-        due = min(asyncio.get_running_loop().time() + self.seconds, self._end)
+        async with self._until(asyncio.get_running_loop().time() + self.seconds):
+            yield
+
+    @asynccontextmanager
+    async def limit_to_the_end(self) -> AsyncIterator[None]:
+        """The same for an answer of many parts, which ends soon after `hurry` as a whole."""
+        async with self._until(min(asyncio.get_running_loop().time() + self.seconds, self._end)):
+            yield
+
+    @asynccontextmanager
+    async def _until(self, due: float) -> AsyncIterator[None]:
         async with asyncio.timeout_at(due) as limit:
             self._limits.add(limit)
             try:
@@ -118,7 +128,7 @@ class Outlet:
             for part in parts:
                 for start in range(0, len(part), _SMALL):
                     self._is_within = start + _SMALL < len(part)
-                    async with self._sender.limit():
+                    async with self._sender.limit_to_the_end():
                         await self._answer.write(part[start : start + _SMALL])
 
     async def say_last(self, words: bytes) -> None:

@@ -31,7 +31,10 @@ class Validate(IntakeStage):
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
-        declined = [(event, why) for event in events if (why := self._first_fault(event))]
+        if sum(len(event.attributes) for event in events) > _LARGE:
+            declined = await asyncio.to_thread(self._declined, events)
+        else:
+            declined = self._declined(events)
         if not declined:
             return events
         if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
@@ -39,6 +42,9 @@ class Validate(IntakeStage):
         else:
             self._refuse(declined)
         return [event for event in events if event.outcome is None]
+
+    def _declined(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
+        return [(event, why) for event in events if (why := self._first_fault(event))]
 
     def _contract(self, event: Event) -> Contract:
         return self._cloud if event.attributes else self._plain
