@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.1  # seconds between attempts to get a failed store back, doubled each time
 _LONGEST_PAUSE = 5.0
 _LONGEST_BATCH = 10.0  # seconds
+_MOST_ROUNDS = 2  # in which what there was no time for is tried again
 
 
 class Worker:
@@ -41,8 +42,10 @@ class Worker:
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
         again: list[Part] = []
+        rounds = 0
         while parts := again or await self._take():
-            again = await self._work(parts, is_last=bool(again))
+            rounds = rounds + 1 if again else 0
+            again = await self._work(parts, is_last=rounds == _MOST_ROUNDS)
 
     @property
     def hangs(self) -> bool:
@@ -61,7 +64,7 @@ class Worker:
     async def _work(self, parts: list[Part], *, is_last: bool) -> list[Part]:
         """Settle the parts; return those to settle again, since nobody will send them again.
 
-        They come again once: who is slow for ever must not keep the others waiting for ever.
+        The last time there are none: who is slow for ever must not keep the others waiting so long.
         """
         waiting = deque(batches(parts))
         again: list[Part] = []

@@ -261,3 +261,8 @@ class BlamesForNothing(IntakeStage):
         for event in events:
             event.settle(Invalid(()))
         return []
+
+
+class QuotesItsInput(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        raise ValueError("no such file: /data/\udcff" + "x" * 100_000)

@@ -28,7 +28,8 @@ class Origins:
         if request.method in _CHANGING and not self._may_change(request):
             raise Forbidden(
                 f"Pages of {request.headers['Origin']} may change nothing here: "
-                "cors_origins does not list that origin."
+                "cors_origins does not list that origin. (Behind a proxy that changes Host it may "
+                "have to list the service's own.)"
             )
         return await handler(request)
 
@@ -40,8 +41,8 @@ class Origins:
 
 
 def _is_own(request: web.Request, origin: str) -> bool:
-    """Whether the page is the service's own; behind a proxy only the browser may know."""
-    if request.headers.get("Sec-Fetch-Site") in _OWN_SITE:
-        return True
+    """Whether the page is the service's own: what the browser says of that, if it does, counts."""
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site in _OWN_SITE
     _, separator, authority = origin.partition("://")
     return bool(separator) and authority.lower() == request.headers.get("Host", "").lower()

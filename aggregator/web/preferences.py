@@ -29,7 +29,7 @@ class Preferences:
             is_strict=is_strict,
             is_lenient=given.get("handling") == "lenient",
             is_minimal=given.get("return") == "minimal",
-            is_async="respond-async" in given and not is_strict,
+            is_async=given.get("respond-async") == "" and not is_strict,
         )
 
     @property

@@ -59,7 +59,7 @@ def problem(
     told = {
         "title": _RENAMED.get(status, HTTPStatus(status).phrase),
         "status": status,
-        "detail": detail,
+        "detail": detail.encode(errors="backslashreplace").decode(),  # it may quote a header
     }
     told.update(members or {})
     return web.Response(

@@ -115,15 +115,19 @@ class CloudEventSchema(Schema):
     event_id = _name(_LONGEST_NAME, "id")
     source = _name(_LONGEST_SOURCE)
     timestamp = fields.String(
-        data_key="time", validate=[_short, InternetTime()], metadata=_as_date_time
+        data_key="time", allow_none=True, validate=[_short, InternetTime()], metadata=_as_date_time
     )
-    subject = fields.String(validate=[validate.Length(1), _one_line])
+    subject = fields.String(allow_none=True, validate=[validate.Length(1), _one_line])
     datacontenttype = fields.String(
-        validate=[_one_line, Whole(_MEDIA_TYPE, error="Not a media type.")]
+        allow_none=True, validate=[_one_line, Whole(_MEDIA_TYPE, error="Not a media type.")]
     )
-    dataschema = fields.String(validate=Whole(_URI, error="Not a URI with a scheme."))
+    dataschema = fields.String(
+        allow_none=True, validate=Whole(_URI, error="Not a URI with a scheme.")
+    )
     data = fields.Raw(allow_none=True)
-    data_base64 = fields.String(validate=Base64(), metadata={"contentEncoding": "base64"})
+    data_base64 = fields.String(
+        allow_none=True, validate=Base64(), metadata={"contentEncoding": "base64"}
+    )
 
     @pre_load
     def _without_nulls(self, members: object, **_: object) -> object:

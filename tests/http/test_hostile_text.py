@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+import wire
+from bodies import PROBLEM
 
 from aggregator import pointer, timestamp
 from aggregator.receiving import strict_json
@@ -59,3 +61,39 @@ async def test_content_type_without_end_is_refused(client: Client, parameter: st
     headers = {"Content-Type": f"application/json{parameter}"}
     async with client.post("/publish", data=b"{}", headers=headers) as response:
         assert response.status == 415
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Accept: a/\xff", 406),
+        (b"Accept: \xff", 200),
+        (b"If-None-Match: \xff", 200),
+        (b"Last-Event-ID: \xff", 200),
+    ],
+)
+async def test_header_that_is_not_utf_8_is_answered(
+    client: Client, header: bytes, status: int
+) -> None:
+    head = b"GET /events HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n" + header
+    answer = await wire.exchange(str(client.host), int(client.port or 0), [head + b"\r\n\r\n"])
+    assert answer.status == status
+    assert answer.content_type.startswith("application/")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Origin: \xff", 403),
+        (b"Prefer: \xff", 400),
+        (b"Content-Type: \xff", 415),
+        (b"ce-id: \xff", 400),
+        (b"Content-Encoding: \xff", 415),
+    ],
+)
+async def test_header_of_a_publish_that_is_not_utf_8_is_answered(
+    client: Client, header: bytes, status: int
+) -> None:
+    head = wire.PUBLISH + header + b"\r\nContent-Length: 1\r\n\r\n{"
+    answer = await wire.exchange(str(client.host), int(client.port or 0), [head])
+    assert (answer.status, answer.content_type.split(";")[0]) == (status, PROBLEM)

@@ -39,7 +39,17 @@ async def test_lenient_is_what_happens_anyway(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "unknown", ["return=representation", "wait=5", "handling=other", "", ",,;=", '"', "return"]
+    "unknown",
+    [
+        "respond-async=no",
+        "return=representation",
+        "wait=5",
+        "handling=other",
+        "",
+        ",,;=",
+        '"',
+        "return",
+    ],
 )
 async def test_unknown_preference_is_passed_over(client: Client, unknown: str) -> None:
     applied, answer = await prefer(client, unknown, event("1"))

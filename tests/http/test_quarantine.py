@@ -2,12 +2,16 @@
 
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bodies import array, get, publish, spelled, stored_ids
 
+from added import with_stages
+from aggregator.change_key import change_key
 from aggregator.store import EVICTED
+from aggregator_sqlite.store import SqliteStore
 from conftest import Client, Start
 from events import event
 
@@ -146,6 +150,29 @@ async def test_as_many_are_released_at_once_as_a_submission_may_hold(start: Star
         await publish(client, array([spelled(topic="5")] * 20))
     status, answer = await _call(client, "POST", "/quarantine/release?after=0")
     assert (status, answer["received"], answer["next"]) == (422, 20, "20")
+
+
+async def test_event_that_a_stage_fails_on_keeps_no_other_from_being_released(
+    start: Start, tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/poison.db"
+    client = await start(store=store, key="topic,header:x", on_invalid="quarantine")
+    bad, good = event("1", payload={"bad": "bad"}), event("2")
+    await client.post("/publish", json=[bad, good])
+    await client.close()
+    stages = with_stages(raises="misbehaving:Raises")
+    pipeline = "validate | raises dedup persist"
+    # The key no longer needs what was missing, as after `aggregator change-key`.
+    await change_key(SqliteStore(store), "topic,event_id", (), is_agreed=True)
+    client = await start(stages, store=store, pipeline=pipeline)
+    status, answer = await _call(client, "POST", "/quarantine/release?after=0")
+    assert (status, [result["status"] for result in answer["results"]]) == (
+        207,
+        ["invalid", "stored"],
+    )
+    assert "raises" in answer["results"][0]["errors"][0]["detail"]
+    assert [entry["event_id"] for entry in await _entries(client)] == ["1"]
+    assert await stored_ids(client) == ["2"]
 
 
 async def test_quarantine_keeps_the_newest_when_it_is_full(start: Start) -> None:

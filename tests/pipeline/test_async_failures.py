@@ -159,6 +159,39 @@ async def test_neighbours_of_slow_events_are_stored_all_the_same(start: Start) -
     assert (stats["unique_processed"], stats["failed_async"], stats["quarantined"]) == (6, 6, 6)
 
 
+async def test_slow_events_are_given_up_in_bounded_time(start: Start) -> None:
+    stages = with_stages(hangs="misbehaving:Hangs")
+    client = await start(stages, pipeline="validate | hangs dedup persist", stage_timeout=0.05)
+    bad = {"bad": "bad"}
+    await asyncio.gather(*(later(client, event(f"{n}", payload=bad)) for n in range(40)))
+    async with client.post("/publish", json=event("good")) as response:
+        assert response.status in (200, 503)
+    stats = await settled(client)
+    assert (stats["failed_async"], stats["quarantined"]) == (40, 40)
+
+
+async def test_what_the_intake_refused_keeps_its_reason_beside_a_stages_fault(
+    start: Start,
+) -> None:
+    client = await start(RAISING, pipeline=PIPELINE)
+    await later(client, event("1", payload={"bad": "bad"}), event("2", topic=""))
+    await settled(client)
+    entries = (await get(client, "/quarantine"))["quarantined"]
+    assert [entry["reason"] for entry in entries] == ["failed", "invalid"]
+
+
+async def test_words_of_an_error_are_cut_and_can_be_sent_on(start: Start) -> None:
+    stages = with_stages(quotes="misbehaving:QuotesItsInput")
+    client = await start(stages, pipeline="validate | quotes dedup persist")
+    async with client.post("/publish", json=event("1")) as response:
+        assert response.status == 500
+        assert len((await response.json(content_type=None))["detail"]) < 700
+    await later(client, event("1"))
+    await settled(client)
+    (entry,) = (await get(client, "/quarantine"))["quarantined"]
+    assert r"\udcff" in entry["errors"][0]["detail"]
+
+
 async def test_invalid_event_without_a_fault_is_the_stages_fault(start: Start) -> None:
     stages = with_stages(blames="misbehaving:BlamesForNothing")
     client = await start(stages, pipeline="validate blames | dedup persist")
