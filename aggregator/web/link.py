@@ -21,8 +21,11 @@ def to_event(event: StoredEvent, call: str = "") -> str:
 
 
 def to_next(request: web.Request, after: str) -> str:
-    """A reference to the page after this one: the same request, from `after` on."""
-    return _with(request.path, {**request.query, "after": after})
+    """A reference to the page after this one: the same request, from `after` on.
+
+    Relative to the request, so that it holds behind any prefix of a path.
+    """
+    return _with("", {**request.query, "after": after})
 
 
 def header(*references: str, rel: str) -> str:

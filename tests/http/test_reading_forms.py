@@ -100,7 +100,7 @@ async def test_link_leads_to_the_next_page_with_all_arguments(client: Client) ->
             seen += [found["event_id"] for found in page["events"]]
             link = response.headers.get("Link", "")
             assert bool(link) == (page["next"] is not None)
-            following = link.removeprefix("<").removesuffix('>; rel="next"')
+            following = link and "/events" + link.removeprefix("<").removesuffix('>; rel="next"')
     assert seen == ["0", "1", "2", "3", "4"]
 
 
@@ -143,7 +143,7 @@ async def test_page_can_be_a_batch_of_cloud_events(client: Client) -> None:
     await store(client, cloud_event("2"), cloud_event("3", form=Form.BYTES, payload=b"\xff\x00"))
     headers = {"Accept": CLOUD_EVENTS}
     async with client.get("/events?limit=2", headers=headers) as response:
-        assert response.headers["Link"] == '</events?limit=2&after=2>; rel="next"'
+        assert response.headers["Link"] == '<?limit=2&after=2>; rel="next"'
         batch = await response.json(content_type=CLOUD_EVENTS)
     assert batch[0] == {
         "specversion": "1.0",
