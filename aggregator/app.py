@@ -99,7 +99,8 @@ def create_app(
     app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
-    app.on_response_prepare.append(Cors(origins).add)
+    if origins:
+        app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))

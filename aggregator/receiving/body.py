@@ -33,7 +33,7 @@ async def pieces(
     read = 0
     due = asyncio.get_running_loop().time() + seconds
     try:
-        while chunk := await _chunk(request, due):
+        while not request.content.at_eof() and (chunk := await _chunk(request, due)):
             for piece in inflater.feed(chunk) if inflater else (chunk,):
                 read += len(piece)
                 if read > most:

@@ -16,8 +16,6 @@ class Cors:
 
     async def add(self, request: web.Request, answer: web.StreamResponse) -> None:
         """Add the headers, before those of the answer are sent."""
-        if not self._origins:
-            return
         if "*" not in self._origins:
             answer.headers["Vary"] = ", ".join(
                 (*answer.headers.getall("Vary", []), "Origin"),
