@@ -151,3 +151,7 @@ class Submission(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}  # those of the request that keys are made of
     released: list[int] = []  # from quarantine: `events` are these, received anew
     dropped: list[int] = []  # from quarantine, for good
+
+    def refuses(self, event: Event) -> bool:
+        """Whether that event of it is refused: by itself, or by what a strict one does not bear."""
+        return event.is_refused or (self.is_strict and isinstance(event.outcome, Conflict))

@@ -78,9 +78,8 @@ class Settler:
 
         What there is no time for comes again, unless this is the last time.
         """
-        is_strict = batch[0].submission.is_strict
         try:
-            return await (self._all_or_nothing(batch[0]) if is_strict else self._together(batch))
+            return await self._together(batch)
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
@@ -89,23 +88,19 @@ class Settler:
         submissions = [part.submission for part in batch]
         async with self.store.transaction() as tx:
             work = UnitOfWork(tx)
-            await self._process(batch, work)
+            if submissions[0].is_strict:
+                await self._try_strict(batch[0], work)
+            else:
+                await self._process(batch, work)
             counters = await self.books.enter(submissions, tx)
         return Settled(submissions, counters, work.effects)
-
-    async def _all_or_nothing(self, part: Part) -> Settled:
-        part.reopen()
-        async with self.store.transaction() as tx:
-            work = UnitOfWork(tx)
-            await self._try_strict(part, work)
-            counters = await self.books.enter([part.submission], tx)
-        return Settled([part.submission], counters, work.effects)
 
     async def _try_strict(self, part: Part, work: UnitOfWork) -> None:
         try:
             async with work.tx.savepoint():
                 await self._process([part], work)
-                _check_whole(part.submission)
+                if any(map(part.submission.refuses, part.submission.events)):
+                    raise _Blocked  # noqa: TRY301, it is what undoes the savepoint
         except _Blocked:
             _refuse(part.submission, set(work.appended))
             work.undo(0, 0)
@@ -164,12 +159,6 @@ _NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
 
 class _Blocked(Exception):
     """A strict submission cannot be taken as a whole."""
-
-
-def _check_whole(submission: Submission) -> None:
-    for event in submission.events:
-        if event.is_refused or isinstance(event.outcome, Conflict):
-            raise _Blocked
 
 
 def _refuse(submission: Submission, undone: set[int]) -> None:

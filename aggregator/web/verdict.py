@@ -22,9 +22,7 @@ def of(
     members: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """The answer once all is settled; a minimal one tells only of what was refused."""
-    events = [
-        event for event in submission.events if not is_minimal or _is_refused(event, submission)
-    ]
+    events = [event for event in submission.events if not is_minimal or submission.refuses(event)]
     results = _results(events, submission.released)
     told: dict[str, Any] = {**_counts(submission), **(members or {})}
     if results or not is_minimal:
@@ -49,17 +47,13 @@ def later(submission: Submission) -> web.Response:
 
 def _status(submission: Submission) -> int:
     """200; 207 if some were refused; 422 if all were, or 409 if all of those were conflicts."""
-    refused = [event for event in submission.events if _is_refused(event, submission)]
+    refused = [event for event in submission.events if submission.refuses(event)]
     if not refused:
         return 200
     if len(refused) < len(submission.events) and not submission.is_strict:
         return 207
     blamed = [event for event in refused if not isinstance(event.outcome, Refused)]
     return 409 if all(isinstance(event.outcome, Conflict) for event in blamed) else 422
-
-
-def _is_refused(event: Event, submission: Submission) -> bool:
-    return event.is_refused or (submission.is_strict and isinstance(event.outcome, Conflict))
 
 
 def _why(submission: Submission, status: int) -> str:
