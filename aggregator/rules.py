@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from aggregator.event import OnConflict
 from aggregator.key import Recipe
@@ -44,7 +45,7 @@ class Rules:
         )
         return "; ".join((self.usual.recipe.text, *others))
 
-    @property
+    @cached_property
     def headers(self) -> frozenset[str]:
         """The headers, in lower case, that keys are made of."""
         every = (self.usual, *self.by_topic.values())
