@@ -51,7 +51,7 @@ class Conflict(Outcome, frozen=True):
 
 
 class Invalid(Outcome, frozen=True):
-    """The event does not keep the contract of an event."""
+    """The event does not keep the contract of an event, for at least one fault."""
 
     status = "invalid"
     refuses = True

@@ -253,6 +253,19 @@ class QuarantineQuery(msgspec.Struct, frozen=True):
     after: int = 0
     limit: int = 100
 
+    def matches(
+        self, entry: int, topic: str, reason: Reason | None, submission: str, kept_at: int
+    ) -> bool:
+        """Whether an entry with that id is one of them; where it stands is not asked."""
+        return (
+            self.id in (None, entry)
+            and self.topic in (None, topic)
+            and self.reason in (None, reason)
+            and self.submission in (None, submission)
+            and (self.kept_since is None or self.kept_since <= kept_at)
+            and (self.kept_until is None or kept_at < self.kept_until)
+        )
+
 
 class QuarantinePage(msgspec.Struct, frozen=True):
     """Some of them, bounded as a Page is, by their `size`; `next` is the `after` to go on with."""

@@ -52,7 +52,7 @@ class Quarantine:
         size = 0
         for number in ids[:_SCANNED]:
             entry = self.entries[number]
-            if _matches(query, entry):
+            if query.matches(entry.id, entry.topic, entry.reason, entry.submission, entry.kept_at):
                 if len(found) == query.limit or size >= PAGE_BYTES:
                     return QuarantinePage(found, found[-1].id)
                 found.append(entry)
@@ -71,14 +71,3 @@ class Quarantine:
                 return
             yield number
             size -= entry.size
-
-
-def _matches(query: QuarantineQuery, entry: Quarantined) -> bool:
-    return (
-        query.topic in (None, entry.topic)
-        and query.reason in (None, entry.reason)
-        and query.submission in (None, entry.submission)
-        and query.id in (None, entry.id)
-        and (query.kept_since is None or query.kept_since <= entry.kept_at)
-        and (query.kept_until is None or entry.kept_at < query.kept_until)
-    )

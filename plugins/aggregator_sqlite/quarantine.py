@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any
 
 from aggregator.store import (
     EVICTED,
@@ -49,16 +49,6 @@ SELECT id, kept_at, reason, submission, topic, event_id, CAST(detail AS BLOB), i
     CAST(headers AS BLOB), CAST(body AS BLOB)
 FROM quarantine WHERE id = ?
 """
-
-
-class _Head(NamedTuple):
-    """What of an entry is asked for."""
-
-    id: int
-    topic: str
-    reason: str
-    submission: str
-    kept_at: int
 
 
 def take(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
@@ -132,11 +122,11 @@ def _matching(db: sqlite3.Connection, query: QuarantineQuery) -> tuple[list[int]
         for row in rows:
             if len(ids) == query.limit:
                 return ids, ids[-1]
-            head = _Head(*row)
+            number, topic, reason, submission, kept_at = row
             looked_at += 1
-            if _matches(query, head):
-                ids.append(head.id)
-    return ids, head.id if looked_at == SCANNED else None
+            if query.matches(number, topic, _REASONS.get(reason), submission, kept_at):
+                ids.append(number)
+    return ids, number if looked_at == SCANNED else None
 
 
 def _range(query: QuarantineQuery) -> tuple[int, int]:
@@ -144,17 +134,6 @@ def _range(query: QuarantineQuery) -> tuple[int, int]:
     if query.id is None:
         return min(query.after, _LARGEST), SCANNED
     return min(max(query.after, query.id - 1), _LARGEST), 1
-
-
-def _matches(query: QuarantineQuery, head: _Head) -> bool:
-    return (
-        query.id in (None, head.id)
-        and query.topic in (None, head.topic)
-        and (query.reason is None or query.reason.value == head.reason)
-        and query.submission in (None, head.submission)
-        and (query.kept_since is None or query.kept_since <= head.kept_at)
-        and (query.kept_until is None or head.kept_at < query.kept_until)
-    )
 
 
 def _row(number: int, entry: Quarantined) -> tuple[object, ...]:

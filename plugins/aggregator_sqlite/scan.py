@@ -9,7 +9,7 @@ from contextlib import closing
 
 from aggregator.store import PAGE_BYTES, Query
 from aggregator_sqlite import fields
-from aggregator_sqlite.schema import form_of
+from aggregator_sqlite.schema import TOPIC_ID, form_of
 
 SCANNED = 20_000
 _BEYOND_THE_NEWEST = 2**63 - 1
@@ -43,7 +43,6 @@ WHERE pointer_id = :pointer_id AND value = :value AND fields.seq < :after
 ORDER BY fields.seq DESC LIMIT :most
 """
 PAYLOAD = "SELECT CAST(payload AS BLOB), form FROM events WHERE seq = ?"
-TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
 
 
 def matching(db: sqlite3.Connection, query: Query) -> tuple[list[int], int | None]:

@@ -15,6 +15,8 @@ from aggregator_sqlite.atomic import atomic
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
+TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
+
 STEPS = (
     (
         """CREATE TABLE meta (

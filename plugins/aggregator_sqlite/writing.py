@@ -8,7 +8,7 @@ from aggregator.errors import KeyHeld
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import fields
-from aggregator_sqlite.schema import form_of
+from aggregator_sqlite.schema import TOPIC_ID, form_of
 
 FIND_HOLDER = """
 SELECT events.seq, events.digest, events.received_at
@@ -18,7 +18,6 @@ FIND_CONTENT = "SELECT source, payload, form FROM events WHERE seq = ?"
 LAST_SEQ = "SELECT last_seq FROM counters"
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPIC = "INSERT INTO topics (name) VALUES (?) ON CONFLICT DO NOTHING"
-FIND_TOPIC = "SELECT id FROM topics WHERE name = ?"
 ADD_KEY = "INSERT INTO keys (key, seq) VALUES (?, ?)"
 ADD_NAME = "INSERT INTO names (name, seq) VALUES (?, ?)"
 ADD_EVENT = """
@@ -106,7 +105,7 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
 
 def _topic_id(db: sqlite3.Connection, name: str) -> int:
     db.execute(ADD_TOPIC, (name,))
-    topic_id: int = db.execute(FIND_TOPIC, (name,)).fetchone()[0]
+    topic_id: int = db.execute(TOPIC_ID, (name,)).fetchone()[0]
     return topic_id
 
 
