@@ -47,7 +47,6 @@ from aggregator.worker import Worker
 log = logging.getLogger(__name__)
 
 INTAKE = web.AppKey("INTAKE", Intake)
-LEDGER = web.AppKey("LEDGER", Ledger)
 STORE = web.AppKey("STORE", Store)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
@@ -90,16 +89,16 @@ def create_app(
         DocsPage(installed_ui(), pages),
     )
 
-    origins = listed(settings.cors_origins)
+    listed_origins = listed(settings.cors_origins)
+    origins = Origins(listed_origins)
     app = web.Application(
-        middlewares=[as_problems, Origins(origins).guard, with_options],
+        middlewares=[as_problems, origins.guard, with_options],
         client_max_size=settings.max_body,
     )
     app[INTAKE] = intake
-    app[LEDGER] = ledger
     app[STORE] = store
     app[SENDERS] = [verdicts, pages]
-    if origins:
+    if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(following.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))

@@ -9,11 +9,9 @@ from marshmallow import fields as kinds
 from marshmallow.validate import OneOf
 
 from aggregator import pointer
-from aggregator.event import OnConflict
 from aggregator.key import Recipe
-from aggregator.settings import Settings, listed
+from aggregator.settings import POLICIES, Settings, listed
 
-_POLICIES = [policy.value for policy in OnConflict]
 _ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
 
 
@@ -85,6 +83,6 @@ def _is_recipe_of_a_topic(text: str) -> None:
 _TOPIC = Schema.from_dict(
     {
         "key": kinds.String(validate=_is_recipe_of_a_topic),
-        "on_conflict": kinds.String(validate=OneOf(_POLICIES)),
+        "on_conflict": kinds.String(validate=OneOf(POLICIES)),
     }
 )()

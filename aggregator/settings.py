@@ -13,7 +13,8 @@ from marshmallow.validate import Length, OneOf, Range
 from aggregator.event import OnConflict
 from aggregator.key import RECIPE
 
-_POLICIES = [policy.value for policy in OnConflict]
+POLICIES = [policy.value for policy in OnConflict]
+"""What `on_conflict` may be, for all topics or for one."""
 
 
 class _Whole(kinds.Integer):
@@ -54,7 +55,7 @@ class Settings:
     pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
     key: str = _text(RECIPE, "What makes two events the same: parts of the key, with commas.")
     on_conflict: str = _text(
-        "keep-first", "What to do with another content under a held key.", OneOf(_POLICIES)
+        "keep-first", "What to do with another content under a held key.", OneOf(POLICIES)
     )
     on_invalid: str = _text(
         "refuse", "What to do with invalid events.", OneOf(["refuse", "quarantine"])

@@ -18,12 +18,11 @@ LAYERS = (
         "timestamp",
         "pointer",
         "commits",
-        "web.cors",
         "web.uri",
         "description.schemas",
     },
     {"content", "key", "web.origins", "receiving.charset", "description.verdict_schemas"},
-    {"event", "receiving.strict_json"},
+    {"event", "receiving.strict_json", "web.cors"},
     {
         "store",
         "queue",

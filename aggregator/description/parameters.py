@@ -4,8 +4,8 @@ from marshmallow import Schema, fields, validate
 
 from aggregator.description.docs_page import ASSETS
 from aggregator.receiving.inflate import ENCODINGS
-from aggregator.web.arguments import LARGEST, Whole, described
-from aggregator.web.query import LARGEST_PAGE, PageSchema
+from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Whole, described
+from aggregator.web.query import PageSchema
 
 _LARGEST_ID = 10**18 - 1
 

@@ -18,14 +18,14 @@ class Format(Enum):
     CLOUD_BINARY = "any"
 
 
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+NDJSON = (Format.NDJSON.value, "application/ndjson", "application/jsonl")
 """The names of newline-delimited JSON, the one to prefer first."""
 
 _FORMATS = {
-    "application/json": Format.JSON,
+    Format.JSON.value: Format.JSON,
     **dict.fromkeys(NDJSON, Format.NDJSON),
-    "application/cloudevents+json": Format.CLOUD_EVENT,
-    "application/cloudevents-batch+json": Format.CLOUD_BATCH,
+    Format.CLOUD_EVENT.value: Format.CLOUD_EVENT,
+    Format.CLOUD_BATCH.value: Format.CLOUD_BATCH,
 }
 ACCEPTED = ", ".join(_FORMATS)
 """What `Accept-Post` says."""

@@ -9,13 +9,14 @@ from aiohttp import web
 
 from aggregator import timestamp
 from aggregator.ledger import Snapshot
+from aggregator.receiving.media_type import Format
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown
 from aggregator.web.finding import Found
 
-JSON = "application/json"
-CLOUD_EVENT = "application/cloudevents+json"
-CLOUD_EVENTS = "application/cloudevents-batch+json"
+JSON = Format.JSON.value
+CLOUD_EVENT = Format.CLOUD_EVENT.value
+CLOUD_EVENTS = Format.CLOUD_BATCH.value
 
 _TAGGED = {JSON: "json", CLOUD_EVENT: "cloudevent"}
 _ENTITY_TAG = re.compile(r'"[^"]*"')
@@ -27,7 +28,7 @@ _OF_THE_MOMENT = {"Cache-Control": "no-store"}
 
 def page(found: Page, form: str, request: web.Request) -> web.Response:
     """A page of events as JSON or as a batch of CloudEvents, and where to go on."""
-    following = None if found.next is None else str(found.next)
+    following = cursor(found.next)
     headers = {**_VARY, **next_link(request, following)}
     if form == CLOUD_EVENTS:
         return as_json([shown.as_cloud_event(event) for event in found.events], 200, headers, form)
@@ -120,6 +121,11 @@ def as_json(
     return web.Response(
         body=msgspec.json.encode(told), status=status, headers=headers, content_type=form
     )
+
+
+def cursor(after: int | None) -> str | None:
+    """Where to go on, as it is told; None at the end."""
+    return None if after is None else str(after)
 
 
 def next_link(request: web.Request, following: str | None) -> dict[str, str]:

@@ -11,6 +11,8 @@ from aggregator.errors import Unparsable
 
 LARGEST = 2**63 - 1
 """The largest seq or id."""
+LARGEST_PAGE = 1000
+"""The most that a page may be asked to hold."""
 
 
 def described(description: str) -> dict[str, str]:

@@ -1,29 +1,29 @@
 """Lets pages of other origins use the service, where the operator has said so."""
 
-from collections.abc import Iterable
-
 from aiohttp import web
+
+from aggregator.web.origins import Origins
 
 _EXPOSED = "Link, ETag, Location, Retry-After, Preference-Applied"
 _MAX_AGE = "600"  # seconds for which a browser need not ask again
 
 
 class Cors:
-    """Adds to every answer what the browser of a listed origin waits for; `*` lists all."""
+    """Adds to every answer what the browser of a listed origin waits for."""
 
-    def __init__(self, origins: Iterable[str]) -> None:
-        self._origins = frozenset(origin.lower() for origin in origins)
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
 
     async def add(self, request: web.Request, answer: web.StreamResponse) -> None:
         """Add the headers, before those of the answer are sent."""
-        if "*" not in self._origins:
+        if not self._origins.are_all:
             answer.headers["Vary"] = ", ".join(
                 (*answer.headers.getall("Vary", []), "Origin"),
             )
         origin = request.headers.get("Origin")
-        if origin is None or not self._origins & {"*", origin.lower()}:
+        if origin is None or not self._origins.has(origin):
             return
-        answer.headers["Access-Control-Allow-Origin"] = "*" if "*" in self._origins else origin
+        answer.headers["Access-Control-Allow-Origin"] = "*" if self._origins.are_all else origin
         answer.headers["Access-Control-Expose-Headers"] = _EXPOSED
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             _allow(request, answer)

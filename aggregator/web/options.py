@@ -1,14 +1,13 @@
 """Answers OPTIONS: which methods a path has."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from aggregator.receiving.media_type import ACCEPTED
 
 _EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware

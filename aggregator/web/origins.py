@@ -4,16 +4,15 @@ A browser sends a page's simple requests without asking first, also where the pa
 answer. A client that is no browser sends no Origin and is nobody's tool.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from aggregator.errors import Forbidden
 
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Origins:
@@ -21,6 +20,11 @@ class Origins:
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.lower() for origin in origins)
+        self.are_all = "*" in self._origins
+
+    def has(self, origin: str) -> bool:
+        """Whether pages of that origin may use the service."""
+        return self.are_all or origin.lower() in self._origins
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -35,9 +39,7 @@ class Origins:
 
     def _may_change(self, request: web.Request) -> bool:
         origin = request.headers.get("Origin")
-        if origin is None or self._origins & {"*", origin.lower()}:
-            return True
-        return _is_own(request, origin)
+        return origin is None or self.has(origin) or _is_own(request, origin)
 
 
 def _is_own(request: web.Request, origin: str) -> bool:

@@ -1,12 +1,13 @@
 """Errors as RFC 9457 problem details: the one place that knows which error is which status."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from aggregator.errors import (
     AggregatorError,
@@ -29,8 +30,6 @@ PROBLEM = "application/problem+json"
 """The media type of all of them."""
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),

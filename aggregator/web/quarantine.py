@@ -17,11 +17,11 @@ from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
 from aggregator.web import quarantine_page, verdict
-from aggregator.web.answer import as_json
+from aggregator.web.answer import as_json, cursor
+from aggregator.web.arguments import LARGEST_PAGE
 from aggregator.web.sending import Sender
 from aggregator.web.turn import Turn
 
-_LARGEST_PAGE = 1000
 _ONE = r"/quarantine/{id:[0-9]{1,18}}"
 
 
@@ -71,9 +71,9 @@ class Quarantine:
 
     async def drop_some(self, request: web.Request) -> web.StreamResponse:
         """Remove a page of what is in quarantine, for good."""
-        page = await self._chosen(request, _LARGEST_PAGE)
+        page = await self._chosen(request, LARGEST_PAGE)
         await self._drop(page.entries)
-        return as_json({"dropped": len(page.entries), "next": quarantine_page.following(page)})
+        return as_json({"dropped": len(page.entries), "next": cursor(page.next)})
 
     async def drop_one(self, request: web.Request) -> web.StreamResponse:
         """Remove one event, for good."""
@@ -96,7 +96,7 @@ class Quarantine:
     @property
     def _most(self) -> int:
         """Events that one submission may have."""
-        return min(_LARGEST_PAGE, self.receiver.decoder.max_events)
+        return min(LARGEST_PAGE, self.receiver.decoder.max_events)
 
     async def _page(self, wanted: QuarantineQuery) -> QuarantinePage:
         async with self.turn.taken() as store:
@@ -110,7 +110,7 @@ class Quarantine:
             ids = [entry.id for entry in page.entries]
             settled = await asyncio.gather(*map(self._receive, events, ids))
         answered = Submission(arrival.submission, settled, released=ids)
-        told = verdict.of(answered, members={"next": quarantine_page.following(page)})
+        told = verdict.of(answered, members={"next": cursor(page.next)})
         return await self.sender.send(request, told)
 
     async def _receive(self, event: Event, entry: int) -> Event:

@@ -12,8 +12,8 @@ from aggregator import timestamp
 from aggregator.receiving import strict_json
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
 from aggregator.web import arguments
-from aggregator.web.answer import ASK_AGAIN, as_json, next_link
-from aggregator.web.arguments import LARGEST, Moment, Whole, described
+from aggregator.web.answer import ASK_AGAIN, as_json, cursor, next_link
+from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Moment, Whole, described
 
 
 class QuarantineQuerySchema(Schema):
@@ -26,7 +26,7 @@ class QuarantineQuerySchema(Schema):
     kept_until = Moment(metadata=described("Only those kept earlier."))
     after = Whole(validate=validate.Range(0, LARGEST), metadata=described("Only after this id."))
     limit = Whole(
-        validate=validate.Range(1, 1000),
+        validate=validate.Range(1, LARGEST_PAGE),
         metadata=described("The most events of a page, 100 by default."),
     )
 
@@ -43,7 +43,7 @@ def parse(given: MultiMapping[str]) -> QuarantineQuery:
 
 def page(found: QuarantinePage, request: web.Request) -> web.Response:
     """A page of them, and where to go on. Slow: call it in a thread."""
-    after = following(found)
+    after = cursor(found.next)
     told = {"quarantined": [_shown(one) for one in found.entries], "next": after}
     return as_json(told, headers=ASK_AGAIN | next_link(request, after))
 
@@ -51,11 +51,6 @@ def page(found: QuarantinePage, request: web.Request) -> web.Response:
 def entry(found: Quarantined) -> web.Response:
     """One of them. Slow: call it in a thread."""
     return as_json(_shown(found), headers=ASK_AGAIN)
-
-
-def following(found: QuarantinePage) -> str | None:
-    """The `after` of the next page."""
-    return None if found.next is None else str(found.next)
 
 
 def _shown(found: Quarantined) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from aggregator import pointer
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
 from aggregator.web import arguments
-from aggregator.web.arguments import LARGEST, Moment, Whole, described
-
-LARGEST_PAGE = 1000
+from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Moment, Whole, described
 
 
 class TopicsQuery(msgspec.Struct, frozen=True):

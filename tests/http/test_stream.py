@@ -9,7 +9,7 @@ from sse import EventSource, Message
 from stored import store
 
 from added import with_plugin
-from aggregator.app import LEDGER, STORE
+from aggregator.app import INTAKE, STORE
 from aggregator.plugins import STORES, Plugins
 from aggregator.testing import make_event
 from conftest import Client, Start
@@ -217,7 +217,7 @@ async def test_many_readers_are_all_told_in_the_same_few_looks(client: Client) -
     for reader in readers:
         assert _ids(await reader.take(20)) == list(range(1, 21))
         await reader.__aexit__(None, None, None)
-    assert client.app[LEDGER].commits.number <= 21
+    assert client.app[INTAKE].ledger.commits.number <= 21
 
 
 class TestStoreThatForgets:
