@@ -109,6 +109,7 @@ class Client:
         decoder = msgspec.json.Decoder(Read)
         try:
             async with self._http.get(f"{self.url}/events", headers=_NDJSON, timeout=_LONG) as said:
+                said.raise_for_status()
                 async for line in said.content:
                     yield decoder.decode(line)
         except _FAILURES as error:
