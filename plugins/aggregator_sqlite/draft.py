@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 
-_COMPANIONS = ("-wal", "-shm", "-journal", ".lock")
+_WITH_DATA = ("-wal", "-journal")
+_OTHERS = ("-shm", ".lock")
 
 
 class Draft:
@@ -20,8 +21,8 @@ class Draft:
         Raises SettingError if it cannot be made, or the name is taken.
         """
         self._destination = destination.absolute()
-        self._mode = stat.S_IMODE(original.stat().st_mode)
         _check_name(self._destination, original)
+        self._mode = stat.S_IMODE(original.stat().st_mode)
         name, folder = self._destination.name, self._destination.parent
         try:
             for left in folder.glob(f".{escape(name)}.????????.part*"):
@@ -50,23 +51,33 @@ class Draft:
     def discard(self) -> None:
         """Remove it, and what SQLite may have left beside it."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+        _beside(self.path, "-journal").unlink(missing_ok=True)
 
 
 def _check_name(destination: Path, original: Path) -> None:
-    place = destination.parent.resolve() / destination.name
+    folder = destination.parent.resolve()
     if destination.resolve() == original:
         raise SettingError(f"backup: {destination} is the store itself")
-    if place in [original.with_name(original.name + end) for end in _COMPANIONS]:
+    if folder / destination.name in [_beside(original, end) for end in (*_WITH_DATA, *_OTHERS)]:
         raise SettingError(f"backup: {destination} is the name of a file that belongs to the store")
+    if not folder.is_dir():
+        raise SettingError(f"backup: there is no folder {folder}")
     _check_free(destination)
-    if not destination.parent.is_dir():
-        raise SettingError(f"backup: there is no folder {destination.parent}")
 
 
 def _check_free(destination: Path) -> None:
     if os.path.lexists(destination):
         raise SettingError(f"backup: {destination} is there already; nothing is overwritten")
+    for end in _WITH_DATA:
+        if (left := _beside(destination, end)).exists():
+            raise SettingError(
+                f"backup: {left} belongs to a database that was there before, and would be mixed "
+                "into the copy: move it away"
+            )
+
+
+def _beside(database: Path, end: str) -> Path:
+    return database.with_name(database.name + end)
 
 
 def _sync(path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from aggregator.errors import SettingError, StoreError
 
 _LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
-
-
 _VERSIONS = slice(18, 20)
 _NO_LOG = b"\x01\x01"
 
@@ -22,6 +20,8 @@ def check_log(database: Path) -> None:
     its header that it is written without a log (https://sqlite.org/fileformat.html, 1.3.3), and the
     service changes that before it begins one: so a log beside such a file is that of the file which
     stood here before.
+
+    To be called while this process has no connection to the database.
     """
     log = database.with_name(database.name + "-wal")
     try:

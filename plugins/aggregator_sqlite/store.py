@@ -64,7 +64,8 @@ class SqliteStore(Store):
         """What the file says, read over a connection that cannot write."""
         if not self.path.exists():
             return None
-        check_log(self.path)
+        if not self._lock.is_held():
+            check_log(self.path)
         reader = await _read_only(self.path)
         return await reader.run_alone(kept_recipe)
 

@@ -2,13 +2,12 @@
 
 import os
 import sqlite3
-import time
 
 from aggregator.errors import SettingError, StoreError
 from aggregator_sqlite.schema import check_owner, check_recipe, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
-_PAUSE = 0.05  # seconds
+_PATIENCE = 500  # milliseconds; a page is read in less
 _PART = 1_048_576  # bytes
 _FULL = 2
 
@@ -40,16 +39,14 @@ def _checkpoint(db: sqlite3.Connection) -> None:
     """Copy the whole log into the file; where another connection is in the way, write it again.
 
     A reader elsewhere may keep the log from being emptied: what counts is that all is copied. One
-    that reads for long, such as a backup, keeps what was committed since from being copied, too.
-    Where another connection checkpoints, SQLite says so at once, with -1 for both numbers.
+    that reads for long, a backup or Litestream, keeps what was committed since from being copied
+    too. Where another connection checkpoints, SQLite says so at once, with -1 for both numbers.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while time.monotonic() <= deadline:
-        is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not is_busy or 0 <= logged == copied:
-            return
-        time.sleep(_PAUSE)
-    _write_log_again(db)
+    db.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+    is_busy, logged, copied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+    if is_busy and not 0 <= logged == copied:
+        _write_log_again(db)
 
 
 def _write_log_again(db: sqlite3.Connection) -> None:

@@ -1,0 +1,265 @@
+"""Copies that are taken while publishers publish, and what can go wrong meanwhile."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+from events import event
+from publishers import Publishers, check_everything
+from restored import check_restored
+from running import LIMIT, Service, aggregator, until
+
+LARGE = 1_000_000  # bytes of a payload: a copy of a few dozens takes long enough to be met
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+os.execv(sys.executable, [sys.executable, "-m", "aggregator", "backup", "copy.db"])
+"""
+
+
+@pytest.fixture
+def seed() -> int:
+    seed = SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    return seed
+
+
+def start_and_fill(service: Service) -> None:
+    """With large events that are not valid: they are in the store, and not among its events."""
+    service.start("--on-invalid", "quarantine")
+    large = event(timestamp="", payload={"text": "x" * LARGE})
+    for _ in range(2):
+        assert service.publish([large] * 10)[0] == 422
+
+
+def drafts(folder: Path) -> list[Path]:
+    return list(folder.glob(".copy.db.*"))
+
+
+@contextmanager
+def halted_backup(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A backup to copy.db that stands still in the middle, and goes on when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aggregator", "backup", "copy.db"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(lambda: drafts(folder), "the backup has begun")
+        while not any(draft.name.endswith("-journal") for draft in drafts(folder)):
+            assert process.poll() is None, "the copy was made too fast"
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=LIMIT)
+
+
+def go_on(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Let it come to its end; its exit status, and all it said."""
+    process.send_signal(signal.SIGCONT)
+    said = "".join(process.communicate(timeout=LIMIT))
+    return process.returncode, said
+
+
+def test_copies_made_while_publishers_publish_hold_what_was_answered_before(
+    service: Service, tmp_path: Path, seed: int
+) -> None:
+    service.start()
+    befores = []
+    with Publishers(service, seed) as publishers:
+        ledger = publishers.ledger
+        for number in range(3):
+            enough = ledger.answers + 50
+            until(lambda: ledger.answers > enough, "the publishers get on")  # noqa: B023
+            befores.append(dict(ledger.seqs))
+            made = aggregator(tmp_path, "backup", f"{number}.db")
+            assert made.returncode == 0, made.stderr
+            assert made.stdout.startswith(f"{number}.db: ")
+        publishers.finish()
+    assert ledger.unanswered == 0, "publishers were disturbed"
+    check_everything(service, ledger)
+    seqs = ledger.seqs
+    counts = [
+        check_restored(tmp_path / f"restored-{number}", tmp_path / f"{number}.db", before, seqs)
+        for number, before in enumerate(befores)
+    ]
+    assert counts[0] < counts[1] < counts[2] < len(ledger.seqs)
+
+
+def test_service_killed_during_a_backup_starts_again_while_it_lasts(
+    service: Service, tmp_path: Path, seed: int
+) -> None:
+    start_and_fill(service)
+    with Publishers(service, seed) as publishers:
+        ledger = publishers.ledger
+        until(lambda: ledger.answers > 50, "the publishers get on")
+        before = dict(ledger.seqs)
+        with halted_backup(tmp_path) as backup:
+            for _ in range(2):
+                enough = ledger.answers + 50
+                until(lambda: ledger.answers > enough, "the publishers get on")  # noqa: B023
+                service.kill()
+                service.start()
+            publishers.finish()
+            status, said = go_on(backup)
+    assert (status, "copy.db: " in said) == (0, True), said
+    check_everything(service, ledger)
+    restored = check_restored(tmp_path / "restored", tmp_path / "copy.db", before, ledger.seqs)
+    assert restored < len(ledger.seqs)
+
+
+def test_killed_backup_leaves_nothing_under_the_name_and_the_next_one_tidies_up(
+    service: Service, tmp_path: Path
+) -> None:
+    start_and_fill(service)
+    with halted_backup(tmp_path) as backup:
+        backup.kill()
+    assert drafts(tmp_path)
+    assert not (tmp_path / "copy.db").exists()
+    assert service.publish(event())[0] == 200
+    made = aggregator(tmp_path, "backup", "copy.db")
+    assert (made.returncode, "1 event up to seq 1" in made.stdout) == (0, True), made
+    assert not drafts(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_backup_leaves_nothing(
+    service: Service, tmp_path: Path, number: signal.Signals
+) -> None:
+    start_and_fill(service)
+    with halted_backup(tmp_path) as backup:
+        backup.send_signal(number)
+        status, said = go_on(backup)
+    assert status == 1
+    assert "Traceback" not in said
+    assert not drafts(tmp_path)
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_backup_without_room_says_so_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
+    start_and_fill(service)
+    made = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert made.returncode == 2
+    assert "backup: copy.db: " in made.stderr
+    assert "SQLITE_" in made.stderr
+    assert "Traceback" not in made.stderr
+    assert not drafts(tmp_path)
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_backup_of_a_killed_service_holds_what_is_in_the_log_alone(
+    service: Service, tmp_path: Path
+) -> None:
+    service.start()
+    _, told = service.publish([event(str(number)) for number in range(100)])
+    service.kill()
+    made = aggregator(tmp_path, "backup", "copy.db")
+    assert (made.returncode, "100 events" in made.stdout) == (0, True), made
+    seqs = {(result["topic"], result["event_id"]): result["seq"] for result in told["results"]}
+    assert check_restored(tmp_path / "restored", tmp_path / "copy.db", seqs, seqs) == 100
+    service.start()
+    assert service.publish(event("0"))[1]["duplicates"] == 1
+
+
+def test_old_log_beside_a_restored_file_stops_the_start_until_it_is_gone(
+    service: Service, tmp_path: Path
+) -> None:
+    service.start()
+    assert service.publish(event("before"))[0] == 200
+    assert aggregator(tmp_path, "backup", "copy.db").returncode == 0
+    assert service.publish(event("since"))[1]["results"][0]["seq"] == 2
+    service.kill()
+    database, copy = tmp_path / "data" / "aggregator.db", tmp_path / "copy.db"
+    old_log = Path(f"{database}-wal")
+    assert old_log.stat().st_size
+    database.write_bytes(copy.read_bytes())
+    for command in (["serve", "--port", "0"], ["backup", "again.db"], ["change-key"]):
+        refused = aggregator(tmp_path, *command)
+        assert (refused.returncode, f"{old_log} is not the log" in refused.stderr) == (2, True)
+        assert database.read_bytes() == copy.read_bytes()
+    old_log.unlink()
+    Path(f"{database}-shm").unlink()
+    service.start()
+    assert [one["event_id"] for one in service.stored()] == ["before"]
+    results = service.publish([event("before"), event("since")])[1]["results"]
+    assert [(one["status"], one["seq"]) for one in results] == [("duplicate", 1), ("stored", 2)]
+
+
+def test_copy_is_read_by_nobody_who_cannot_read_the_store(service: Service, tmp_path: Path) -> None:
+    service.start()
+    for mode in (0o600, 0o640):
+        (tmp_path / "data" / "aggregator.db").chmod(mode)
+        assert aggregator(tmp_path, "backup", f"{mode}.db").returncode == 0
+        assert (tmp_path / f"{mode}.db").stat().st_mode & 0o777 == mode
+
+
+REFUSED = {
+    "there.db": "there already",
+    "dangling.db": "there already",
+    "data/aggregator.db": "the store itself",
+    "data/aggregator.db-journal": "belongs to the store",
+    "nowhere/copy.db": "no folder",
+    "old.db": "old.db-wal belongs to a database that was there before",
+}
+
+
+@pytest.mark.parametrize(("destination", "said"), REFUSED.items())
+def test_backup_that_would_do_harm_is_refused(
+    service: Service, tmp_path: Path, destination: str, said: str
+) -> None:
+    service.start()
+    (tmp_path / "there.db").touch()
+    (tmp_path / "dangling.db").symlink_to("nothing")
+    (tmp_path / "old.db-wal").touch()
+    refused = aggregator(tmp_path, "backup", destination)
+    assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    assert not refused.stdout
+    assert not [name for name in os.listdir(tmp_path) if "part" in name]
+
+
+def test_there_is_no_backup_where_there_is_no_file_to_copy(tmp_path: Path) -> None:
+    for store, said in (("memory:", "no backup"), ("sqlite:///no.db", "there is none yet")):
+        refused = aggregator(tmp_path, "backup", "copy.db", "--store", store)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ("DELETE FROM events WHERE seq = 2", 0, "1 that were stored too had been removed"),
+        ("DELETE FROM keys WHERE seq = 2", 2, "do not agree: 3 events, 2 keys, 3 stored"),
+        ("UPDATE counters SET stored = 2", 2, "do not agree: 3 events, 3 keys, 2 stored"),
+        ("UPDATE counters SET last_seq = 2", 2, "the newest seq is 3, the last one given 2"),
+    ],
+)
+def test_copy_whose_numbers_do_not_agree_is_not_kept(
+    service: Service, tmp_path: Path, change: str, status: int, said: str
+) -> None:
+    service.start()
+    assert service.publish([event(str(number)) for number in range(3)])[0] == 200
+    service.stop()
+    with closing(sqlite3.connect(tmp_path / "data" / "aggregator.db")) as db, db:
+        db.execute(change)
+    made = aggregator(tmp_path, "backup", "copy.db")
+    assert (made.returncode, said in made.stdout + made.stderr) == (status, True), made
+    assert (tmp_path / "copy.db").exists() == (status == 0)
+    assert not drafts(tmp_path)
