@@ -1,12 +1,12 @@
 """Copies that are taken while publishers publish, and what can go wrong meanwhile."""
 
-import os
+import re
+import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 
@@ -203,63 +203,40 @@ def test_old_log_beside_a_restored_file_stops_the_start_until_it_is_gone(
     assert [(one["status"], one["seq"]) for one in results] == [("duplicate", 1), ("stored", 2)]
 
 
-def test_copy_is_read_by_nobody_who_cannot_read_the_store(service: Service, tmp_path: Path) -> None:
-    service.start()
-    for mode in (0o600, 0o640):
-        (tmp_path / "data" / "aggregator.db").chmod(mode)
-        assert aggregator(tmp_path, "backup", f"{mode}.db").returncode == 0
-        assert (tmp_path / f"{mode}.db").stat().st_mode & 0o777 == mode
-
-
-REFUSED = {
-    "there.db": "there already",
-    "dangling.db": "there already",
-    "data/aggregator.db": "the store itself",
-    "data/aggregator.db-journal": "belongs to the store",
-    "nowhere/copy.db": "no folder",
-    "old.db": "old.db-wal belongs to a database that was there before",
-}
-
-
-@pytest.mark.parametrize(("destination", "said"), REFUSED.items())
-def test_backup_that_would_do_harm_is_refused(
-    service: Service, tmp_path: Path, destination: str, said: str
+def test_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_told(
+    service: Service, tmp_path: Path
 ) -> None:
+    check_strace()
     service.start()
-    (tmp_path / "there.db").touch()
-    (tmp_path / "dangling.db").symlink_to("nothing")
-    (tmp_path / "old.db-wal").touch()
-    refused = aggregator(tmp_path, "backup", destination)
-    assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
-    assert not refused.stdout
-    assert not [name for name in os.listdir(tmp_path) if "part" in name]
+    assert service.publish(event())[0] == 200
+    trace = tmp_path / "trace"
+    watched = "trace=pwrite64,write,fsync,fdatasync,rename"
+    subprocess.run(
+        [
+            *("strace", "-f", "-y", "-s", "200", "-o", str(trace), "-e", watched),
+            *(sys.executable, "-m", "aggregator", "backup", "copy.db"),
+        ],
+        cwd=tmp_path,
+        timeout=LIMIT,
+        check=True,
+    )
+    lines = trace.read_text().splitlines()
+    written = last(r"pwrite64\(.*/\.copy\.db\.\w+\.part>", lines)
+    synced = last(r"fsync\(.*/\.copy\.db\.\w+\.part>\) += 0$", lines)
+    named = last(r"rename\(.*\.part\", \".*/copy\.db\"\) += 0$", lines)
+    folder_synced = last(rf"fsync\(\d+<{re.escape(str(tmp_path))}>\) += 0$", lines)
+    told = last(r"write\(1.*1 event up to seq 1", lines)
+    assert written < synced < named < folder_synced < told, trace.read_text()
 
 
-def test_there_is_no_backup_where_there_is_no_file_to_copy(tmp_path: Path) -> None:
-    for store, said in (("memory:", "no backup"), ("sqlite:///no.db", "there is none yet")):
-        refused = aggregator(tmp_path, "backup", "copy.db", "--store", store)
-        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
-    assert list(tmp_path.iterdir()) == []
+def last(pattern: str, lines: list[str]) -> int:
+    """Which is the last line that has it."""
+    return max(number for number, line in enumerate(lines) if re.search(pattern, line))
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "said"),
-    [
-        ("DELETE FROM events WHERE seq = 2", 0, "1 that were stored too had been removed"),
-        ("DELETE FROM keys WHERE seq = 2", 2, "do not agree: 3 events, 2 keys, 3 stored"),
-        ("UPDATE counters SET stored = 2", 2, "do not agree: 3 events, 3 keys, 2 stored"),
-        ("UPDATE counters SET last_seq = 2", 2, "the newest seq is 3, the last one given 2"),
-    ],
-)
-def test_copy_whose_numbers_do_not_agree_is_not_kept(
-    service: Service, tmp_path: Path, change: str, status: int, said: str
-) -> None:
-    service.start()
-    assert service.publish([event(str(number)) for number in range(3)])[0] == 200
-    service.stop()
-    with closing(sqlite3.connect(tmp_path / "data" / "aggregator.db")) as db, db:
-        db.execute(change)
-    made = aggregator(tmp_path, "backup", "copy.db")
-    assert (made.returncode, said in made.stdout + made.stderr) == (status, True), made
-    assert (tmp_path / "copy.db").exists() == (status == 0)
-    assert not drafts(tmp_path)
+def check_strace() -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("this machine lets nobody trace a process")
