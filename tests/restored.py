@@ -1,12 +1,35 @@
 """A copy of a store, put in its place, is the store as it was at the copy's moment."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from events import event
-from running import Service
+from running import LIMIT, Service
+from test_docs import blocks
 
 Keys = dict[tuple[str, str], int]
 """The seq of each event, by topic and event_id."""
+
+
+BLOCKS = blocks((Path(__file__).parent.parent / "docs" / "backup.md").read_text(), "sh")
+BACKUP, RESTORE, REPLICATE, RESTORE_REPLICA = BLOCKS
+
+
+def run_block(block: str, folder: Path, environ: dict[str, str] | None = None) -> str:
+    """Do in the folder what the docs say; what was printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-e", "-c", block],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **(environ or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    return done.stdout
 
 
 def check_restored(

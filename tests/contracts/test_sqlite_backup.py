@@ -112,8 +112,8 @@ async def test_damaged_copy_is_not_kept(
     def copy_to_a_bad_disk(db: sqlite3.Connection, into: Path) -> None:
         copying.copy(db, into)
         with into.open("r+b") as file:
-            file.seek(-100, os.SEEK_END)
-            file.write(bytes(100))
+            file.seek(-4096, os.SEEK_END)
+            file.write(bytes(4096))
 
     monkeypatch.setattr("aggregator_sqlite.store.copy", copy_to_a_bad_disk)
     before = sorted(tmp_path.iterdir())

@@ -14,10 +14,11 @@ import pytest
 
 from events import event
 from publishers import Publishers, check_everything
-from restored import check_restored
+from restored import BACKUP, RESTORE, check_restored, run_block
 from running import LIMIT, Service, aggregator, until
 
 LARGE = 1_000_000  # bytes of a payload: a copy of a few dozens takes long enough to be met
+TRIES = 10
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -47,22 +48,31 @@ def drafts(folder: Path) -> list[Path]:
 @contextmanager
 def halted_backup(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A backup to copy.db that stands still in the middle, and goes on when it is told to."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aggregator", "backup", "copy.db"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        until(lambda: drafts(folder), "the backup has begun")
-        while not any(draft.name.endswith("-journal") for draft in drafts(folder)):
-            assert process.poll() is None, "the copy was made too fast"
-        process.send_signal(signal.SIGSTOP)
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=LIMIT)
+    for _ in range(TRIES):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aggregator", "backup", "copy.db"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while not is_copying(folder) and process.poll() is None:
+                pass
+            process.send_signal(signal.SIGSTOP)
+            if is_copying(folder):
+                yield process
+                return
+        finally:
+            process.kill()
+            process.communicate(timeout=LIMIT)
+        (folder / "copy.db").unlink(missing_ok=True)
+    pytest.fail(f"{TRIES} backups were made too fast to be met in the middle")
+
+
+def is_copying(folder: Path) -> bool:
+    """SQLite has its journal beside the draft as long as it writes to it."""
+    return any(draft.name.endswith("-journal") for draft in drafts(folder))
 
 
 def go_on(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -79,7 +89,7 @@ def test_copies_made_while_publishers_publish_hold_what_was_answered_before(
     befores = []
     with Publishers(service, seed) as publishers:
         ledger = publishers.ledger
-        for number in range(3):
+        for number in range(2):
             enough = ledger.answers + 50
             until(lambda: ledger.answers > enough, "the publishers get on")  # noqa: B023
             befores.append(dict(ledger.seqs))
@@ -94,7 +104,7 @@ def test_copies_made_while_publishers_publish_hold_what_was_answered_before(
         check_restored(tmp_path / f"restored-{number}", tmp_path / f"{number}.db", before, seqs)
         for number, before in enumerate(befores)
     ]
-    assert counts[0] < counts[1] < counts[2] < len(ledger.seqs)
+    assert counts[0] < counts[1] < len(ledger.seqs)
 
 
 def test_service_killed_during_a_backup_starts_again_while_it_lasts(
@@ -133,18 +143,16 @@ def test_killed_backup_leaves_nothing_under_the_name_and_the_next_one_tidies_up(
     assert not drafts(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_backup_leaves_nothing(
-    service: Service, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_interrupted_backup_leaves_nothing(service: Service, tmp_path: Path) -> None:
     start_and_fill(service)
-    with halted_backup(tmp_path) as backup:
-        backup.send_signal(number)
-        status, said = go_on(backup)
-    assert status == 1
-    assert "Traceback" not in said
-    assert not drafts(tmp_path)
-    assert not (tmp_path / "copy.db").exists()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with halted_backup(tmp_path) as backup:
+            backup.send_signal(number)
+            status, said = go_on(backup)
+        assert status == 1
+        assert "Traceback" not in said
+        assert not drafts(tmp_path)
+        assert not (tmp_path / "copy.db").exists()
 
 
 def test_backup_without_room_says_so_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
@@ -177,6 +185,18 @@ def test_backup_of_a_killed_service_holds_what_is_in_the_log_alone(
     assert check_restored(tmp_path / "restored", tmp_path / "copy.db", seqs, seqs) == 100
     service.start()
     assert service.publish(event("0"))[1]["duplicates"] == 1
+
+
+def test_what_the_docs_say_backs_up_and_restores(service: Service, tmp_path: Path) -> None:
+    service.start()
+    assert service.publish(event("before"))[0] == 200
+    assert "1 event up to seq 1" in run_block(BACKUP, tmp_path)
+    assert service.publish(event("since"))[0] == 200
+    service.kill()
+    run_block(RESTORE, tmp_path)
+    service.start()
+    results = service.publish([event("since"), event("before")])[1]["results"]
+    assert [(one["status"], one["seq"]) for one in results] == [("stored", 2), ("duplicate", 1)]
 
 
 def test_old_log_beside_a_restored_file_stops_the_start_until_it_is_gone(

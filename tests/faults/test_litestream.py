@@ -1,5 +1,6 @@
 """Litestream beside the service: a second process that checkpoints, as it is documented."""
 
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from random import SystemRandom
 import pytest
 
 from publishers import Publishers, check_everything
-from restored import check_restored
+from restored import REPLICATE, RESTORE_REPLICA, check_restored, run_block
 from running import LIMIT, Service, until
 
 NEWER_SQLITE = """
@@ -50,7 +51,7 @@ def replicating(litestream: str, folder: Path) -> Iterator["subprocess.Popen[byt
     """To the folder `replica`."""
     with (folder / "litestream.log").open("ab") as log:
         process = subprocess.Popen(
-            [litestream, "replicate", "data/aggregator.db", f"file://{folder}/replica"],
+            [litestream, *shlex.split(here(REPLICATE, folder))[1:]],
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -62,15 +63,9 @@ def replicating(litestream: str, folder: Path) -> Iterator["subprocess.Popen[byt
         process.wait()
 
 
-def restore(litestream: str, folder: Path, name: str) -> Path:
-    subprocess.run(
-        [litestream, "restore", "-o", name, f"file://{folder}/replica"],
-        cwd=folder,
-        timeout=LIMIT,
-        capture_output=True,
-        check=True,
-    )
-    return folder / name
+def here(block: str, folder: Path) -> str:
+    """What the docs say, with a replica in the folder."""
+    return block.replace("/var/backups/aggregator", f"{folder}/replica")
 
 
 def count_of(folder: Path) -> int:
@@ -89,7 +84,9 @@ def test_replica_holds_the_store_up_to_a_moment_and_all_of_it_after_an_orderly_s
         until(lambda: count_of(tmp_path) > 2, "something is replicated")
         assert ledger.unanswered == 0, "publishers were disturbed"
         service.kill()
-        killed = restore(litestream, tmp_path, "killed.db")
+        killed = tmp_path / "killed.db"
+        replica = f"file://{tmp_path}/replica"
+        subprocess.run([litestream, "restore", "-o", killed, replica], timeout=LIMIT, check=True)
         service.start(environ=environ)
         lost, enough = ledger.unanswered, count_of(tmp_path) + 2
         until(lambda: count_of(tmp_path) >= enough, "more is replicated")
@@ -99,7 +96,8 @@ def test_replica_holds_the_store_up_to_a_moment_and_all_of_it_after_an_orderly_s
         assert service.stop() == 0
         replication.send_signal(signal.SIGTERM)
         assert replication.wait(LIMIT) == 0
-    stopped = restore(litestream, tmp_path, "stopped.db")
+    run_block(here(RESTORE_REPLICA, tmp_path), tmp_path, environ)
+    stopped = tmp_path / "data" / "aggregator.db"
     seqs = ledger.seqs
     assert 0 < check_restored(tmp_path / "1", killed, {}, seqs, environ) < len(seqs)
     assert check_restored(tmp_path / "2", stopped, seqs, seqs, environ) == len(seqs)
