@@ -17,8 +17,9 @@ async def backup(store: Store, destination: Path) -> str:
 
 
 def _told(made: Backup, destination: Path, seconds: float) -> str:
+    plural = "s" * (made.events != 1)
     told = (
-        f"{destination}: {made.events:,} event{'s' * (made.events != 1)} up to seq {made.last_seq}, "
+        f"{destination}: {made.events:,} event{plural} up to seq {made.last_seq}, "
         f"{made.size:,} bytes, in {seconds:.1f} s"
     )
     if removed := made.stored - made.events:
