@@ -15,7 +15,7 @@ PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
 
 
 def prepare(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
-    """Settings that make a commit durable, read back; the schema; and an empty log.
+    """Settings that make a commit durable, read back; the schema; and a log that is on the disk.
 
     The checkpoint makes durable what a failed fsync may have left in the page cache alone: those
     events are found here, so a retry would be told that they are stored.
