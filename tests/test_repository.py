@@ -49,6 +49,7 @@ LAYERS = (
         "books",
         "web.arguments",
         "web.preferences",
+        "backup",
         "change_key",
         "web.turn",
     },
