@@ -39,9 +39,9 @@ def prepare(db: sqlite3.Connection, log: Log, recipe: str, replaces: str | None)
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the log into the file, as far as nobody is in the way: all of it is on the disk already.
+    """Copy the log into the file as far as nobody is in the way: it is on the disk already.
 
-    Whoever reads for long, a backup or Litestream, keeps what was committed since from being copied.
+    Who reads for long, a backup or Litestream, keeps what was committed since from being copied.
     """
     db.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
