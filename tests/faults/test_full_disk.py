@@ -16,7 +16,7 @@ from events import event
 from publishers import Publishers, check_everything
 from running import Service, aggregator, until
 
-ROOM = 1_500_000
+ROOM = 800_000
 ROOM_OF_THE_LOG = 20_000_000
 """More than the pages of the log that the first part of its index tells of: 4,062 of 4 kB."""
 
