@@ -1,4 +1,4 @@
-"""The process stands still for half a minute, as a machine that is paused: nothing false is said."""
+"""The process stands still for half a minute, as on a paused machine: nothing false is said."""
 
 import os
 import signal
