@@ -13,7 +13,7 @@ EVENTS = 2_000
 FEW_EVENTS = ("--queue-events", f"{EVENTS}", "--max-events", f"{EVENTS}")
 FEW_BYTES = ("--queue-bytes", "4000000", "--max-body", "4000000")
 BOUND = 96
-"""MiB of memory beyond the start; 60 publishers offer half a megabyte each."""
+"""MiB of memory beyond the start; 40 publishers offer half a megabyte each."""
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ async def test_publishers_who_are_too_fast_are_told_to_wait_in_bounded_memory(
     need_strace()
     service.start(*flags)
     before = memory(service)
-    async with Flood(service, publishers=60, events=100, filler=filler, every=0.1) as flood:
+    async with Flood(service, publishers=40, events=100, filler=filler, every=0.1) as flood:
         with syncs(service, SLOW):
             async with asyncio.timeout(30):
-                while flood.answers[503] < 150 or flood.answers[200] < 20:
+                while flood.answers[503] < 100 or flood.answers[200] < 20:
                     _, stats = await asyncio.to_thread(service.call, "/stats")
                     assert stats["queue_size_current"] <= EVENTS
     assert any(reason in told for told in flood.reasons), flood.reasons
