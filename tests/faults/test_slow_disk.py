@@ -1,7 +1,10 @@
 """A disk that takes its time, or seems to hang: publishers wait, and are told nothing false."""
 
+import http.client
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import SystemRandom
 
 import pytest
@@ -14,6 +17,7 @@ from tracing import need_strace, syncs
 SLOW = "delay_enter=300000"  # microseconds
 SLOWER = "delay_enter=1000000"
 HANGING = "delay_enter=11500000:when=1"
+SLOWEST = "delay_enter=3000000"
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +75,37 @@ def test_what_was_accepted_before_a_signal_is_answered_however_slow_its_commit(
     assert [status for status, _ in answers] == [200] * 3
     service.start()
     assert {one["event_id"] for one in service.stored()} == {"before", "0", "1", "2"}
+
+
+def test_service_that_is_to_stop_waits_for_a_hanging_disk_no_longer_than_its_last_call(
+    tmp_path: Path,
+) -> None:
+    with Service(tmp_path, python=str(impatient(tmp_path))) as service:
+        service.start()
+        assert service.publish(event("before"))[0] == 200
+        with ThreadPoolExecutor() as pool, syncs(service, SLOWEST):
+            accepted = pool.submit(service.publish, event("accepted"))
+            until(lambda: service.call("/stats")[1]["queue_size_current"] == 1, "it is accepted")
+            service.process.send_signal(signal.SIGTERM)
+            assert service.wait() == 1
+            with pytest.raises((OSError, http.client.HTTPException)):
+                accepted.result()
+        assert "not settled within" in service.said()
+        service.start()
+        again = service.publish([event("before"), event("accepted")])[1]
+    assert again["stored"] + again["duplicates"] == 2
+    assert [one["seq"] for one in again["results"]] == [1, 2]
+
+
+def impatient(folder: Path) -> Path:
+    """In the place of Python: the service with a last call of half a second."""
+    python = folder / "python"
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "from aggregator import command, server\n"
+        "server.LAST_CALL = 0.5\n"
+        "command.main(sys.argv[3:])  # after -m aggregator\n"
+    )
+    python.chmod(0o755)
+    return python
