@@ -7,10 +7,11 @@ INSTALLED := $(VENV)/installed
 PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
-.PHONY: help run demo test check format test-container overload clean
+.PHONY: help run demo prove test check format test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
+	@echo 'make prove           kill a service 1,000 times, and check every word it gave (a quarter of an hour)'
 	@echo 'make test            run all tests'
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'
@@ -23,6 +24,9 @@ run: $(INSTALLED)
 
 demo: $(PUBLISHING)
 	@exec $(BIN)/python loadgen/demo.py
+
+prove: $(INSTALLED)
+	@exec $(BIN)/aggregator prove --kills 1000
 
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest -q

@@ -2,21 +2,26 @@
 
 import asyncio
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from aggregator import __version__, logs, settings
+from aggregator.app import create_app
+from aggregator.backup import backup as run_backup
 from aggregator.change_key import change_key as run_change
 from aggregator.configuration import Check, Configuration, load, unchecked
 from aggregator.errors import AggregatorError
 from aggregator.masking import masked
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
+from aggregator.proving.command import command as prove
 from aggregator.server import serve as run_server
 from aggregator.server import url_of
 
@@ -55,7 +60,8 @@ def serve(**flags: Any) -> None:
     configuration = _load(flags, plugins.problems)
     logs.configure(configuration.settings.log_level)
     try:
-        status = asyncio.run(run_server(configuration, plugins))
+        app = create_app(configuration, plugins)
+        status = asyncio.run(run_server(app, configuration.settings))
     except AggregatorError as error:
         _fail(error)
     sys.exit(status)
@@ -112,6 +118,24 @@ def change_key(yes: bool, **flags: Any) -> None:
         _fail(error)
     click.echo(told)
     sys.exit(0 if is_done else 1)
+
+
+main.add_command(prove)
+
+
+@main.command()
+@click.argument("destination", type=click.Path(path_type=Path))
+@_with_settings
+def backup(destination: Path, **flags: Any) -> None:
+    """Write a copy of the store to the new file DESTINATION, while the service runs or not."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    plugins = Plugins.installed()
+    configuration = _load(flags, plugins.problems)
+    store = plugins.store(configuration.settings)
+    try:
+        click.echo(asyncio.run(run_backup(store, destination)))
+    except AggregatorError as error:
+        _fail(error)
 
 
 @main.command()

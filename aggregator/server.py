@@ -10,14 +10,13 @@ import threading
 from aiohttp import web
 
 from aggregator import __version__
-from aggregator.app import INTAKE, SENDERS, STORE, WORKER, create_app
-from aggregator.configuration import Configuration
+from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
 from aggregator.ledger import Ledger
 from aggregator.pipeline import Order
-from aggregator.plugins import Plugins
 from aggregator.receiving import body
+from aggregator.settings import Settings
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -35,20 +34,19 @@ _CONNECTIONS = 65_536
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 
 
-async def serve(configuration: Configuration, plugins: Plugins) -> int:
+async def serve(app: web.Application, settings: Settings) -> int:
     """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
     _allow_connections()
     stopping = asyncio.Event()
-    app = create_app(configuration, plugins)
     _handle_signals(stopping, app[INTAKE])
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
-    watchdog = Watchdog(max(_PATIENCE, 2 * configuration.settings.stage_timeout))
+    watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
         await runner.setup()
-        await _listen(runner, configuration)
-        _announce(runner, configuration, app)
+        await _listen(runner, settings)
+        _announce(runner, settings, app)
         watchdog.start()
         await _until_stopped(stopping, app[WORKER])
         app[INTAKE].is_open = False
@@ -97,8 +95,8 @@ def _give_up(ledger: Ledger) -> None:
     os._exit(_EXIT_FAILED)
 
 
-async def _listen(runner: web.AppRunner, configuration: Configuration) -> None:
-    host, port = configuration.settings.host, configuration.settings.port
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    host, port = settings.host, settings.port
     try:
         await web.TCPSite(runner, host, port).start()
     except (OSError, UnicodeError) as error:
@@ -128,7 +126,7 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _announce(runner: web.AppRunner, configuration: Configuration, app: web.Application) -> None:
+def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -> None:
     host, port = runner.addresses[0][:2]
     url = url_of(host, port)
     event = (
@@ -138,7 +136,7 @@ def _announce(runner: web.AppRunner, configuration: Configuration, app: web.Appl
     print(  # noqa: T201, this is for whoever started it
         f"aggregator {__version__} listens on {url}\n"
         f"  store     {app[STORE].about()}\n"
-        f"  pipeline  {Order.parse(configuration.settings.pipeline)}\n"
+        f"  pipeline  {Order.parse(settings.pipeline)}\n"
         f"  try       curl {url}/publish -H 'Content-Type: application/json' -d '{event}'\n"
         f"  stop      Ctrl-C",
         flush=True,

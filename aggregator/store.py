@@ -11,11 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
 from aggregator import pointer
 from aggregator.content import Form
+from aggregator.errors import SettingError
 from aggregator.event import Event
 
 
@@ -274,6 +276,15 @@ class QuarantinePage(msgspec.Struct, frozen=True):
     next: int | None
 
 
+class Backup(msgspec.Struct, frozen=True):
+    """What a copy of a store holds."""
+
+    events: int
+    stored: int  # ever, as its counters say: more than `events` where some were removed by hand
+    last_seq: int  # of the last event that was stored before the copy's moment; 0 if none was
+    size: int  # bytes
+
+
 class StoreTransaction(ABC):
     """What happens to a store as one. `Store.transaction` commits it or rolls it back."""
 
@@ -421,6 +432,18 @@ class Store(ABC):
     @abstractmethod
     async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
         """One page of what is in quarantine."""
+
+    async def backup(self, destination: Path) -> Backup:  # noqa: ARG002
+        """Write a copy of the store into a new file, while others may read and write it.
+
+        Asked of a store that is not open here. The copy holds the commits up to one moment since
+        the call, all of them and nothing else. It is durable when this returns, and can be opened
+        as this store can. Until then there is nothing under that name, nor after a failure.
+
+        Raises SettingError for what an operator must change: a file that is there already, say.
+        Where a server keeps the data, its own tools may be the better way: this need not be had.
+        """
+        raise SettingError(f"store: no backup can be made of this one: {self.about()}")
 
     @abstractmethod
     def about(self) -> str:

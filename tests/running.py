@@ -24,7 +24,10 @@ class Answer(NamedTuple):
 
 
 def aggregator(
-    folder: Path, *arguments: str, environ: dict[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    environ: dict[str, str] | None = None,
+    seconds: float = LIMIT,
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command in the folder, to its end."""
     return subprocess.run(
@@ -33,7 +36,7 @@ def aggregator(
         env={**os.environ, **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=seconds,
         check=False,
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from aggregator import pointer
 from aggregator.content import Form
-from aggregator.errors import KeyHeld, RecipeDiffers
+from aggregator.errors import KeyHeld, RecipeDiffers, SettingError
 from aggregator.event import Event
 from aggregator.key import RECIPE
 from aggregator.store import (
@@ -484,6 +485,25 @@ class StoreContract(QuarantineContract, CommitContract):
         await store.reopen()
         await _stored(store, make_event("2"))
         assert await _walk(store) == ["1", "2"]
+
+    async def test_backup_is_made_of_what_is_committed_or_refused(
+        self, store: Store, new_store: Callable[[], Store], tmp_path: Path
+    ) -> None:
+        counted = Counters(stored=1)
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+            await tx.count(counted, {"logins": counted})
+        destination = tmp_path / "backup"
+        try:
+            made = await new_store().backup(destination)
+        except SettingError:
+            assert not destination.exists()
+            return
+        assert (made.events, made.last_seq) == (1, (await store.span()).newest)
+        assert made.size == destination.stat().st_size
+        with pytest.raises(SettingError):
+            await new_store().backup(destination)
+        assert made.size == destination.stat().st_size
 
     async def test_store_can_be_closed_twice(self, store: Store) -> None:
         await store.close()

@@ -44,6 +44,22 @@ class Lock:
             raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         self._file = file
 
+    def is_held(self) -> bool:
+        """Whether somebody has it, this process or another. Takes nothing and writes nothing."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
     def release(self) -> None:
         """Let others have it."""
         if self._file is not None:

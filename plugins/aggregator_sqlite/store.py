@@ -11,6 +11,7 @@ from pathlib import Path
 from aggregator.errors import SettingError, StoreError
 from aggregator.masking import masked
 from aggregator.store import (
+    Backup,
     Counters,
     History,
     Page,
@@ -24,7 +25,9 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, history, quarantine, reading
-from aggregator_sqlite.files import Files
+from aggregator_sqlite.copying import copy, proved
+from aggregator_sqlite.draft import Draft
+from aggregator_sqlite.files import Files, check_log
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
@@ -61,11 +64,10 @@ class SqliteStore(Store):
         """What the file says, read over a connection that cannot write."""
         if not self.path.exists():
             return None
-        reader = await self._read_only()
-        try:
-            return await reader.run(kept_recipe)
-        finally:
-            await reader.close()
+        if not self._lock.is_held():
+            check_log(self.path)
+        reader = await _read_only(self.path)
+        return await reader.run_alone(kept_recipe)
 
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
@@ -75,6 +77,7 @@ class SqliteStore(Store):
         await asyncio.to_thread(self._make_folder)
         self._lock.take()
         try:
+            check_log(self.path)
             await self._open_writer(replaces)
             await self._index(indexed)
             await self._open_readers()
@@ -104,6 +107,24 @@ class SqliteStore(Store):
             await self._readers.pop().close()
         await self._close_writer()
         self._lock.release()
+
+    async def backup(self, destination: Path) -> Backup:
+        """Made by a reader, which sees what was committed when it began."""
+        if await self.recipe() is None:
+            raise SettingError(f"store: there is none yet: {self.about()}")
+        draft = Draft(destination, self.path)
+        try:
+            reader = await _read_only(self.path)
+            await reader.run_alone(copy, draft.path)
+            reader = await _read_only(draft.path)
+            contents = await reader.run_alone(proved)
+            return Backup(*contents, size=draft.keep())
+        except StoreError as error:
+            draft.discard()
+            raise StoreError(f"backup: {destination}: {error}") from error
+        except BaseException:
+            draft.discard()
+            raise
 
     def about(self) -> str:
         """For the operator: the version matters, some have bugs that lose data."""
@@ -197,11 +218,11 @@ class SqliteStore(Store):
             await self._writer.close()
         self._writer = None
 
-    async def _read_only(self) -> Thread:
-        url = f"{self.path.as_uri()}?mode=ro"
-        return await Thread.connect(url, uri=True, timeout=BUSY_TIMEOUT)
-
     async def _open_readers(self) -> None:
         for _ in range(_READERS):
-            reader = await self._read_only()
+            reader = await _read_only(self.path)
             self._readers.append(reader)
+
+
+async def _read_only(path: Path) -> Thread:
+    return await Thread.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)

@@ -5,6 +5,7 @@ connection's thread, and there is no public way to. Without it each statement is
 own; with it a batch takes four. A test fails should the names ever go or change.
 """
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable
@@ -53,6 +54,19 @@ class Thread:
         except sqlite3.Error as error:
             raise StoreError(f"{function.__name__.strip('_')}: {_told(error)}") from error
         return result
+
+    async def run_alone(self, function: Callable[..., R], *args: Any) -> R:
+        """Call it as `run` does, as the last thing on this connection, which is closed after it.
+
+        Cancelling the wait ends the statement that is under way.
+        """
+        try:
+            return await self.run(function, *args)
+        except asyncio.CancelledError:
+            await self._connection.interrupt()
+            raise
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Close the connection after what is under way; a broken one as far as it goes."""

@@ -1,7 +1,9 @@
 """What is answered, and the fsyncs before it, slow or failing for real: strace sees to both."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,29 @@ def test_after_a_failed_fsync_nothing_is_acknowledged_before_a_checkpoint_is_on_
     first = next(place for place in answers if " 200" in lines[place])
     synced = [line for line in lines[failure:first] if SYNCED.search(line)]
     assert any("aggregator.db>" in line for line in synced), "\n".join(lines[failure:first])
+    assert service.publish(event(failed))[0] == 200
+    check_stored_once(service)
+
+
+def test_after_a_failed_fsync_a_log_that_somebody_reads_for_long_is_written_again(
+    service: Service,
+) -> None:
+    """Such a reader, a backup say, keeps the newest commits from being copied out of the log."""
+    service.start()
+    names = iter(range(10**6))
+    with closing(sqlite3.connect(service.folder / "data" / "aggregator.db")) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM events").fetchone() == (0,)
+        with syncs(service, "error=EIO:when=8") as trace:
+            failed = publish_until(service, 503, names)
+            publish_until(service, 200, names)
+        assert reader.execute("SELECT count(*) FROM events").fetchone() == (0,)
+    lines = calls(trace)
+    failure = next(place for place, line in enumerate(lines) if "(INJECTED)" in line)
+    rest = lines[failure + 1 :]
+    first = next(place for place, line in enumerate(rest) if "HTTP/1.1 200" in line)
+    again = [line for line in rest[:first] if "fsync(" in line]  # SQLite itself says fdatasync
+    assert any("aggregator.db-wal>" in line and SYNCED.search(line) for line in again), rest
     assert service.publish(event(failed))[0] == 200
     check_stored_once(service)
 

@@ -1,0 +1,109 @@
+"""The ledger of every answer, and whether one contradicts what was answered before."""
+
+from collections import Counter, deque
+
+import msgspec
+
+from aggregator.proving.made import Request, Sent
+from aggregator.proving.promises import Breaches, Promise
+
+_LAST = 500  # events that were acknowledged last, which are those most in danger
+
+
+class Result(msgspec.Struct):
+    """What was answered for one event."""
+
+    index: int
+    status: str
+    seq: int | None = None
+
+
+class Answer(msgspec.Struct):
+    """The answer to a publish."""
+
+    results: list[Result]
+
+
+class Answers:
+    """Knows which events were acknowledged, and under which seq."""
+
+    def __init__(self) -> None:
+        self.breaches = Breaches()
+        self.seqs: dict[str, int] = {}
+        """By the id of each event that was acknowledged."""
+        self.last: deque[str] = deque(maxlen=_LAST)
+        self.statuses: Counter[str] = Counter()
+        """Of the events that were answered."""
+        self.requests = 0
+        self.unsure: Counter[str] = Counter()
+        """How many events were sent, by kind, whose request got no answer: they may be counted."""
+        self.anew: set[str] = set()
+        """Events that were acknowledged, and stored when they came again: lost, or doubled."""
+        self._stored: set[str] = set()
+
+    @property
+    def are_true(self) -> bool:
+        """Whether nothing is known that speaks against one of them."""
+        return not self.breaches and not self.anew
+
+    def known(self, request: Request) -> set[str]:
+        """Those of its events that are acknowledged; to be asked before it is sent."""
+        return {one.event_id for one in request.events if one.event_id in self.seqs}
+
+    def note(self, request: Request, answer: Answer, known: set[str]) -> None:
+        """Keep what was answered; `known` is what was acknowledged before it was sent."""
+        self.requests += 1
+        if [result.index for result in answer.results] != list(range(len(request.events))):
+            self.breaches.note(Promise.ANSWERED, "not one result for each event", answer)
+            return
+        for sent, result in zip(request.events, answer.results, strict=True):
+            self.statuses[result.status] += 1
+            if result.status in _expected(sent, request):
+                self._note(sent.event_id, result, known)
+            else:
+                self._contradicted(sent, result, known)
+
+    def note_lost(self, request: Request) -> None:
+        """There was no answer, or one that says that nobody knows."""
+        self.unsure.update(_kind(event) for event in request.events)
+
+    def _note(self, event_id: str, result: Result, known: set[str]) -> None:
+        if result.status in ("invalid", "refused"):
+            return
+        if result.status == "stored":
+            if event_id in known or event_id in self._stored:
+                self.anew.add(event_id)
+            self._stored.add(event_id)
+        if result.seq is None:
+            self.breaches.note(Promise.ANSWERED, "no seq", _shown(event_id, result))
+        elif event_id not in self.seqs:
+            self.seqs[event_id] = result.seq
+            self.last.append(event_id)
+        elif self.seqs[event_id] != result.seq:
+            how = "an event was answered with two different seqs"
+            self.breaches.note(Promise.SAME, how, _shown(event_id, result))
+
+    def _contradicted(self, sent: Sent, result: Result, known: set[str]) -> None:
+        if sent.event_id in known and result.status == "stored":
+            how = "another content took the place of an acknowledged event"
+        else:
+            how = f"an event that is {_kind(sent)} was answered `{result.status}`"
+        self.breaches.note(Promise.SAME, how, _shown(sent.event_id, result))
+
+
+def _expected(sent: Sent, request: Request) -> tuple[str, ...]:
+    if sent.is_invalid:
+        return ("invalid",)
+    if sent.is_rival:
+        return ("conflict",)
+    return ("duplicate", "refused") if request.is_refused else ("stored", "duplicate")
+
+
+def _kind(sent: Sent) -> str:
+    if sent.is_invalid:
+        return "invalid"
+    return "rival" if sent.is_rival else "good"
+
+
+def _shown(event_id: str, result: Result) -> str:
+    return f"{event_id} (answered `{result.status}`, seq {result.seq})"

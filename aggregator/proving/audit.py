@@ -1,0 +1,93 @@
+"""The reckoning: what was answered against what is there."""
+
+from collections import Counter
+
+import msgspec
+
+from aggregator.proving.client import Client, Read
+from aggregator.proving.made import Sent, again
+from aggregator.proving.promises import Promise
+
+_AT_ONCE = 1000  # events sent again in one request
+
+
+class Audit:
+    """Reads everything back, sends everything again, and looks whether the numbers agree."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._answers = client.answers
+        self._breaches = client.answers.breaches
+        self._rows: Counter[str] = Counter()
+        self._kept: set[str] = set()  # read back under the seq that was answered
+
+    @property
+    def lost(self) -> list[str]:
+        """Events that were acknowledged and are not there, or were not when they came again."""
+        return [one for one in self._answers.seqs if one not in self._kept or self._is_anew(one)]
+
+    @property
+    def doubled(self) -> list[str]:
+        """Events that are there more than once."""
+        return [event_id for event_id, times in self._rows.items() if times > 1]
+
+    async def read_back(self) -> None:
+        """All that is stored is what was acknowledged, and it is counted. Raises Gone."""
+        last = 0
+        async for event in self._client.events():
+            if event.seq <= last:
+                self._breaches.note(Promise.SAME, "events are out of order", event.seq)
+            last = event.seq
+            self._note(event)
+        for event_id in self.lost:
+            self._breaches.note(Promise.STORED, "acknowledged events are lost", event_id)
+        for event_id in self.doubled:
+            self._breaches.note(Promise.ONCE, "events are stored more than once", event_id)
+        await self._check_counted()
+
+    async def send_again(self) -> None:
+        """Every acknowledged event is a duplicate, and counted as one. Raises Gone."""
+        before = await self._client.stats()
+        sent = list(self._answers.seqs)
+        for start in range(0, len(sent), _AT_ONCE):
+            await self._client.publish(again(sent[start : start + _AT_ONCE]))
+        after = await self._client.stats()
+        came = after.duplicate_dropped - before.duplicate_dropped
+        if came != len(sent) or after.unique_processed != before.unique_processed:
+            how = "old events that came again are not counted as duplicates"
+            self._breaches.note(Promise.COUNTED, how, f"{came} of {len(sent)}")
+
+    def _is_anew(self, event_id: str) -> bool:
+        return event_id in self._answers.anew and self._rows[event_id] == 1
+
+    def _note(self, event: Read) -> None:
+        self._rows[event.event_id] += 1
+        seq = self._answers.seqs.get(event.event_id)
+        if seq is None:
+            how = "an event is stored that was never acknowledged, though all were answered"
+            self._breaches.note(Promise.TRACELESS, how, event.event_id)
+        elif seq == event.seq:
+            self._kept.add(event.event_id)
+            if not _is_as_sent(event):
+                how = "an event is stored with another content than was sent"
+                self._breaches.note(Promise.SAME, how, event.event_id)
+
+    async def _check_counted(self) -> None:
+        stats, topics = await self._client.stats(), await self._client.topics()
+        counted = stats.unique_processed, stats.duplicate_dropped
+        if counted[0] != (rows := self._rows.total()):
+            how = "the number of stored events is not what is counted"
+            self._breaches.note(Promise.COUNTED, how, f"{rows} and {counted[0]}")
+        summed = (
+            sum(topic.stored for topic in topics),
+            sum(topic.duplicates + topic.conflicts for topic in topics),
+        )
+        if summed != counted:
+            how = "the numbers of the topics do not sum up to those of all"
+            self._breaches.note(Promise.COUNTED, how, f"{summed} and {counted}")
+
+
+def _is_as_sent(event: Read) -> bool:
+    sent = Sent(event.event_id).members()
+    read = msgspec.structs.asdict(event) | {"payload": msgspec.json.decode(event.payload)}
+    return all(read[name] == value for name, value in sent.items())

@@ -1,0 +1,98 @@
+"""What is sent. The content of an event follows from its id, so that nobody has to remember it."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+_TOPICS = 5
+_LARGE = 20_000  # bytes, in one event of fifty
+_SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
+_STRICT = 0.05
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One event of a request."""
+
+    event_id: str
+    is_rival: bool = False
+    """Whether its content is another one than that which is stored under its key."""
+    is_invalid: bool = False
+
+    def members(self) -> dict[str, Any]:
+        """What is sent of it."""
+        number = crc32(self.event_id.encode())
+        size = number // 50 % _LARGE if number % 50 == 0 else number % 100
+        return {
+            "topic": f"proof-{number % _TOPICS}",
+            "event_id": self.event_id,
+            "timestamp": "none" if self.is_invalid else "2026-01-31T12:00:00Z",
+            "source": f"source-{number % 3}",
+            "payload": {"number": number, "is_rival": self.is_rival, "filler": "x" * size},
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """Events that are sent together; all of them or none, if it is strict."""
+
+    events: tuple[Sent, ...]
+    is_strict: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether none of its new events may be stored."""
+        return self.is_strict and any(event.is_invalid or event.is_rival for event in self.events)
+
+    @property
+    def body(self) -> bytes:
+        """What goes over the wire."""
+        return msgspec.json.encode([event.members() for event in self.events])
+
+
+def again(event_ids: list[str]) -> Request:
+    """Events that were sent before."""
+    return Request(tuple(map(Sent, event_ids)))
+
+
+class Script:
+    """What one connection sends, request after request: the same for the same seed.
+
+    It is written for a connection that sends each request until it is answered, so whatever it
+    has sent before is stored by then: what comes again is a duplicate, and a rival a conflict.
+    """
+
+    def __init__(self, seed: str, connection: int) -> None:
+        self._random = Random(f"{seed} {connection}")
+        self._connection = connection
+        self._made = 0
+        self._stored: list[str] = []
+
+    def next(self) -> Request:
+        """Mostly new events, and some of everything else."""
+        events: list[Sent] = []
+        for _ in range(self._random.choice(_SIZES)):
+            events.append(self._event(events))
+        request = Request(tuple(events), self._random.random() < _STRICT)
+        if not request.is_refused:
+            fresh = (event.event_id for event in events if not event.is_invalid)
+            self._stored += dict.fromkeys(fresh)
+        return request
+
+    def _event(self, before: list[Sent]) -> Sent:
+        self._made += 1
+        dice = self._random.random()
+        if dice < 0.05:
+            return Sent(f"shared-{self._made // 10}")  # which other connections send as well
+        if dice < 0.15 and self._stored:
+            return Sent(self._random.choice(self._stored))
+        if dice < 0.18 and self._stored:
+            return Sent(self._random.choice(self._stored), is_rival=True)
+        if dice < 0.21:
+            return Sent(f"{self._connection}-{self._made}", is_invalid=True)
+        if dice < 0.25 and before:
+            return self._random.choice(before)
+        return Sent(f"{self._connection}-{self._made}")

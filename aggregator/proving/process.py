@@ -1,0 +1,102 @@
+"""The service that is put to the proof, as a process: started, killed, started again."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from aggregator.proving.service import EXIT_UNUSABLE, Orders
+
+_LONGEST_START = 60.0  # seconds
+_LAST_LINES = 5
+
+
+class Ended(Exception):
+    """It ended by itself, or does not come to life; the message says how, and what it said last."""
+
+    def __init__(self, how: str, said: str, *, is_unusable: bool = False) -> None:
+        super().__init__(f"{how}: {said}")
+        self.said = said
+        self.is_unusable = is_unusable
+        """Whether it says itself that it cannot be started with these settings."""
+
+
+class Process:
+    """One life of the service."""
+
+    def __init__(self, process: asyncio.subprocess.Process, began: float, log: Path) -> None:
+        self._process = process
+        self.began = began
+        """When it was started, by the monotonic clock."""
+        self._log = log
+
+    @classmethod
+    async def spawn(cls, orders: Orders, folder: Path) -> "Process":
+        """Start it in the folder, where `service.log` keeps what it says."""
+        began = time.monotonic()
+        log = folder / "service.log"
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "aggregator.proving.service"),
+                msgspec.json.encode(orders).decode(),
+                cwd=folder,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the prover
+            )
+        return cls(process, began, log)
+
+    async def listens(self) -> str:
+        """Its URL, once it listens. Raises Ended if it does not."""
+        assert self._process.stdout
+        try:
+            first = await asyncio.wait_for(self._process.stdout.readline(), _LONGEST_START)
+        except TimeoutError:
+            raise self._ended(f"not ready after {_LONGEST_START:g} s") from None
+        if b" listens on " in first:
+            return first.decode().split()[-1]
+        status = await self._process.wait()
+        raise self._ended(f"exit status {status}", is_unusable=status == EXIT_UNUSABLE)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it lives."""
+        return self._process.returncode is None
+
+    async def killed(self, seconds: float) -> bool:
+        """Wait for its death; False if it lives on. Raises Ended if it was not killed."""
+        status = await self._status(seconds)
+        if status not in (None, -signal.SIGKILL):
+            raise self._ended(f"exit status {status}")
+        return status is not None
+
+    async def stop(self, seconds: float) -> None:
+        """Ask it to stop. Raises Ended unless it does, with 0."""
+        self.signal(signal.SIGTERM)
+        status = await self._status(seconds)
+        if status != 0:
+            raise self._ended(f"asked to stop, exit status {status}")
+
+    async def kill(self) -> None:
+        """End it, dead or alive."""
+        self.signal(signal.SIGKILL)
+        await self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it the signal, if it is there to hear it."""
+        if self.is_there:
+            self._process.send_signal(number)
+
+    async def _status(self, seconds: float) -> int | None:
+        try:
+            return await asyncio.wait_for(self._process.wait(), seconds)
+        except TimeoutError:
+            return None
+
+    def _ended(self, how: str, *, is_unusable: bool = False) -> Ended:
+        last = self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        return Ended(how, "\n".join(last), is_unusable=is_unusable)

@@ -1,0 +1,170 @@
+"""One run: the service lives many short lives, and afterwards every word of it is checked."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
+
+import aiohttp
+
+from aggregator.errors import SettingError
+from aggregator.proving.audit import Audit
+from aggregator.proving.client import Client, Gone
+from aggregator.proving.counted import Counted
+from aggregator.proving.made import again
+from aggregator.proving.plan import Kill, Point, kills
+from aggregator.proving.process import Ended, Process
+from aggregator.proving.promises import Promise
+from aggregator.proving.proof import OVER, Options, Proof
+from aggregator.proving.publishers import Publishers
+from aggregator.proving.service import Orders
+
+_PATIENCE = 30.0  # seconds for a point to be reached
+_LAST_ANSWERS = 20.0  # seconds in which all that is under way should be answered at the end
+_LOST_ANYWAY = 3.0  # seconds for the same, when it is known that a promise is broken
+_LAST_REQUESTS = 200  # in the last life, of which every number is known exactly
+_A_WHILE = 1.0  # seconds
+_LOOK = 0.005  # seconds between looks
+_SHOW = 0.2  # seconds
+_LATE = 0.02  # seconds at most between an answer and a kill at a random moment
+
+
+async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
+    """Put the service to the proof. Raises SettingError if it cannot be started at all."""
+    proof = Proof(options)
+    async with aiohttp.ClientSession() as http:
+        await _Prover(proof, Client(http, proof.answers), show).run()
+    return proof
+
+
+class _Prover:
+    def __init__(self, proof: Proof, client: Client, show: Callable[[Proof], None]) -> None:
+        self._proof = proof
+        self._options = proof.options
+        self._answers = proof.answers
+        self._client = client
+        self._show = show
+        self._counted = Counted(proof.answers)
+        self._process: Process | None = None
+        self._publishers = Publishers(client, str(proof.options.seed), proof.options.connections)
+
+    async def run(self) -> None:
+        began = time.monotonic()
+        showing = asyncio.create_task(self._keep_showing(began))
+        self._publishers.start()
+        try:
+            await self._kill_again_and_again(began + self._options.seconds)
+            await self._reckon()
+        except Ended as error:
+            if error.is_unusable and not self._proof.starts:
+                raise SettingError(error.said) from error
+            self._answers.breaches.note(Promise.READY, "the service ended by itself", error)
+        except Gone as error:
+            self._answers.breaches.note(Promise.READY, "the service does not answer", error)
+        except TimeoutError:
+            how = "the service listens and does not become ready"
+            self._answers.breaches.note(Promise.READY, how, f"after {_PATIENCE:g} s")
+        finally:
+            for event_id in () if self._proof.lost is not None else self._answers.anew:
+                how = "acknowledged events were taken for new ones"
+                self._answers.breaches.note(Promise.STORED, how, event_id)
+            showing.cancel()
+            await self._publishers.stop()
+            if self._process:
+                await self._process.kill()
+
+    async def _kill_again_and_again(self, deadline: float) -> None:
+        self._proof.phase = "killing"
+        first = Kill(Point.ANY, 1, 0.5)
+        for number, kill in enumerate(chain([first], kills(self._options.seed))):
+            is_over = number == self._options.kills or time.monotonic() > deadline
+            if is_over or not self._answers.are_true:
+                break
+            await self._live(kill, is_new=number == 0)
+
+    async def _live(self, kill: Kill, *, is_new: bool) -> None:
+        """One life of the service, from its start to its death."""
+        process = await self._spawn(Orders(self._settings, kill.point, kill.times, is_new))
+        if kill.point is Point.STARTING:
+            await asyncio.sleep(kill.chance * self._proof.median_start)
+            process.signal(signal.SIGKILL)
+        else:
+            await self._wake(process)
+        if kill.point is Point.ANY:
+            await self._until_answered(kill.times, process)
+            await asyncio.sleep(kill.chance * _LATE)
+            process.signal(signal.SIGKILL)
+        is_reached = await self._is_killed(process)
+        self._publishers.pause()
+        await process.kill()
+        self._proof.kills[kill.point if is_reached else Point.ANY] += 1
+
+    async def _is_killed(self, process: Process) -> bool:
+        """Wait for its death; for a broken service not long, it may never come to the point."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end and self._answers.are_true:
+            if await process.killed(_A_WHILE):
+                return True
+        return await process.killed(_A_WHILE)
+
+    async def _spawn(self, orders: Orders) -> Process:
+        self._process = process = await Process.spawn(orders, self._options.folder)
+        return process
+
+    async def _wake(self, process: Process) -> None:
+        """Wait until it is ready, look what it remembers, and let the publishers go on."""
+        await self._until_ready(process)
+        with suppress(Gone):  # it may be killed by the first event that it sees
+            self._counted.check(await self._client.stats())
+            if self._answers.last:
+                await self._client.publish(again(list(self._answers.last)))
+        self._publishers.resume()
+
+    async def _until_ready(self, process: Process) -> None:
+        self._client.url = await process.listens()
+        async with asyncio.timeout(_PATIENCE):
+            while not await self._client.is_ready():
+                await asyncio.sleep(_LOOK)
+        self._proof.starts.append(time.monotonic() - process.began)
+
+    async def _until_answered(self, requests: int, process: Process) -> None:
+        end = time.monotonic() + _PATIENCE
+        wanted = self._answers.requests + requests
+        while self._answers.requests < wanted and process.is_there and time.monotonic() < end:
+            await asyncio.sleep(_LOOK)
+
+    async def _reckon(self) -> None:
+        """One life to its natural end, with everything answered; then look at all that is left."""
+        self._proof.phase = "publishing on"
+        process = await self._spawn(Orders(self._settings))
+        await self._wake(process)
+        await self._until_answered(_LAST_REQUESTS, process)
+        seconds = _LAST_ANSWERS if self._answers.are_true else _LOST_ANYWAY
+        if not await self._publishers.finish(seconds):
+            how = "some requests were not, though the service was up"
+            self._answers.breaches.note(Promise.ANSWERED, how, f"after {seconds:g} s")
+        await process.stop(_PATIENCE)
+        process = await self._spawn(Orders(self._settings))
+        await self._until_ready(process)
+        self._proof.phase = "reading back and sending again"
+        self._counted.check(await self._client.stats())
+        audit = Audit(self._client)
+        await audit.read_back()
+        self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
+        await audit.send_again()
+
+    @property
+    def _settings(self) -> dict[str, str | int]:
+        return {"store": self._options.store, "queue": self._options.queue, "port": 0}
+
+    async def _keep_showing(self, began: float) -> None:
+        try:
+            while True:
+                self._proof.seconds = time.monotonic() - began
+                self._show(self._proof)
+                await asyncio.sleep(_SHOW)
+        finally:
+            self._proof.phase = OVER
+            self._show(self._proof)

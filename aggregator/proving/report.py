@@ -1,0 +1,83 @@
+"""What is said of a proof: a line while it runs, a page for people, one object for programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from aggregator.proving.plan import Point
+from aggregator.proving.promises import Promise
+from aggregator.proving.proof import Proof
+
+
+def line(proof: Proof) -> str:
+    """How far it is."""
+    return (
+        f"{proof.seconds:6.1f} s  {proof.kills.total():,} of {proof.options.kills:,} kills, "
+        f"{len(proof.answers.seqs):,} events acknowledged, {proof.phase}"
+    )
+
+
+def verdict(proof: Proof) -> str:
+    """The last line, which says everything."""
+    told = (
+        f"{proof.kills.total():,} kills, {len(proof.answers.seqs):,} events acknowledged, "
+        f"{_number(proof.lost)} lost, {_number(proof.doubled)} doubled, {_counters(proof)}, "
+        f"ready again in {proof.median_start:.2f} s (median) and "
+        f"{max(proof.starts, default=0):.2f} s (worst), seed {proof.options.seed}"
+    )
+    return f"{'OK' if proof.is_kept else 'FAILED'}: {told}"
+
+
+def page(proof: Proof) -> Iterator[str]:
+    """Everything that is known, the verdict last."""
+    answers = proof.answers
+    yield ""
+    for point in Point:
+        yield f"killed {point.value:<20}{proof.kills[point]:>12,}"
+    yield ""
+    yield f"requests answered          {answers.requests:>12,}"
+    for status, times in sorted(answers.statuses.items()):
+        yield f"events answered {status:<11}{times:>12,}"
+    yield f"events sent without answer {answers.unsure.total():>12,}"
+    yield f"events acknowledged        {len(answers.seqs):>12,}"
+    yield ""
+    yield from map(str, answers.breaches)
+    yield verdict(proof)
+
+
+def as_json(proof: Proof) -> str:
+    """The same as one object."""
+    told: dict[str, Any] = {
+        "ok": proof.is_kept,
+        "verdict": verdict(proof),
+        "broken": [
+            {"promise": one.promise.value, "how": one.how, "times": one.times, "such": one.example}
+            for one in proof.answers.breaches
+        ],
+        "seed": proof.options.seed,
+        "store": proof.options.store,
+        "queue": proof.options.queue,
+        "seconds": round(proof.seconds, 1),
+        "kills": {point.value: proof.kills[point] for point in Point},
+        "requests": proof.answers.requests,
+        "answered": proof.answers.statuses,
+        "unanswered": proof.answers.unsure.total(),
+        "acknowledged": len(proof.answers.seqs),
+        "lost": proof.lost,
+        "doubled": proof.doubled,
+        "ready_seconds": {
+            "median": round(proof.median_start, 3),
+            "worst": round(max(proof.starts, default=0), 3),
+        },
+    }
+    return msgspec.json.encode(told).decode()
+
+
+def _number(known: int | None) -> str:
+    return "an unknown number" if known is None else f"{known:,}"
+
+
+def _counters(proof: Proof) -> str:
+    is_wrong = any(broken.promise is Promise.COUNTED for broken in proof.answers.breaches)
+    return "the counters do not add up" if is_wrong else "the counters add up"

@@ -1,0 +1,108 @@
+"""Kills the process at a named point. It watches the contracts, so it works for every plugin."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+from aiohttp import web
+
+from aggregator.event import Event
+from aggregator.pipeline import Named
+from aggregator.plugins import Plugin, Plugins
+from aggregator.proving.plan import Point
+from aggregator.settings import Settings
+from aggregator.stage import IntakeStage
+from aggregator.store import Holder, Store, StoreTransaction
+
+
+class Trap:
+    """Ends the process as `kill -9` does, at the point, when it is reached for the nth time."""
+
+    def __init__(self, point: Point, times: int) -> None:
+        self._point = point
+        self._left = times
+
+    def reach(self, point: Point) -> None:
+        """Die here, or go on."""
+        if point is self._point:
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TrappedPlugins(Plugins):
+    """What is installed, with a trap in the store and a stage before all others."""
+
+    def __init__(self, found: Iterable[Plugin], trap: Trap) -> None:
+        super().__init__(found)
+        self.trap = trap
+
+    def line(self, *asked: Any) -> tuple[list[Named], list[Named]]:
+        """The stages of both sides; what they are given has just been decoded."""
+        left, right = super().line(*asked)
+        return [Named("decoded", _Decoded(self.trap)), *left], right
+
+    def store(self, settings: Settings) -> Store:
+        """The store behind the URL."""
+        return cast("Store", _Store(super().store(settings), self.trap))
+
+
+class _Decoded(IntakeStage):
+    def __init__(self, trap: Trap) -> None:
+        self._trap = trap
+
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        self._trap.reach(Point.DECODED)
+        return events
+
+
+class _Store:
+    """The store, whatever it is: only what begins, commits, claims and appends is watched."""
+
+    def __init__(self, store: Store, trap: Trap) -> None:
+        self._store = store
+        self._trap = trap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with self._store.transaction() as tx:
+            yield cast("StoreTransaction", _Transaction(tx, self._trap))
+            self._trap.reach(Point.COMMITTING)
+        self._trap.reach(Point.COMMITTED)
+
+
+class _Transaction:
+    def __init__(self, tx: StoreTransaction, trap: Trap) -> None:
+        self._tx = tx
+        self._trap = trap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+        holders = await self._tx.claim(keys)
+        self._trap.reach(Point.CLAIMED)
+        return holders
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        seqs = await self._tx.append(events)
+        self._trap.reach(Point.APPENDED)
+        return seqs
+
+
+def answering(trap: Trap) -> Callable[[web.Request, web.StreamResponse], Any]:
+    """Reaches the point when an answer to a publisher is about to be sent."""
+
+    async def prepare(request: web.Request, answer: web.StreamResponse) -> None:
+        if request.path == "/publish" and answer.status < 500:
+            trap.reach(Point.ANSWERING)
+
+    return prepare

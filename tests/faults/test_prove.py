@@ -1,0 +1,152 @@
+"""`aggregator prove`: what it says of the service, and of what is broken on purpose."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.proving.made import Script
+from aggregator.proving.plan import Point, kills
+from running import LIMIT, aggregator, until
+
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
+PATIENCE = 110.0
+ROUND = len(Point)
+COMMAND = (sys.executable, "-m", "aggregator", "prove")
+
+
+def prove(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and what was found, the mutants being installed beside everything else."""
+    ran = aggregator(folder, "prove", "--json", *arguments, environ=MUTANTS, seconds=PATIENCE)
+    assert ran.stdout, ran.stderr
+    told: dict[str, Any] = json.loads(ran.stdout)
+    print(told["verdict"], *told["broken"], sep="\n")
+    return ran.returncode, told
+
+
+def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
+    status, told = prove(tmp_path, "--kills", str(2 * ROUND))
+    assert (status, told["ok"], told["broken"]) == (0, True, [])
+    assert (told["lost"], told["doubled"]) == (0, 0)
+    assert sum(told["kills"].values()) == 2 * ROUND
+    assert set(told["kills"]) == {point.value for point in Point}
+    assert all(told["kills"].values()), told["kills"]
+    assert told["unanswered"], "no request was ever cut off"
+    for status_ in ("stored", "duplicate", "conflict", "invalid", "refused"):
+        assert told["answered"][status_]
+    assert told["acknowledged"] >= told["answered"]["stored"]
+    assert 0 < told["ready_seconds"]["median"] <= told["ready_seconds"]["worst"]
+    assert not list(tmp_path.iterdir()), "what is proved is not needed any more"
+
+
+@pytest.mark.parametrize(
+    ("option", "mutant", "broken"),
+    [
+        ("--store", "claims-first:a.db", "an answer means stored"),
+        ("--store", "answers-early:a.db", "an answer means stored"),
+        ("--store", "forgets-counters:a.db", "the numbers add up"),
+        ("--store", "forgets-keys:a.db", "each event is stored once"),
+        ("--store", "memory:", "an answer means stored"),
+        ("--queue", "gives-twice:", "the numbers add up"),
+        ("--queue", "loses:", "every event is answered"),
+    ],
+)
+def test_what_is_broken_on_purpose_is_caught(
+    tmp_path: Path, option: str, mutant: str, broken: str
+) -> None:
+    most = 3 * ROUND if option == "--store" else 3  # queues are found out when nobody is killed
+    status, told = prove(tmp_path, option, mutant, "--kills", str(most))
+    assert (status, told["ok"]) == (1, False)
+    assert broken in [one["promise"] for one in told["broken"]]
+    (kept,) = tmp_path.glob("prove-*")
+    assert (kept / "service.log").exists()
+
+
+def test_people_are_told_the_seed_and_the_verdict(tmp_path: Path) -> None:
+    ran = aggregator(
+        tmp_path, "prove", "--kills", "2", "--seed", "11", "--connections", "2", seconds=PATIENCE
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stderr.startswith("seed 11, ")
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert re.fullmatch(
+        r"OK: 2 kills, [0-9,]+ events acknowledged, 0 lost, 0 doubled, the counters add up, "
+        r"ready again in [0-9.]+ s \(median\) and [0-9.]+ s \(worst\), seed 11",
+        ran.stdout.splitlines()[-1],
+    )
+
+
+def test_seed_repeats_what_is_sent_and_where_it_is_killed() -> None:
+    scripts = [Script("5", 3) for _ in range(2)]
+    first, second = ([script.next().body for _ in range(50)] for script in scripts)
+    assert first == second
+    assert Script("6", 3).next().body != first[0]
+    one, other = kills(5), kills(5)
+    assert [next(one) for _ in range(40)] == [next(other) for _ in range(40)]
+
+
+def test_killing_ends_after_its_time(tmp_path: Path) -> None:
+    status, told = prove(tmp_path, "--seconds", "1.5", "--kills", "100000")
+    assert status == 0
+    assert 0 < sum(told["kills"].values()) < 100
+
+
+def test_store_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mine.db"
+    assert prove(tmp_path, "--store", url, "--kills", "1")[0] == 0
+    before = (tmp_path / "mine.db").read_bytes()
+    ran = aggregator(tmp_path, "prove", "--store", url)
+    assert ran.returncode == 2
+    assert "there is one already" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert (tmp_path / "mine.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--store", "nonsense:"), "there is no 'nonsense'"),
+        (("--queue", "memory:x"), "queue: 'memory:x'"),
+        (("--folder", "nowhere"), "nowhere"),
+        (("--kills", "0"), "--kills"),
+    ],
+)
+def test_what_cannot_be_proved_is_said(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    ran = aggregator(tmp_path, "prove", *arguments)
+    assert ran.returncode == 2
+    assert told in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_goes_on_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(COMMAND, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        until(lambda: list(tmp_path.glob("prove-*/aggregator.db")), "the service has begun")
+        running.send_signal(number)
+        running.wait(LIMIT)
+    until(lambda: not living_in(tmp_path), "no service is left")
+    if number is signal.SIGINT:
+        assert running.returncode == 130
+        assert not list(tmp_path.iterdir())
+
+
+def living_in(folder: Path) -> list[str]:
+    """The processes that have that folder, or one in it, as their own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            home = os.readlink(process / "cwd")
+        except OSError:  # it is gone, or not ours to ask
+            continue
+        if home.startswith(str(folder)):
+            found.append(process.name)
+    return found

@@ -1,0 +1,201 @@
+"""What `aggregator prove` makes of answers, numbers and events that contradict each other."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from aggregator.proving.answers import Answer, Answers, Result
+from aggregator.proving.audit import Audit
+from aggregator.proving.client import Client, Read, Stats, Topic
+from aggregator.proving.counted import Counted
+from aggregator.proving.made import Request, Sent
+from aggregator.proving.promises import Promise
+
+GOOD = Request((Sent("a"),))
+RIVAL = Request((Sent("a", is_rival=True),))
+INVALID = Request((Sent("x", is_invalid=True),))
+STRICT = Request((Sent("a"), Sent("x", is_invalid=True)), is_strict=True)
+
+
+def told(answers: Answers, request: Request, *results: tuple[str, int | None]) -> None:
+    known = answers.known(request)
+    listed = [Result(index, *result) for index, result in enumerate(results)]
+    answers.note(request, Answer(listed), known)
+
+
+def broken(answers: Answers) -> set[Promise]:
+    return {one.promise for one in answers.breaches}
+
+
+def test_answers_that_agree_break_nothing() -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, GOOD, ("duplicate", 1))
+    told(answers, RIVAL, ("conflict", 1))
+    told(answers, INVALID, ("invalid", None))
+    told(answers, STRICT, ("duplicate", 1), ("invalid", None))
+    assert answers.are_true
+    assert answers.seqs == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "results", "promise"),
+    [
+        (GOOD, [], Promise.ANSWERED),
+        (GOOD, [("stored", None)], Promise.ANSWERED),
+        (GOOD, [("duplicate", 2)], Promise.SAME),
+        (GOOD, [("conflict", 1)], Promise.SAME),
+        (GOOD, [("refused", None)], Promise.SAME),
+        (RIVAL, [("stored", 2)], Promise.SAME),
+        (RIVAL, [("duplicate", 1)], Promise.SAME),
+        (INVALID, [("stored", 2)], Promise.SAME),
+        (STRICT, [("stored", 1), ("invalid", None)], Promise.SAME),
+    ],
+)
+def test_answer_that_contradicts_an_earlier_one_is_noted(
+    request_: Request, results: list[tuple[str, int | None]], promise: Promise
+) -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, request_, *results)
+    assert promise in broken(answers)
+
+
+def test_event_that_is_stored_when_it_comes_again_is_not_true_to_the_first_answer() -> None:
+    answers = Answers()
+    told(answers, GOOD, ("duplicate", 1))
+    told(answers, GOOD, ("stored", 1))
+    assert not answers.are_true
+
+
+def test_rivals_for_one_answer_may_be_told_in_any_order() -> None:
+    """Two publishers send one event at the same time, and the duplicate hears of it first."""
+    answers = Answers()
+    known = answers.known(GOOD)
+    answers.note(GOOD, Answer([Result(0, "duplicate", 1)]), known)
+    answers.note(GOOD, Answer([Result(0, "stored", 1)]), known)
+    assert answers.are_true
+
+
+def stats(**other: int) -> Stats:
+    right = {"received_total": 2, "unique_processed": 1, "duplicate_dropped": 0, "conflicts": 0}
+    right |= {"invalid": 1, "filtered": 0, "refused": 0, "queue_size_current": 0}
+    return Stats(**(right | other))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unique_processed": 0, "received_total": 1},
+        {"unique_processed": 2, "received_total": 3},
+        {"duplicate_dropped": 1, "received_total": 3},
+        {"conflicts": 1},
+        {"invalid": 2, "received_total": 3},
+        {"refused": 1, "received_total": 3},
+        {"filtered": 1},
+        {"received_total": 3},
+    ],
+)
+def test_numbers_that_do_not_agree_with_the_answers_are_noted(wrong: dict[str, int]) -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, INVALID, ("invalid", None))
+    counted = Counted(answers)
+    counted.check(stats())
+    assert answers.are_true
+    Counted(answers).check(stats(**wrong))
+    assert broken(answers) == {Promise.COUNTED}
+
+
+def test_what_got_no_answer_may_be_counted_once_and_no_more() -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, INVALID, ("invalid", None))
+    counted = Counted(answers)
+    counted.check(stats())
+    answers.note_lost(Request((Sent("b"),)))
+    counted.check(stats(unique_processed=2, received_total=3))
+    assert answers.are_true
+    counted.check(stats(unique_processed=3, received_total=4))
+    assert broken(answers) == {Promise.COUNTED}
+
+
+class StandIn(Client):
+    """A service that says what it is told to, about three events that were acknowledged."""
+
+    def __init__(
+        self, rows: list[Read], stored: int = 3, on_topics: int = 3, came: int = 3
+    ) -> None:
+        self.answers = Answers()
+        for number in (1, 2, 3):
+            told(self.answers, Request((Sent(str(number)),)), ("stored", number))
+        self.rows, self.stored, self.on_topics, self.came = rows, stored, on_topics, came
+        self.dropped = 0
+
+    async def events(self) -> AsyncIterator[Read]:
+        for row in self.rows:
+            yield row
+
+    async def stats(self) -> Stats:
+        return stats(unique_processed=self.stored, duplicate_dropped=self.dropped)
+
+    async def topics(self) -> list[Topic]:
+        return [Topic(self.on_topics, 0, 0)]
+
+    async def publish(self, request: Request) -> Answer:
+        self.dropped = self.came
+        return Answer([])
+
+
+def row(seq: int, event_id: str | None = None, **other: Any) -> Read:
+    members = Sent(event_id or str(seq)).members() | other
+    payload = msgspec.Raw(msgspec.json.encode(members.pop("payload")))
+    return Read(seq, payload=payload, **members)
+
+
+async def audited(service: StandIn) -> Audit:
+    audit = Audit(service)
+    await audit.read_back()
+    await audit.send_again()
+    return audit
+
+
+ROWS = [row(1), row(2), row(3)]
+
+
+async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
+    service = StandIn(ROWS)
+    audit = await audited(service)
+    assert (audit.lost, audit.doubled) == ([], [])
+    assert service.answers.are_true
+
+
+@pytest.mark.parametrize(
+    ("service", "promise"),
+    [
+        (StandIn(ROWS[:2], stored=2, on_topics=2), Promise.STORED),
+        (StandIn([row(1), row(2), row(4, "3")]), Promise.STORED),
+        (StandIn([*ROWS, row(4, "3")], stored=4, on_topics=4), Promise.ONCE),
+        (StandIn([*ROWS, row(4, "ghost")], stored=4, on_topics=4), Promise.TRACELESS),
+        (StandIn([row(1), row(3), row(2)]), Promise.SAME),
+        (StandIn([row(1), row(2), row(3, payload={"number": 7})]), Promise.SAME),
+        (StandIn([row(1), row(2), row(3, source="elsewhere")]), Promise.SAME),
+        (StandIn(ROWS, stored=4, on_topics=4), Promise.COUNTED),
+        (StandIn(ROWS, on_topics=2), Promise.COUNTED),
+        (StandIn(ROWS, came=2), Promise.COUNTED),
+    ],
+)
+async def test_what_is_there_otherwise_is_noted(service: StandIn, promise: Promise) -> None:
+    audit = await audited(service)
+    assert broken(service.answers) == {promise}
+    assert bool(audit.lost) is (promise is Promise.STORED)
+    assert bool(audit.doubled) is (promise is Promise.ONCE)
+
+
+async def test_event_that_was_lost_and_came_again_counts_as_lost() -> None:
+    service = StandIn(ROWS)
+    told(service.answers, Request((Sent("3"),)), ("stored", 3))
+    audit = await audited(service)
+    assert (audit.lost, audit.doubled) == (["3"], [])

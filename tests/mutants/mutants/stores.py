@@ -1,0 +1,164 @@
+"""Stores that are SQLite's but for one mistake, each one that somebody has made in earnest."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+from msgspec import structs
+
+from aggregator.event import Event
+from aggregator.store import Counters, Holder, StoreTransaction
+from aggregator_sqlite.store import SqliteStore
+
+LATE = 0.05  # seconds
+
+
+class Mutant(SqliteStore):
+    """`NAME:FILE` keeps everything in that file."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"sqlite:///{url.partition(':')[2]}")
+
+
+class Around:
+    """A transaction that does what another one does."""
+
+    def __init__(self, tx: StoreTransaction) -> None:
+        self.tx = tx
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tx, name)
+
+
+class ClaimsFirst(Mutant):
+    """`claims-first:` commits the keys by themselves, before the events are committed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.claims: sqlite3.Connection
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        self.claims = sqlite3.connect(f"{self.path}.claims", isolation_level=None)
+        self.claims.execute("CREATE TABLE IF NOT EXISTS claims (key PRIMARY KEY, seq, digest, at)")
+
+    async def close(self) -> None:
+        self.claims.close()
+        await super().close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with super().transaction() as tx:
+            yield cast("StoreTransaction", ClaimingFirst(tx, self.claims))
+
+
+class ClaimingFirst(Around):
+    def __init__(self, tx: StoreTransaction, claims: sqlite3.Connection) -> None:
+        super().__init__(tx)
+        self.claims = claims
+
+    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+        ask = "SELECT seq, digest, at FROM claims WHERE key = ?"
+        rows = [self.claims.execute(ask, (key,)).fetchone() for key in keys]
+        return [Holder(*row) if row else None for row in rows]
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        seqs = await self.tx.append(events)
+        self.claims.executemany(
+            "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
+            [
+                (event.key, seq, event.digest, event.received_at)
+                for event, seq in zip(events, seqs, strict=True)
+            ],
+        )
+        return seqs
+
+
+class AnswersEarly(Mutant):
+    """`answers-early:` says that it has committed, and does it a little later."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.commit: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        await self.settle()
+        await super().close()
+
+    async def settle(self) -> None:
+        if self.commit:
+            await self.commit
+        self.commit = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        await self.settle()
+        transaction = super().transaction()
+        tx = await transaction.__aenter__()
+        try:
+            yield tx
+        except BaseException as error:
+            await transaction.__aexit__(type(error), error, None)
+            raise
+        self.commit = asyncio.create_task(late(transaction))
+
+
+async def late(transaction: AbstractAsyncContextManager[StoreTransaction]) -> None:
+    await asyncio.sleep(LATE)
+    await transaction.__aexit__(None, None, None)
+
+
+class ForgetsCounters(Mutant):
+    """`forgets-counters:` counts in memory, and writes the numbers down when it is closed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.kept: list[tuple[Counters, Mapping[str, Counters]]] = []
+
+    async def counters(self) -> Counters:
+        return added(await super().counters(), self.kept)
+
+    async def close(self) -> None:
+        if self._writer:
+            async with super().transaction() as tx:
+                for counted in self.kept:
+                    await tx.count(*counted)
+        await super().close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with super().transaction() as tx:
+            yield cast("StoreTransaction", CountingInMemory(tx, self))
+
+
+class CountingInMemory(Around):
+    def __init__(self, tx: StoreTransaction, store: ForgetsCounters) -> None:
+        super().__init__(tx)
+        self.store = store
+
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+        self.store.kept.append((counted, by_topic))
+        return added(await self.tx.count(Counters(), {}), self.store.kept)
+
+
+def added(counters: Counters, kept: Sequence[tuple[Counters, object]]) -> Counters:
+    for counted, _ in kept:
+        more = structs.asdict(counted)
+        sums = {name: getattr(counters, name) + number for name, number in more.items()}
+        counters = Counters(**sums)
+    return counters
+
+
+class ForgetsKeys(Mutant):
+    """`forgets-keys:` has its keys only in memory, as far as a restart can tell."""
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        assert self._writer
+        await self._writer.run(forget)
+
+
+def forget(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM keys")
