@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ from small_disk import SmallDisk, small_disk
 
 from events import event
 from publishers import Publishers, check_everything
-from running import Service, aggregator, until
+from running import LIMIT, Service, aggregator, until
 
 ROOM = 800_000
 ROOM_OF_THE_LOG = 20_000_000
@@ -146,6 +147,27 @@ def test_log_whose_index_cannot_grow_is_a_failed_commit_and_no_crash(
     disk.clear()
     service.until_ready()
     assert service.publish(event("refused"))[0] == 200
+    check_file(service)
+
+
+def test_what_was_answered_before_the_disk_is_stored_once_there_is_room_on_it(
+    service: Service, disk: SmallDisk
+) -> None:
+    service.start()
+    disk.fill()
+    request = urllib.request.Request(
+        f"{service.url}/publish",
+        json.dumps(event()).encode(),
+        {"Content-Type": "application/json", "Prefer": "respond-async"},
+    )
+    with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+        assert answer.status == 202
+    until(lambda: service.call("/readyz")[0] == 503, "the disk is full")
+    assert service.call("/stats")[1]["queue_size_current"] == 1
+    assert service.stored() == []
+    disk.clear()
+    until(service.stored, "it is stored")
+    assert service.publish(event())[1]["duplicates"] == 1
     check_file(service)
 
 
