@@ -3,6 +3,7 @@
 import http.client
 import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
@@ -16,13 +17,28 @@ from tracing import need_strace, syncs
 
 SLOW = "delay_enter=300000"  # microseconds
 SLOWER = "delay_enter=1000000"
-HANGING = "delay_enter=11500000:when=1"
-SLOWEST = "delay_enter=3000000"
+HANGING = "delay_enter=3000000:when=1"
 
 
 @pytest.fixture(autouse=True)
 def _strace() -> None:
     need_strace()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Service]:
+    """A service that waits for its disk for one second where others wait for ten."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "from aggregator import command, server, worker\n"
+        "worker._LONGEST_BATCH = server.LAST_CALL = 1.0\n"
+        "command.main(sys.argv[3:])  # after -m aggregator\n"
+    )
+    python.chmod(0o755)
+    with Service(tmp_path, python=str(python)) as service:
+        yield service
 
 
 def test_slow_disk_gathers_larger_batches_and_everybody_is_answered(service: Service) -> None:
@@ -46,8 +62,9 @@ def test_slow_disk_gathers_larger_batches_and_everybody_is_answered(service: Ser
 
 
 def test_service_is_not_ready_while_a_commit_hangs_and_answers_once_it_is_done(
-    service: Service,
+    impatient: Service,
 ) -> None:
+    service = impatient
     service.start()
     assert service.publish(event("before"))[0] == 200
     with ThreadPoolExecutor() as pool, syncs(service, HANGING):
@@ -78,34 +95,20 @@ def test_what_was_accepted_before_a_signal_is_answered_however_slow_its_commit(
 
 
 def test_service_that_is_to_stop_waits_for_a_hanging_disk_no_longer_than_its_last_call(
-    tmp_path: Path,
+    impatient: Service,
 ) -> None:
-    with Service(tmp_path, python=str(impatient(tmp_path))) as service:
-        service.start()
-        assert service.publish(event("before"))[0] == 200
-        with ThreadPoolExecutor() as pool, syncs(service, SLOWEST):
-            accepted = pool.submit(service.publish, event("accepted"))
-            until(lambda: service.call("/stats")[1]["queue_size_current"] == 1, "it is accepted")
-            service.process.send_signal(signal.SIGTERM)
-            assert service.wait() == 1
-            with pytest.raises((OSError, http.client.HTTPException)):
-                accepted.result()
-        assert "not settled within" in service.said()
-        service.start()
-        again = service.publish([event("before"), event("accepted")])[1]
+    service = impatient
+    service.start()
+    assert service.publish(event("before"))[0] == 200
+    with ThreadPoolExecutor() as pool, syncs(service, HANGING):
+        accepted = pool.submit(service.publish, event("accepted"))
+        until(lambda: service.call("/stats")[1]["queue_size_current"] == 1, "it is accepted")
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait() == 1
+        with pytest.raises((OSError, http.client.HTTPException)):
+            accepted.result()
+    assert "not settled within" in service.said()
+    service.start()
+    again = service.publish([event("before"), event("accepted")])[1]
     assert again["stored"] + again["duplicates"] == 2
     assert [one["seq"] for one in again["results"]] == [1, 2]
-
-
-def impatient(folder: Path) -> Path:
-    """In the place of Python: the service with a last call of half a second."""
-    python = folder / "python"
-    python.write_text(
-        f"#!{sys.executable}\n"
-        "import sys\n"
-        "from aggregator import command, server\n"
-        "server.LAST_CALL = 0.5\n"
-        "command.main(sys.argv[3:])  # after -m aggregator\n"
-    )
-    python.chmod(0o755)
-    return python
