@@ -9,34 +9,6 @@ from pathlib import Path
 from aggregator.errors import SettingError, StoreError
 
 _LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
-_VERSIONS = slice(18, 20)
-_NO_LOG = b"\x01\x01"
-
-
-def check_log(database: Path) -> None:
-    """Raise SettingError if the log beside the database is not its own.
-
-    SQLite would copy it into the database, whosever log it is. A copy made by `VACUUM INTO` says in
-    its header that it is written without a log (https://sqlite.org/fileformat.html, 1.3.3), and the
-    service changes that before it begins one: so a log beside such a file is that of the file which
-    stood here before.
-
-    To be called while this process has no connection to the database.
-    """
-    log = database.with_name(database.name + "-wal")
-    try:
-        with database.open("rb") as file:
-            versions = file.read(_VERSIONS.stop)[_VERSIONS]
-        is_foreign = versions == _NO_LOG and log.stat().st_size > 0
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise SettingError(f"store: cannot read {error.filename}: {error.strerror}") from error
-    if is_foreign:
-        raise SettingError(
-            f"store: {log} is not the log of {database}, which was put there after it. What it "
-            f"holds would be mixed in: move it away, and {database.name}-shm too"
-        )
 
 
 class Files:

@@ -48,16 +48,16 @@ class Lock:
         """Whether somebody has it, this process or another. Takes nothing and writes nothing."""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            finally:
+                os.close(file)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        finally:
-            os.close(file)
+        except OSError as error:
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         return False
 
     def release(self) -> None:

@@ -27,8 +27,9 @@ from aggregator.store import (
 from aggregator_sqlite import fields, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files, check_log
+from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
+from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -52,6 +53,7 @@ class SqliteStore(Store):
         super().__init__(url)
         self.path = Path(os.path.realpath(url.removeprefix(_SCHEME)))
         self._lock = Lock(self.path)
+        self._log = Log(self.path)
         self._turn = asyncio.Lock()
         self._recipe = ""
         self._pointers: fields.Pointers = ()
@@ -65,19 +67,19 @@ class SqliteStore(Store):
         if not self.path.exists():
             return None
         if not self._lock.is_held():
-            check_log(self.path)
+            await asyncio.to_thread(self._log.check)
         reader = await _read_only(self.path)
         return await reader.run_alone(kept_recipe)
 
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
-        """Take the lock, bring schema and indexes up to date, make durable what is in the log."""
+        """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._recipe = recipe
         await asyncio.to_thread(self._make_folder)
         self._lock.take()
         try:
-            check_log(self.path)
+            await asyncio.to_thread(self._log.check)
             await self._open_writer(replaces)
             await self._index(indexed)
             await self._open_readers()
@@ -197,7 +199,7 @@ class SqliteStore(Store):
     async def _open_writer(self, replaces: str | None = None) -> None:
         writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
         try:
-            await writer.run(prepare, self._recipe, replaces)
+            await writer.run(prepare, self._log, self._recipe, replaces)
         except BaseException:
             await writer.close()
             raise
