@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
-.PHONY: help run demo prove test check format test-container clean
+.PHONY: help run demo prove test check format test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'
 	@echo 'make test-container  build and run the containers for real, with podman'
+	@echo 'make overload        publish more than a slow disk takes, for 5 minutes, and draw it; needs strace'
 	@echo 'make clean           remove what was built; the data stays'
 
 run: $(INSTALLED)
@@ -41,6 +42,9 @@ format: $(DEVELOPING)
 
 test-container:
 	tests/container/try.sh
+
+overload: $(DEVELOPING)
+	@PYTHONPATH=tests exec $(BIN)/python tests/faults/overload.py docs/overload.svg
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,17 +30,18 @@ class Lock:
             raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except BlockingIOError:
             holder = os.read(file, 1000).decode(errors="replace").strip() or "another process"
             os.close(file)
-            if not isinstance(error, BlockingIOError):
-                raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
             raise SettingError(
                 f"store: {self.path.with_suffix('')} is in use by {holder}; "
                 "stop that one, or give this one a store of its own"
             ) from None
-        os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError as error:  # no locks here, or no room for the name of who holds it
+            os.close(file)
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         self._file = file
 
     def is_held(self) -> bool:
