@@ -1,17 +1,15 @@
 """What is answered, and the fsyncs before it, slow or failing for real: strace sees to both."""
 
 import re
-import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import strace
 
 from events import event
-from running import LIMIT, Service, until
+from running import Service, until
 
 UNFINISHED = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -20,36 +18,12 @@ SYNCED = re.compile(r"(?:fsync|fdatasync)\(.*\) += 0(?: \(DELAYED\))?$")
 
 @pytest.fixture(scope="module", autouse=True)
 def _strace() -> None:
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
-    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
-    if tried.returncode:
-        pytest.skip("this machine lets nobody trace a process")
+    strace.require()
 
 
-@contextmanager
-def syncs(service: Service, conduct: str) -> Iterator[Path]:
-    """The service's fsyncs behave so, in strace's words; gives the trace of them and of answers."""
-    trace = service.folder / "trace"
-    said = service.folder / "strace.log"
-    with said.open("w") as errors:
-        strace = subprocess.Popen(
-            [
-                *("strace", "-f", "-y", "-s", "12", "-o", str(trace)),
-                *("-p", str(service.process.pid)),
-                *("-e", "trace=fsync,fdatasync,sendto,sendmsg"),
-                *("-e", f"inject=fsync,fdatasync:{conduct}"),
-            ],
-            stderr=errors,
-        )
-    try:
-        until(lambda: "attached" in said.read_text() or strace.poll(), "strace is attached")
-        if strace.returncode:
-            pytest.skip(f"no process can be traced here: {said.read_text()}")
-        yield trace
-    finally:
-        strace.send_signal(signal.SIGINT)
-        strace.wait(LIMIT)
+def syncs(service: Service, conduct: str) -> AbstractContextManager[Path]:
+    """The service's fsyncs behave so."""
+    return strace.conducting(service, "fsync,fdatasync", conduct)
 
 
 def publish_until(service: Service, wanted: int, names: Iterator[int]) -> str:
