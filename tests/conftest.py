@@ -1,6 +1,8 @@
 """Fixtures: the real app in this process on either store, and the real service in its own."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from aggregator.app import create_app
 from aggregator.configuration import load
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
+from events import event
+from killed import COMMITS, Killed
 from running import Service
 
 NOTHING_SKIPPED = "NOTHING_MAY_BE_SKIPPED"
@@ -57,6 +61,38 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """The service as a process of its own, with SQLite in `tmp_path`; not started yet."""
     with Service(tmp_path) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def strace() -> list[str]:
+    """The beginning of a command that is traced; skips where nobody may trace."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("this machine lets nobody trace a process")
+    return ["strace"]
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """A service that was killed after some commits."""
+    folder = tmp_path_factory.mktemp("original")
+    killed = Killed(folder, [])
+    with Service(folder) as service:
+        service.start()
+        for number in range(1, COMMITS + 1):
+            assert service.publish(event(str(number)))[0] == 200
+            killed.ends.append(killed.log.stat().st_size)
+        service.kill()
+    return killed
+
+
+@pytest.fixture
+def killed(original: Killed, tmp_path: Path) -> Killed:
+    """A copy of it for each test."""
+    shutil.copytree(original.folder / "data", tmp_path / "data")
+    return Killed(tmp_path, original.ends)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -26,10 +26,11 @@ from aggregator.store import (
 from aggregator_sqlite import fields, history, quarantine, reading
 from aggregator_sqlite.files import Files
 from aggregator_sqlite.lock import Lock
+from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
-from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
+from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare, write_log_again
 
 _SCHEME = "sqlite:///"
 _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
@@ -49,6 +50,7 @@ class SqliteStore(Store):
         super().__init__(url)
         self.path = Path(os.path.realpath(url.removeprefix(_SCHEME)))
         self._lock = Lock(self.path)
+        self._log = Log(self.path)
         self._turn = asyncio.Lock()
         self._recipe = ""
         self._pointers: fields.Pointers = ()
@@ -61,6 +63,8 @@ class SqliteStore(Store):
         """What the file says, read over a connection that cannot write."""
         if not self.path.exists():
             return None
+        if not self._lock.is_held():
+            await asyncio.to_thread(self._log.check)
         reader = await self._read_only()
         try:
             return await reader.run(kept_recipe)
@@ -70,12 +74,13 @@ class SqliteStore(Store):
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
-        """Take the lock, bring schema and indexes up to date, make durable what is in the log."""
+        """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._recipe = recipe
         await asyncio.to_thread(self._make_folder)
         self._lock.take()
         try:
-            await self._open_writer(replaces)
+            await asyncio.to_thread(self._log.check)
+            await self._open_writer(replaces, self._log)
             await self._index(indexed)
             await self._open_readers()
             self._files = Files(self.path)
@@ -173,9 +178,11 @@ class SqliteStore(Store):
             reason = error.strerror
             raise SettingError(f"store: cannot make the folder {folder}: {reason}") from error
 
-    async def _open_writer(self, replaces: str | None = None) -> None:
+    async def _open_writer(self, replaces: str | None = None, log: Log | None = None) -> None:
         writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
         try:
+            if log:
+                await writer.run(write_log_again, log)
             await writer.run(prepare, self._recipe, replaces)
         except BaseException:
             await writer.close()

@@ -4,6 +4,8 @@ import sqlite3
 import time
 
 from aggregator.errors import SettingError, StoreError
+from aggregator_sqlite.atomic import atomic
+from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import check_owner, check_recipe, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
@@ -11,6 +13,16 @@ _PAUSE = 0.05  # seconds
 _FULL = 2
 
 PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
+
+
+def write_log_again(db: sqlite3.Connection, log: Log) -> None:
+    """Have on the disk all that the log shows, before anything is built on it.
+
+    SQLite's lock keeps other programs from writing between what is read and what is written.
+    """
+    check_owner(db)
+    with atomic(db):
+        log.write_again()
 
 
 def prepare(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:

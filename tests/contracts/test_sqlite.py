@@ -24,6 +24,7 @@ from aggregator.store import (
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import fields, history, quarantine, reading, scan, schema, writing
 from aggregator_sqlite.store import SqliteStore
+from first_release import make_first_release
 
 
 @pytest.fixture
@@ -181,31 +182,11 @@ async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
         await store.open("topic,event_id,source")
 
 
-OLD = (
-    "INSERT INTO meta VALUES ('topic,event_id')",
-    "UPDATE counters SET stored = 2, duplicate = 3, topics = 1, last_seq = 2",
-    "INSERT INTO topics VALUES (1, 'logins', 2, 3, 0)",
-    "INSERT INTO sightings VALUES (1, 'tests', 3, 0, 70)",
-    "PRAGMA user_version = 1",
-    f"PRAGMA application_id = {schema.APPLICATION_ID}",
-)
-OLD_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, 1, ?, 0, '1970-01-01T00:00:00Z', ?, ?)"
-
-
 @pytest.fixture
 def old_file(tmp_path: Path) -> Path:
     """As the first release has left it, with two events in it."""
     path = tmp_path / "old.db"
-    db = sqlite3.connect(path)
-    for statement in (*schema.STEPS[0], *OLD):
-        db.execute(statement)
-    for seq in (1, 2):
-        event = make_event(str(seq))
-        members = (event.received_at, event.key, event.digest, event.event_id, event.source)
-        db.execute(OLD_EVENT, (seq, *members, event.payload))
-        db.execute("INSERT INTO keys VALUES (?, ?)", (event.key, seq))
-    db.commit()
-    db.close()
+    make_first_release(path)
     return path
 
 

@@ -1,12 +1,16 @@
 """A flipped bit on the disk is said, and hides nothing around it."""
 
+import json
 import sqlite3
+from typing import Any
+from urllib.request import Request, urlopen
 
 from events import event
-from running import Service
+from running import LIMIT, Service
 
 
-def test_damaged_event_is_told_and_its_neighbours_are_read(service: Service) -> None:
+def store_with_damage(service: Service) -> None:
+    """Three events, of which the second has another payload and the third a broken source."""
     service.start()
     service.publish([event(str(number)) for number in range(3)])
     assert service.stop() == 0
@@ -15,16 +19,42 @@ def test_damaged_event_is_told_and_its_neighbours_are_read(service: Service) -> 
         db.execute("UPDATE events SET source = CAST(x'74ff' AS TEXT) WHERE seq = 3")
     db.close()
     service.start()
-    one, two, three = service.stored()
+
+
+def check_told(events: list[dict[str, Any]]) -> None:
+    one, two, three = events
     assert one["payload"] == {"user": "ada"}
     assert "damaged" not in one
     for damaged in (two, three):
         assert damaged["payload"] is None
         assert "does not match" in damaged["damaged"]
-    assert service.call("/events/logins/1")[1]["damaged"]
+
+
+def test_damaged_event_is_told_and_its_neighbours_are_read(service: Service) -> None:
+    store_with_damage(service)
+    check_told(service.stored())
+    check_told([service.call(f"/events/logins/{number}")[1] for number in range(3)])
     again = [event(str(number), payload={"user": "bob"}) for number in range(4)]
     status, answer = service.publish(again)
     statuses = [result["status"] for result in answer["results"]]
     assert (status, statuses) == (200, ["conflict", "conflict", "conflict", "stored"])
     assert "event 2 is damaged" in service.said()
     assert service.call("/readyz")[0] == 200
+
+
+def test_damaged_event_breaks_neither_an_export_nor_a_stream(service: Service) -> None:
+    store_with_damage(service)
+    asked = Request(f"{service.url}/events", headers={"Accept": "application/x-ndjson"})
+    with urlopen(asked, timeout=LIMIT) as export:
+        check_told([json.loads(line) for line in export])
+    with urlopen(f"{service.url}/events/stream?after=0", timeout=LIMIT) as stream:
+        check_told(messages(stream, 3))
+        service.publish(event("new"))
+        (new,) = messages(stream, 1)
+    assert (new["event_id"], new["payload"]) == ("new", {"user": "ada"})
+
+
+def messages(stream: Any, count: int) -> list[dict[str, Any]]:
+    """The next ones that carry an event."""
+    lines = (line for line in stream if line.startswith(b"data: "))
+    return [json.loads(next(lines).removeprefix(b"data: ")) for _ in range(count)]

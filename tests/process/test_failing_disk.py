@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import SystemRandom
 
-from publishers import Publishers, check_everything
-
 from events import event
+from publishers import Publishers, check_everything
 from running import LIMIT, Service, until
 
 LIMITED_START = """

@@ -5,7 +5,6 @@ from contextlib import closing
 from random import Random, SystemRandom
 
 from publishers import Publishers, check_everything
-
 from running import Service, until
 
 KILLS = 5

@@ -10,9 +10,9 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pytest
-from publishers import Publishers, check_everything
 
 from events import event
+from publishers import Publishers, check_everything
 from running import Service, until
 
 BOUND = 15.0

@@ -1,0 +1,18 @@
+"""Opens a store and closes it, in a process that tests trace and kill: `opening.py URL`."""
+
+import asyncio
+import sys
+
+from aggregator.key import RECIPE
+from aggregator_sqlite.store import SqliteStore
+
+
+async def open_and_close(url: str) -> None:
+    """As a start and a stop of the service do."""
+    store = SqliteStore(url)
+    await store.open(RECIPE)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(open_and_close(sys.argv[1]))

@@ -1,0 +1,70 @@
+"""Before anything is built on a log, the disk has what can be read of it."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from random import Random
+
+import opening
+import pytest
+from killed import COMMITS, Killed
+
+from aggregator.errors import StoreError
+from aggregator.key import RECIPE
+from aggregator.store import Query
+from aggregator_sqlite.log import Log
+from aggregator_sqlite.store import SqliteStore
+
+CALL = re.compile(r"(\w+)\((\d+)<[^>]*/(aggregator\.db(?:-wal)?)>.*= (\d+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("piece", [5000, 2**20])
+def test_log_is_written_again_as_it_was(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr("aggregator_sqlite.log._PIECE", piece)
+    with killed.log.open("ab") as log:
+        log.write(Random(1).randbytes(2 * 2**20))
+    before = killed.log.read_bytes()
+    Log(killed.database).write_again()
+    assert killed.log.read_bytes() == before
+
+
+async def test_log_is_not_written_while_another_program_may_write_to_it(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aggregator_sqlite.store.BUSY_TIMEOUT", 0.1)
+    other = sqlite3.connect(killed.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    written = killed.log.stat().st_mtime_ns
+    store = SqliteStore(f"sqlite:///{killed.database}")
+    with pytest.raises(StoreError, match="locked"):
+        await store.open(RECIPE)
+    assert killed.log.stat().st_mtime_ns == written
+    other.close()
+    await store.open(RECIPE)
+    assert len((await store.events(Query())).events) == COMMITS
+    await store.close()
+
+
+def test_log_is_on_the_disk_before_anything_is_built_on_it(
+    killed: Killed, strace: list[str]
+) -> None:
+    """An earlier sync may have failed: what can be read since then need not be on the disk."""
+    trace = killed.folder / "trace"
+    calls = "trace=write,pwrite64,fsync,fdatasync,ftruncate,unlink"
+    subprocess.run(
+        [
+            *(*strace, "-f", "-y", "-s", "0", "-e", calls, "-o", str(trace)),
+            *(sys.executable, opening.__file__, f"sqlite:///{killed.database}"),
+        ],
+        check=True,
+    )
+    calls = CALL.findall(trace.read_text())
+    synced = next(place for place, call in enumerate(calls) if call[0] in ("fsync", "fdatasync"))
+    written, ((_, file, *ended), *later) = calls[:synced], calls[synced:]
+    assert {(name, on) for name, on, *_ in written} == {("write", file)}
+    assert sum(int(size) for *_, size in written) == killed.ends[-1]
+    assert ended == [killed.log.name, "0"]
+    assert ("pwrite64", killed.database.name) in {(name, path) for name, _, path, _ in later}
