@@ -6,13 +6,14 @@ import time
 from aggregator.errors import SettingError, StoreError
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.log import Log
-from aggregator_sqlite.schema import check_owner, check_recipe, migrate
+from aggregator_sqlite.schema import STEPS, check_owner, check_recipe, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _PAUSE = 0.05  # seconds
 _FULL = 2
 
-PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
+PROVE_WRITING = f"PRAGMA user_version = {len(STEPS)}"
+"""Writes a page though nothing changes; an UPDATE that changes nothing writes nothing."""
 
 
 def write_log_again(db: sqlite3.Connection, log: Log) -> None:

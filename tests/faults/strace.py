@@ -25,7 +25,7 @@ def require() -> None:
 def conducting(service: Service, calls: str, conduct: str) -> Iterator[Path]:
     """These calls of the running service behave so, in strace's words.
 
-    Gives the trace of them and of what is sent.
+    Gives the trace of them, of syncs, and of what is sent.
     """
     trace = service.folder / "trace"
     said = service.folder / "strace.log"
@@ -34,7 +34,12 @@ def conducting(service: Service, calls: str, conduct: str) -> Iterator[Path]:
             [
                 *("strace", "-f", "-y", "-s", "12", "-o", str(trace)),
                 *("-p", str(service.process.pid)),
-                *("-e", f"trace={calls},sendto,sendmsg", "-e", f"inject={calls}:{conduct}"),
+                *(
+                    "-e",
+                    f"trace={calls},fsync,fdatasync,sendto,sendmsg",
+                    "-e",
+                    f"inject={calls}:{conduct}",
+                ),
             ],
             stderr=errors,
         )
