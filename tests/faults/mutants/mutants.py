@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 from aggregator.event import Event
 from aggregator.store import StoreTransaction
@@ -39,8 +40,8 @@ class Mutant(SqliteStore):
 class Sloppy(Mutant):
     """`sloppy:///…` commits without an fsync, as SQLite does by itself in many places."""
 
-    async def _open_writer(self, replaces: str | None = None) -> None:
-        await super()._open_writer(replaces)
+    async def _open_writer(self, *arguments: Any) -> None:
+        await super()._open_writer(*arguments)
         assert self._writer
         await self._writer.run(sqlite3.Connection.execute, "PRAGMA synchronous = NORMAL")
 
