@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import strace
 from power.promises import Examiner
 from power.recording import Recording
 from power.steps import Answer, Remove, Step, Sync, Truncate
@@ -21,10 +20,7 @@ from running import Service, until
 SUBMISSIONS = [[event(f"{number}-{name}") for name in "abcde"] for number in range(6)]
 OTHERS = 10  # moments that are chosen at random
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _strace() -> None:
-    strace.require()
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import strace
+import tracing
 
 from events import event
 from running import Service, until
@@ -16,14 +16,12 @@ RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SYNCED = re.compile(r"(?:fsync|fdatasync)\(.*\) += 0(?: \(DELAYED\))?$")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _strace() -> None:
-    strace.require()
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 def syncs(service: Service, conduct: str) -> AbstractContextManager[Path]:
     """The service's fsyncs behave so."""
-    return strace.conducting(service, "fsync,fdatasync", conduct)
+    return tracing.conducting(service, "fsync,fdatasync", conduct)
 
 
 def publish_until(service: Service, wanted: int, names: Iterator[int]) -> str:
@@ -62,7 +60,7 @@ def test_after_a_failure_nothing_is_acknowledged_before_a_checkpoint_is_on_disk(
 ) -> None:
     service.start()
     names = iter(range(10**6))
-    with strace.conducting(service, failing, f"error={error}:when={number}") as trace:
+    with tracing.conducting(service, failing, f"error={error}:when={number}") as trace:
         failed = publish_until(service, 503, names)
         publish_until(service, 200, names)
     lines = calls(trace)

@@ -4,7 +4,7 @@ import json
 from random import SystemRandom
 
 import pytest
-import strace
+import tracing
 
 from events import event
 from publishers import Publishers, check_everything
@@ -13,14 +13,10 @@ from running import Service, until
 WRITES, SYNCS = "pwrite64", "fsync,fdatasync"
 
 pytestmark = [
+    pytest.mark.usefixtures("strace"),
     pytest.mark.parametrize("calls", [WRITES, SYNCS]),
     pytest.mark.parametrize("error", ["EIO", "ENOSPC"]),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _strace() -> None:
-    strace.require()
 
 
 @pytest.mark.parametrize("before", [[], ["before"]], ids=["empty log", "used log"])
@@ -30,7 +26,7 @@ def test_while_the_disk_fails_nothing_is_acknowledged_and_afterwards_all_is_well
     service.start()
     for name in before:
         assert service.publish(event(name))[0] == 200
-    with strace.conducting(service, calls, f"error={error}"):
+    with tracing.conducting(service, calls, f"error={error}"):
         for name in ("during", "during", *before):
             answer = service.ask("/publish", json.dumps(event(name)).encode())
             assert answer.status == 503
@@ -59,7 +55,7 @@ def test_what_publishers_were_told_while_the_disk_failed_again_and_again_is_true
     service.start()
     with Publishers(service, seed) as publishers:
         ledger = publishers.ledger
-        with strace.conducting(service, calls, f"error={error}:when=25+25"):
+        with tracing.conducting(service, calls, f"error={error}:when=25+25"):
             until(lambda: service.said().count("the store failed") > 3, "the disk has failed")
         service.until_ready()
         enough = ledger.answers + 20

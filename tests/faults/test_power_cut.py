@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
-import strace
 from power.cuts import Answered, cuts, moments
 from power.promises import (
     ANSWERED_IS_STORED,
@@ -30,10 +29,7 @@ DATABASE = "data/aggregator.db"
 LOG = f"{DATABASE}-wal"
 MOMENTS = 300
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _strace() -> None:
-    strace.require()
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory, seed: int) -> list[Step]:
     with Service(tmp_path_factory.mktemp("recorded")) as service:
         recording = Recording(service)
         recording.start()
-        with Publishers(service, seed, count=2, most=4) as publishers:
+        with Publishers(service, seed, count=2, most=2) as publishers:
             for answers, end in (
                 (50, recording.kill),
                 (350, recording.stop),

@@ -83,18 +83,21 @@ class Examiner:
             lay_out(cut.files, place)
             try:
                 async with serving(place) as client:
-                    check_stored(await _stored(client), cut)
+                    stored = await read(client)
+                    check_stored(stored, cut)
                     check_file(place)
-                    await self._publish_again(client, cut)
+                    await self._publish_again(client, stored, cut)
             except AggregatorError as error:
                 raise BrokenPromise(f"{OPENS}: {error}") from error
 
-    async def _publish_again(self, client: Client, cut: Cut) -> None:
+    async def _publish_again(self, client: Client, stored: Stored, cut: Cut) -> None:
         """Of what was answered the newest, and others, answered or not."""
         newest = list(cut.answered.seqs)[-_MOST // 2 :]
         others = self._random.sample(self._sent, min(_MOST // 2, len(self._sent)))
-        results = await _publish(client, sorted({*newest, *others}))
-        stored = await _stored(client)
+        results = await publish(client, sorted({*newest, *others}))
+        stored = stored | await read(
+            client, max((one["seq"] for one in stored.values()), default=0)
+        )
         check_results(results, stored, cut)
         check_numbers(await (await client.get("/stats")).json(), len(stored), cut)
 
@@ -123,19 +126,20 @@ async def serving(folder: Path) -> AsyncIterator[Client]:
         await server.close()
 
 
-async def _stored(client: Client) -> Stored:
-    stored: list[dict[str, Any]] = []
-    after = "0"
+async def read(client: Client, after: int | None = 0) -> Stored:
+    """All that is stored behind that seq."""
+    events: list[dict[str, Any]] = []
     while after is not None:
         page = await (await client.get(f"/events?limit=1000&after={after}")).json()
-        stored += page["events"]
+        events += page["events"]
         after = page["next"]
-    found = {(one["topic"], one["event_id"]): one for one in stored}
-    hold(STORED_ONCE, len(found) == len(stored), f"{len(stored)} for {len(found)} keys")
+    found = {(one["topic"], one["event_id"]): one for one in events}
+    hold(STORED_ONCE, len(found) == len(events), f"{len(events)} for {len(found)} keys")
     return found
 
 
-async def _publish(client: Client, keys: list[Key]) -> Stored:
+async def publish(client: Client, keys: list[Key]) -> Stored:
+    """Send these in one submission; what became of each."""
     events = [event(event_id, topic) for topic, event_id in keys]
     response = await client.post("/publish", json=events)
     told = await response.json()
