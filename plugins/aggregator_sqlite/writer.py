@@ -13,7 +13,8 @@ _PAUSE = 0.05  # seconds
 _FULL = 2
 
 PROVE_WRITING = f"PRAGMA user_version = {len(STEPS)}"
-"""Writes a page though nothing changes; an UPDATE that changes nothing writes nothing."""
+"""Writes a page, and syncs it. An UPDATE that changes nothing does neither, nor does a checkpoint
+of an empty log."""
 
 
 def write_log_again(db: sqlite3.Connection, log: Log) -> None:
@@ -27,7 +28,7 @@ def write_log_again(db: sqlite3.Connection, log: Log) -> None:
 
 
 def prepare(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
-    """Settings that make a commit durable, read back; the schema; and an empty log.
+    """Settings that make a commit durable, read back; the schema; an empty log; and a commit.
 
     The checkpoint makes durable what a failed fsync may have left in the page cache alone: those
     events are found here, so a retry would be told that they are stored.
@@ -43,8 +44,8 @@ def prepare(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
         )
     migrate(db)
     check_recipe(db, recipe, replaces)
-    db.execute(PROVE_WRITING)
     _checkpoint(db)
+    db.execute(PROVE_WRITING)
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:
