@@ -1,6 +1,7 @@
 """The folder of the store: after a power cut it holds only the names that it was synced with.
 
-SQLite syncs it too, and goes on where that fails.
+SQLite syncs it too, and goes on where that fails (`unixSync` in
+https://sqlite.org/src/file/src/os_unix.c).
 """
 
 import errno

@@ -18,7 +18,7 @@ from power.promises import (
     lay_out,
 )
 from power.recording import Recording
-from power.steps import Answer, Create, Step, Truncate, Write
+from power.steps import Answer, Remove, Step, Truncate, Write
 
 from events import event
 from publishers import Publishers
@@ -27,6 +27,7 @@ from running import Service, until
 MUTANTS = Path(__file__).parent / "mutants"
 DATABASE = "data/aggregator.db"
 LOG = f"{DATABASE}-wal"
+FULL = 1000 * (4096 + 24)  # bytes, https://sqlite.org/pragma.html#pragma_wal_autocheckpoint
 MOMENTS = 300
 
 pytestmark = pytest.mark.usefixtures("strace")
@@ -39,6 +40,12 @@ def seed() -> int:
     return seed
 
 
+def await_answers(publishers: Publishers, count: int) -> None:
+    """Wait for so many more."""
+    enough = publishers.ledger.answers + count
+    until(lambda: publishers.ledger.answers >= enough, "publishers get on")
+
+
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory, seed: int) -> list[Step]:
     """A run in which the service is killed, stopped and started, and its log is full once."""
@@ -46,14 +53,17 @@ def steps(tmp_path_factory: pytest.TempPathFactory, seed: int) -> list[Step]:
         recording = Recording(service)
         recording.start()
         with Publishers(service, seed, count=2, most=2) as publishers:
-            for answers, end in (
-                (50, recording.kill),
-                (350, recording.stop),
-                (400, recording.kill),
-            ):
-                until(lambda: publishers.ledger.answers > answers, "publishers get on")  # noqa: B023
-                end()
-                recording.start()
+            await_answers(publishers, 50)
+            recording.kill()
+            recording.start()
+            log = service.folder / LOG
+            until(lambda: log.exists() and log.stat().st_size > FULL, "the log is full")
+            await_answers(publishers, 50)
+            recording.stop()
+            recording.start()
+            await_answers(publishers, 50)
+            recording.kill()
+            recording.start()
             ledger = publishers.finish()
         recording.kill()
     assert Answered.after(recording.steps).seqs == ledger.seqs
@@ -64,7 +74,7 @@ def test_recorded_log_was_full_and_began_anew(steps: list[Step]) -> None:
     is_empty, began_anew = True, 0
     for step in steps:
         match step:
-            case Create(path=path) | Truncate(path=path) if path == LOG:
+            case Remove(path=path) | Truncate(path=path) if path == LOG:
                 is_empty = True
             case Write(path=path, offset=0) if path == LOG:
                 began_anew += not is_empty
@@ -100,6 +110,7 @@ def test_service_starts_after_a_power_cut_and_knows_what_it_had_answered(
 @pytest.mark.parametrize(
     ("scheme", "promise"),
     [("sloppy", ANSWERED_IS_STORED), ("hasty", ANSWERED_IS_STORED), ("twofold", SOUND)],
+    ids=["sloppy", "hasty", "twofold"],
 )
 async def test_store_that_is_broken_on_purpose_is_found_out(
     service: Service, tmp_path: Path, scheme: str, promise: str

@@ -30,7 +30,7 @@ STORED_ONCE = "stored exactly once"
 SENT_AGAIN = "what was not answered can be sent again"
 ADDS_UP = "the numbers add up"
 SOUND = "no key without its event, in a sound file"
-OPENS = "the store opens by itself"
+OPENS = "the store opens by itself, and can be read"
 
 _OUTCOMES = ("unique_processed", "duplicate_dropped", "invalid", "filtered", "refused")
 _MOST = 40  # events that are published again after each cut
@@ -95,9 +95,8 @@ class Examiner:
         newest = list(cut.answered.seqs)[-_MOST // 2 :]
         others = self._random.sample(self._sent, min(_MOST // 2, len(self._sent)))
         results = await publish(client, sorted({*newest, *others}))
-        stored = stored | await read(
-            client, max((one["seq"] for one in stored.values()), default=0)
-        )
+        last = max((one["seq"] for one in stored.values()), default=0)
+        stored = stored | await read(client, last)
         check_results(results, stored, cut)
         check_numbers(await (await client.get("/stats")).json(), len(stored), cut)
 
@@ -130,7 +129,9 @@ async def read(client: Client, after: int | None = 0) -> Stored:
     """All that is stored behind that seq."""
     events: list[dict[str, Any]] = []
     while after is not None:
-        page = await (await client.get(f"/events?limit=1000&after={after}")).json()
+        response = await client.get(f"/events?limit=1000&after={after}")
+        page = await response.json()
+        hold(OPENS, response.status == 200, page)
         events += page["events"]
         after = page["next"]
     found = {(one["topic"], one["event_id"]): one for one in events}

@@ -80,7 +80,7 @@ class Recording:
         end = self._lines + len(lines)
         made = calls(lines, self._lines, str(folder), HTTP)
         for call in made:
-            if call.result is None and (sync_failed or "sync" not in call.name):
+            if call.ended is None and call.path and (sync_failed or "sync" not in call.name):
                 _settle(call, end)
         self._lines = end + 1
         self._add(steps(made, str(folder)))
@@ -118,7 +118,7 @@ def _tail(path: Path) -> str:
 
 def _settle(call: Call, end: int) -> None:
     """The process was killed in this call: see by the files whether it was made."""
-    path = Path(call.file or call.strings[0].decode())
+    path = Path(call.path)
     match call.name:
         case "fsync" | "fdatasync":
             call.end(end, "-1")

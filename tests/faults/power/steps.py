@@ -22,12 +22,10 @@ HTTP = "HTTP/1.1 "
 
 @dataclass(frozen=True)
 class Step:
-    """`at` orders the steps, and tells which of them a sync covers.
-
-    Paths are relative to the folder, and empty for itself.
-    """
+    """Something was done. Paths are relative to the folder, and empty for itself."""
 
     at: int
+    """Orders the steps, and tells which of them a sync covers."""
 
 
 @dataclass(frozen=True)
@@ -93,33 +91,33 @@ def steps(calls: Iterable[Call], folder: str) -> list[Step]:
 def _step(call: Call, folder: str, places: dict[str, int]) -> Iterator[Step]:
     if call.name.startswith("send"):
         yield from _answer(call)  # also if the process died in it: somebody may have read it
-    if call.result is None or (call.result < 0 and "sync" not in call.name):
+    if call.ended is None or call.result is None or (call.result < 0 and "sync" not in call.name):
         return
-    path = call.file if call.file is not None else call.strings[0].decode()
-    if f"{path}/".startswith(f"{folder}/") and not path.endswith(IGNORED):
-        yield from _change(call, path.removeprefix(folder).removeprefix("/"), places)
+    if f"{call.path}/".startswith(f"{folder}/") and not call.path.endswith(IGNORED):
+        path = call.path.removeprefix(folder).removeprefix("/")
+        yield from _change(call.ended, call, path, places)
 
 
-def _change(call: Call, path: str, places: dict[str, int]) -> Iterator[Step]:
+def _change(at: int, call: Call, path: str, places: dict[str, int]) -> Iterator[Step]:
     """`places` are those to which the files were wound, for writes that do not name theirs."""
     match call:
         case Call("openat") if "O_TRUNC" not in call.arguments:
-            yield from [Create(call.began, path)] if "O_CREAT" in call.arguments else []
+            yield from [Create(at, path)] if "O_CREAT" in call.arguments else []
         case Call("mkdir"):
-            yield Create(call.began, path, is_folder=True)
+            yield Create(at, path, is_folder=True)
         case Call("unlink"):
-            yield Remove(call.began, path)
+            yield Remove(at, path)
         case Call("pwrite64", result=int(size)):
-            yield Write(call.began, path, call.numbers[-1], call.strings[0][:size])
+            yield Write(at, path, call.numbers[-1], call.strings[0][:size])
         case Call("lseek", result=int(place)):
             places[path] = place
         case Call("write", result=int(size)) if path in places:
-            yield Write(call.began, path, places[path], call.strings[0][:size])
+            yield Write(at, path, places[path], call.strings[0][:size])
             places[path] += size
         case Call("ftruncate"):
-            yield Truncate(call.began, path, call.numbers[-1])
-        case Call("fsync" | "fdatasync", ended=int(ended), result=result):
-            yield Sync(ended, path, call.began, succeeded=result == 0)
+            yield Truncate(at, path, call.numbers[-1])
+        case Call("fsync" | "fdatasync"):
+            yield Sync(at, path, call.began, succeeded=call.result == 0)
         case _:
             raise NotModelled(f"{call.name} on {path}")
 

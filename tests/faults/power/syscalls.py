@@ -38,11 +38,10 @@ class Call:
         return [_decoded(found) for found in _STRING.findall(self.arguments)]
 
     @property
-    def file(self) -> str | None:
-        """The path of the open file that it is about; empty if that was removed meanwhile."""
-        found = _FILE.match(self.arguments)
-        if not found:
-            return None
+    def path(self) -> str:
+        """Of the open file that it is about, or of the one it names; empty if it was removed."""
+        if not (found := _FILE.match(self.arguments)):
+            return self.strings[0].decode()
         return "" if found[2] else _decoded(found[1]).decode()
 
     @property
