@@ -7,9 +7,9 @@ from random import Random, SystemRandom
 
 import pytest
 from images import FRAME
-from killed import COMMITS, LENGTH, Killed
 
 from events import event
+from killed import COMMITS, LENGTH, Killed
 from running import Service, aggregator
 
 

@@ -8,13 +8,13 @@ from random import Random
 
 import opening
 import pytest
-from killed import COMMITS, Killed
 
 from aggregator.errors import StoreError
 from aggregator.key import RECIPE
 from aggregator.store import Query
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.store import SqliteStore
+from killed import COMMITS, Killed
 
 CALL = re.compile(r"(\w+)\((\d+)<[^>]*/(aggregator\.db(?:-wal)?)>.*= (\d+)$", re.MULTILINE)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from images import FRAME, HEADER, Image, journalled, recovered
-from killed import Killed
 
 from aggregator.errors import SettingError
 from aggregator_sqlite.log import Log
+from killed import Killed
 
 
 def test_copy_that_is_kept_is_the_first_one(killed: Killed) -> None:

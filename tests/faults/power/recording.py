@@ -8,6 +8,8 @@ import subprocess
 from copy import deepcopy
 from pathlib import Path
 
+import pytest
+
 from power.disk import Disk
 from power.steps import HTTP, IGNORED, TRACED, Step, steps
 from power.syscalls import FLAGS, Call, calls
@@ -45,8 +47,11 @@ class Recording:
         os.kill(_tracer(pid), signal.SIGTERM)
         until(lambda: not _tracer(pid), "strace has let go")
         command = [*self._strace(fault), "-p", str(pid)]
-        self._attached.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        until(lambda: _tracer(pid), "strace is attached")
+        attached = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self._attached.append(attached)
+        until(lambda: _tracer(pid) or attached.poll(), "strace is attached")
+        if attached.poll():
+            pytest.skip("a process that runs already cannot be traced here")
 
     def kill(self, *, sync_failed: bool = False) -> None:
         """End it as `kill -9` does, if it has not ended yet.
