@@ -54,8 +54,9 @@ class Ledger:
 class Publishers:
     """Threads that publish seeded batches, sending each again until it is answered."""
 
-    def __init__(self, service: Service, seed: int, count: int = 4) -> None:
+    def __init__(self, service: Service, seed: int, count: int = 4, most: int = 20) -> None:
         self.service = service
+        self.most = most  # events in a batch
         self.ledger = Ledger()
         self.broken: list[BaseException] = []
         self._over = threading.Event()
@@ -94,7 +95,7 @@ class Publishers:
         made = 0
         while not self._over.is_set():
             batch = []
-            for _ in range(random.randint(1, 20)):
+            for _ in range(random.randint(1, self.most)):
                 made += 1
                 batch.append(_one(number, made, random))
             while not self._is_answered(batch):

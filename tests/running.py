@@ -55,6 +55,8 @@ class Service:
     def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.folder = folder
         self.python = python
+        self.under: list[str] = []
+        """A command that runs the service and looks on, as strace does."""
         self.url = ""
         self.errors = folder / "stderr.log"
         self._process: subprocess.Popen[str] | None = None
@@ -76,7 +78,7 @@ class Service:
         """Start it and wait until it listens; return its URL."""
         with self.errors.open("a") as errors:
             self._process = subprocess.Popen(
-                [self.python, "-m", "aggregator", "serve", "--port", "0", *flags],
+                [*self.under, self.python, "-m", "aggregator", "serve", "--port", "0", *flags],
                 cwd=self.folder,
                 env={**os.environ, **(environ or {})},
                 stdout=subprocess.PIPE,

@@ -1,35 +1,29 @@
-"""strace on the running service: its fsyncs slow or failing, and what it then answers."""
+"""strace, which looks on at what the service does, or makes its system calls slow or failing."""
 
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from running import LIMIT, Service, until
 
-
-def need_strace() -> None:
-    """Skip the test where strace cannot be used, and say why."""
-    if reason := _why_not():
-        pytest.skip(reason)
+SYNCS = "fsync,fdatasync"
 
 
-@cache
-def _why_not() -> str:
-    if not shutil.which("strace"):
-        return "strace is not installed"
-    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
-    return "this machine lets nobody trace a process" if tried.returncode else ""
+def syncs(service: Service, conduct: str) -> AbstractContextManager[Path]:
+    """The syncs of the running service behave so; gives what `conducting` does."""
+    return conducting(service, SYNCS, conduct)
 
 
 @contextmanager
-def syncs(service: Service, conduct: str) -> Iterator[Path]:
-    """The service's fsyncs behave so, in strace's words; gives the trace of them and of answers."""
+def conducting(service: Service, calls: str, conduct: str) -> Iterator[Path]:
+    """These calls of the running service behave so, in strace's words.
+
+    Gives the trace of them, of syncs, and of what is sent.
+    """
     trace = service.folder / "trace"
     said = service.folder / "strace.log"
     with said.open("w") as errors:
@@ -37,8 +31,8 @@ def syncs(service: Service, conduct: str) -> Iterator[Path]:
             [
                 *("strace", "-f", "-y", "-s", "12", "-o", str(trace)),
                 *("-p", str(service.process.pid)),
-                *("-e", "trace=fsync,fdatasync,sendto,sendmsg"),
-                *("-e", f"inject=fsync,fdatasync:{conduct}"),
+                *("-e", f"trace={calls},{SYNCS},sendto,sendmsg"),
+                *("-e", f"inject={calls}:{conduct}"),
             ],
             stderr=errors,
         )

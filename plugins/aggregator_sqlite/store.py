@@ -24,7 +24,7 @@ from aggregator.store import (
     StoreTransaction,
     Topic,
 )
-from aggregator_sqlite import fields, history, quarantine, reading
+from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
 from aggregator_sqlite.files import Files
@@ -76,9 +76,9 @@ class SqliteStore(Store):
     ) -> None:
         """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._recipe = recipe
-        await asyncio.to_thread(self._make_folder)
-        self._lock.take()
         try:
+            await asyncio.to_thread(folder.make, self.path.parent)
+            self._lock.take()
             await asyncio.to_thread(self._log.check)
             await self._open_writer(replaces)
             await self._index(indexed)
@@ -182,24 +182,11 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._readers[next(self._turns) % len(self._readers)]
 
-    def _make_folder(self) -> None:
-        """Make the folder, and its name as durable as the file that SQLite will put into it."""
-        folder = self.path.parent
-        try:
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in missing:
-                parent = os.open(path.parent, os.O_RDONLY)
-                os.fsync(parent)
-                os.close(parent)
-        except OSError as error:
-            reason = error.strerror
-            raise SettingError(f"store: cannot make the folder {folder}: {reason}") from error
-
     async def _open_writer(self, replaces: str | None = None) -> None:
         writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
         try:
             await writer.run(prepare, self._log, self._recipe, replaces)
+            await asyncio.to_thread(folder.sync, self.path.parent)
         except BaseException:
             await writer.close()
             raise

@@ -5,17 +5,19 @@ import sqlite3
 from aggregator.errors import SettingError
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.log import Log
-from aggregator_sqlite.schema import check_owner, check_recipe, migrate
+from aggregator_sqlite.schema import STEPS, check_owner, check_recipe, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _PATIENCE = 500  # milliseconds; a page is read in less
 _FULL = 2
 
-PROVE_WRITING = "UPDATE counters SET last_seq = last_seq"
+PROVE_WRITING = f"PRAGMA user_version = {len(STEPS)}"
+"""Writes a page, and syncs it. An UPDATE that changes nothing does neither, nor does a checkpoint
+of an empty log."""
 
 
 def prepare(db: sqlite3.Connection, log: Log, recipe: str, replaces: str | None) -> None:
-    """A log that is on the disk; settings that make a commit durable, read back; and the schema.
+    """A log that is on the disk; settings that make a commit durable, read back; schema; a commit.
 
     A failed fsync may have left a commit in the page cache alone. Its events are found here, and a
     retry would be told that they are stored. So the log is written again before anything is built
@@ -34,8 +36,8 @@ def prepare(db: sqlite3.Connection, log: Log, recipe: str, replaces: str | None)
         )
     migrate(db)
     check_recipe(db, recipe, replaces)
-    db.execute(PROVE_WRITING)
     _checkpoint(db)
+    db.execute(PROVE_WRITING)
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:

@@ -6,7 +6,7 @@ import pytest
 from flood import Flood, memory
 
 from running import Service, until
-from tracing import need_strace, syncs
+from tracing import syncs
 
 SLOW = "delay_enter=300000"  # microseconds
 EVENTS = 2_000
@@ -16,6 +16,7 @@ BOUND = 96
 """MiB of memory beyond the start; 40 publishers offer half a megabyte each."""
 
 
+@pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize(
     ("flags", "filler", "reason"),
     [
@@ -27,7 +28,6 @@ BOUND = 96
 async def test_publishers_who_are_too_fast_are_told_to_wait_in_bounded_memory(
     service: Service, flags: tuple[str, ...], filler: int, reason: str
 ) -> None:
-    need_strace()
     service.start(*flags)
     before = memory(service)
     async with Flood(service, publishers=40, events=100, filler=filler, every=0.1) as flood:

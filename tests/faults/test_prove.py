@@ -48,10 +48,11 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "mutant", "broken"),
     [
-        ("--store", "claims-first:a.db", "an answer means stored"),
-        ("--store", "answers-early:a.db", "an answer means stored"),
-        ("--store", "forgets-counters:a.db", "the numbers add up"),
-        ("--store", "forgets-keys:a.db", "each event is stored once"),
+        ("--store", "claims-first:///a.db", "an answer means stored"),
+        ("--store", "keys-apart:///a.db", "every event is answered"),
+        ("--store", "answers-early:///a.db", "an answer means stored"),
+        ("--store", "forgets-counters:///a.db", "the numbers add up"),
+        ("--store", "forgets-keys:///a.db", "each event is stored once"),
         ("--store", "memory:", "an answer means stored"),
         ("--queue", "gives-twice:", "the numbers add up"),
         ("--queue", "loses:", "every event is answered"),

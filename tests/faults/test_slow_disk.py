@@ -13,16 +13,14 @@ import pytest
 from events import event
 from publishers import Publishers, check_everything
 from running import Service, until
-from tracing import need_strace, syncs
+from tracing import syncs
 
 SLOW = "delay_enter=300000"  # microseconds
 SLOWER = "delay_enter=1000000"
 HANGING = "delay_enter=3000000:when=1"
 
 
-@pytest.fixture(autouse=True)
-def _strace() -> None:
-    need_strace()
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 @pytest.fixture

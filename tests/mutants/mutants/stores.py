@@ -4,22 +4,26 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from typing import Any, cast
 
 from msgspec import structs
 
 from aggregator.event import Event
 from aggregator.store import Counters, Holder, StoreTransaction
+from aggregator_sqlite import writing
+from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.store import SqliteStore
+from aggregator_sqlite.transaction import SqliteTransaction
 
 LATE = 0.05  # seconds
 
 
 class Mutant(SqliteStore):
-    """`NAME:FILE` keeps everything in that file."""
+    """`NAME:///…` keeps everything in a SQLite file, as `sqlite:///…` does."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"sqlite:///{url.partition(':')[2]}")
+        super().__init__(f"sqlite:{url.partition(':')[2]}")
 
 
 class Around:
@@ -33,7 +37,7 @@ class Around:
 
 
 class ClaimsFirst(Mutant):
-    """`claims-first:` commits the keys by themselves, before the events are committed."""
+    """`claims-first:///…` commits the keys by themselves, before the events are committed."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -76,8 +80,42 @@ class ClaimingFirst(Around):
         return seqs
 
 
+class KeysApart(Mutant):
+    """`keys-apart:///…` commits the keys in the same file, before the events."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with super().transaction() as tx:
+            yield cast("StoreTransaction", StoringApart(tx))
+
+
+class StoringApart(Around):
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        tx = cast("SqliteTransaction", self.tx)
+        return await tx._call(append_apart, events, tx._pointers)
+
+
+def append_apart(db: sqlite3.Connection, events: Sequence[Event], pointers: Pointers) -> list[int]:
+    keys = [event.key for event in events]
+    first = db.execute(writing.LAST_SEQ).fetchone()[0] + 1
+    db.executemany(writing.ADD_KEY, zip(keys, count(first)))
+    db.execute("COMMIT")
+    db.execute("BEGIN IMMEDIATE")
+    db.executemany("DELETE FROM keys WHERE key = ?", ((key,) for key in keys))
+    return writing.append(db, events, pointers)
+
+
+class SkipsFsync(Mutant):
+    """`skips-fsync:///…` commits without one, as many programs have SQLite do."""
+
+    async def _open_writer(self, *given: Any) -> None:
+        await super()._open_writer(*given)
+        assert self._writer
+        await self._writer.run(sqlite3.Connection.execute, "PRAGMA synchronous = NORMAL")
+
+
 class AnswersEarly(Mutant):
-    """`answers-early:` says that it has committed, and does it a little later."""
+    """`answers-early:///…` says that it has committed, and does it a little later."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -111,7 +149,7 @@ async def late(transaction: AbstractAsyncContextManager[StoreTransaction]) -> No
 
 
 class ForgetsCounters(Mutant):
-    """`forgets-counters:` counts in memory, and writes the numbers down when it is closed."""
+    """`forgets-counters:///…` counts in memory, and writes the numbers down when it is closed."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -152,7 +190,7 @@ def added(counters: Counters, kept: Sequence[tuple[Counters, object]]) -> Counte
 
 
 class ForgetsKeys(Mutant):
-    """`forgets-keys:` has its keys only in memory, as far as a restart can tell."""
+    """`forgets-keys:///…` has its keys only in memory, as far as a restart can tell."""
 
     async def open(self, *given: Any, **named: Any) -> None:
         await super().open(*given, **named)

@@ -10,16 +10,14 @@ import pytest
 
 from events import event
 from running import Service, until
-from tracing import need_strace, syncs
+from tracing import conducting, syncs
 
 UNFINISHED = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SYNCED = re.compile(r"(?:fsync|fdatasync)\(.*\) += 0(?: \(DELAYED\))?$")
 
 
-@pytest.fixture(autouse=True)
-def _strace() -> None:
-    need_strace()
+pytestmark = pytest.mark.usefixtures("strace")
 
 
 def publish_until(service: Service, wanted: int, names: Iterator[int]) -> str:
@@ -51,19 +49,21 @@ def test_answer_is_sent_once_the_fsync_of_its_commit_has_ended(service: Service)
     assert answers == 5
 
 
-def test_after_a_failed_fsync_nothing_is_acknowledged_before_a_checkpoint_is_on_disk(
-    service: Service,
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize(("failing", "number"), [("fsync,fdatasync", 8), ("pwrite64", 30)])
+def test_after_a_failure_nothing_is_acknowledged_before_a_checkpoint_is_on_disk(
+    service: Service, failing: str, number: int, error: str
 ) -> None:
     service.start()
     names = iter(range(10**6))
-    with syncs(service, "error=EIO:when=8") as trace:
+    with conducting(service, failing, f"error={error}:when={number}") as trace:
         failed = publish_until(service, 503, names)
         publish_until(service, 200, names)
     lines = calls(trace)
     failure = next(place for place, line in enumerate(lines) if "(INJECTED)" in line)
     assert "aggregator.db-wal>" in lines[failure]
     answers = [place for place, line in enumerate(lines) if place > failure and "HTTP/" in line]
-    assert " 503" in lines[answers[0]], "the batch whose fsync failed was not answered 503"
+    assert " 503" in lines[answers[0]], "the batch that failed was not answered 503"
     first = next(place for place in answers if " 200" in lines[place])
     synced = [line for line in lines[failure:first] if SYNCED.search(line)]
     assert any("aggregator.db>" in line for line in synced), "\n".join(lines[failure:first])
