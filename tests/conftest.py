@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ NOTHING_SKIPPED = "NOTHING_MAY_BE_SKIPPED"
 
 Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C, and let what is started heed it, also in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["sqlite", "memory"])

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from blocks import blocks
 from events import event
 from running import LIMIT, Service
-from test_docs import blocks
 
 Keys = dict[tuple[str, str], int]
 """The seq of each event, by topic and event_id."""

@@ -12,15 +12,12 @@ from aggregator.app import create_app
 from aggregator.command import main
 from aggregator.configuration import load
 from aggregator.plugins import Plugins
+from blocks import blocks
 from running import Service
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("setting", settings.each(), ids=lambda setting: setting.name)

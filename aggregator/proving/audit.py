@@ -20,6 +20,7 @@ class Audit:
         self._breaches = client.answers.breaches
         self._rows: Counter[str] = Counter()
         self._kept: set[str] = set()  # read back under the seq that was answered
+        self._came_anew = set(client.answers.anew)  # before anything was read back
 
     @property
     def lost(self) -> list[str]:
@@ -28,8 +29,10 @@ class Audit:
 
     @property
     def doubled(self) -> list[str]:
-        """Events that are there more than once."""
-        return [event_id for event_id, times in self._rows.items() if times > 1]
+        """Events that are there more than once, or are now that they have come again."""
+        there = [event_id for event_id, times in self._rows.items() if times > 1]
+        again = self._answers.anew - self._came_anew
+        return [*there, *(one for one in again if self._rows[one] == 1)]
 
     async def read_back(self) -> None:
         """All that is stored is what was acknowledged, and it is counted. Raises Gone."""
@@ -51,6 +54,9 @@ class Audit:
         sent = list(self._answers.seqs)
         for start in range(0, len(sent), _AT_ONCE):
             await self._client.publish(again(sent[start : start + _AT_ONCE]))
+        for event_id in self._answers.anew - self._came_anew:
+            how = "events are stored anew when they come again"
+            self._breaches.note(Promise.ONCE, how, event_id)
         after = await self._client.stats()
         came = after.duplicate_dropped - before.duplicate_dropped
         if came != len(sent) or after.unique_processed != before.unique_processed:
@@ -58,7 +64,7 @@ class Audit:
             self._breaches.note(Promise.COUNTED, how, f"{came} of {len(sent)}")
 
     def _is_anew(self, event_id: str) -> bool:
-        return event_id in self._answers.anew and self._rows[event_id] == 1
+        return event_id in self._came_anew and self._rows[event_id] == 1
 
     def _note(self, event: Read) -> None:
         self._rows[event.event_id] += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -68,23 +69,26 @@ def command(
     own = Path(tempfile.mkdtemp(prefix="prove-", dir=folder)).resolve()
     options = Options(own, store, queue, kills, seconds, seed, connections)
     click.echo(f"seed {seed}, in {own}", err=True)
-    is_broken = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    is_needed = True  # should something go wrong that nobody has thought of
     try:
         proof = asyncio.run(prove(options, _live if sys.stderr.isatty() else _silent))
-        is_broken = not proof.is_kept
+        is_needed = not proof.is_kept
     except AggregatorError as error:
+        is_needed = False
         click.echo(f"aggregator: {error}", err=True)
         sys.exit(_UNUSABLE)
     except KeyboardInterrupt:
+        is_needed = False
         click.echo("Interrupted: nothing is proved.", err=True)
         sys.exit(_INTERRUPTED)
     finally:
-        if not is_broken:
+        if is_needed:
+            click.echo(f"The store and what the service said are kept in {own}", err=True)
+        else:
             shutil.rmtree(own)
-    if is_broken:
-        click.echo(f"The store and what the service said are kept in {own}", err=True)
     click.echo(report.as_json(proof) if is_json else "\n".join(report.page(proof)))
-    sys.exit(_BROKEN if is_broken else 0)
+    sys.exit(0 if proof.is_kept else _BROKEN)
 
 
 def _live(proof: Proof) -> None:

@@ -16,7 +16,7 @@ class Point(Enum):
     COMMITTED = "after the commit"
     ANSWERING = "before the answer"
     ANY = "at a random moment"
-    STARTING = "while it starts"
+    STARTING = "while it opens its store"
 
 
 class Kill(NamedTuple):

@@ -12,6 +12,7 @@ from aggregator.proving.service import EXIT_UNUSABLE, Orders
 
 _LONGEST_START = 60.0  # seconds
 _LAST_LINES = 5
+_PIECE = 65_536  # bytes
 
 
 class Ended(Exception):
@@ -52,15 +53,11 @@ class Process:
 
     async def listens(self) -> str:
         """Its URL, once it listens. Raises Ended if it does not."""
-        assert self._process.stdout
         try:
-            first = await asyncio.wait_for(self._process.stdout.readline(), _LONGEST_START)
+            async with asyncio.timeout(_LONGEST_START):
+                return await self._url()
         except TimeoutError:
             raise self._ended(f"not ready after {_LONGEST_START:g} s") from None
-        if b" listens on " in first:
-            return first.decode().split()[-1]
-        status = await self._process.wait()
-        raise self._ended(f"exit status {status}", is_unusable=status == EXIT_UNUSABLE)
 
     @property
     def is_there(self) -> bool:
@@ -91,6 +88,16 @@ class Process:
         if self.is_there:
             self._process.send_signal(number)
 
+    async def _url(self) -> str:
+        """Said in one of its first lines; a plugin may print others."""
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            if b" listens on " in line:
+                self._reading = asyncio.create_task(_read_on(self._process.stdout))
+                return line.decode().split()[-1]
+        status = await self._process.wait()
+        raise self._ended(f"exit status {status}", is_unusable=status == EXIT_UNUSABLE)
+
     async def _status(self, seconds: float) -> int | None:
         try:
             return await asyncio.wait_for(self._process.wait(), seconds)
@@ -100,3 +107,9 @@ class Process:
     def _ended(self, how: str, *, is_unusable: bool = False) -> Ended:
         last = self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         return Ended(how, "\n".join(last), is_unusable=is_unusable)
+
+
+async def _read_on(said: asyncio.StreamReader) -> None:
+    """Whatever else it prints, or it would wait for somebody to read it."""
+    while await said.read(_PIECE):
+        pass

@@ -28,13 +28,14 @@ _LAST_REQUESTS = 200  # in the last life, of which every number is known exactly
 _A_WHILE = 1.0  # seconds
 _LOOK = 0.005  # seconds between looks
 _SHOW = 0.2  # seconds
+_OPENING = 0.05  # seconds that a store takes to open, or thereabouts
 _LATE = 0.02  # seconds at most between an answer and a kill at a random moment
 
 
 async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
     """Put the service to the proof. Raises SettingError if it cannot be started at all."""
     proof = Proof(options)
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await _Prover(proof, Client(http, proof.answers), show).run()
     return proof
 
@@ -86,11 +87,8 @@ class _Prover:
 
     async def _live(self, kill: Kill, *, is_new: bool) -> None:
         """One life of the service, from its start to its death."""
-        process = await self._spawn(Orders(self._settings, kill.point, kill.times, is_new))
-        if kill.point is Point.STARTING:
-            await asyncio.sleep(kill.chance * self._proof.median_start)
-            process.signal(signal.SIGKILL)
-        else:
+        process = await self._spawn(self._orders(kill, is_new=is_new))
+        if kill.point is not Point.STARTING:
             await self._wake(process)
         if kill.point is Point.ANY:
             await self._until_answered(kill.times, process)
@@ -152,8 +150,15 @@ class _Prover:
         self._counted.check(await self._client.stats())
         audit = Audit(self._client)
         await audit.read_back()
-        self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
-        await audit.send_again()
+        try:
+            await audit.send_again()
+        finally:
+            self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
+
+    def _orders(self, kill: Kill, *, is_new: bool) -> Orders:
+        if kill.point is Point.STARTING:
+            return Orders(self._settings, kill.point, times=1, seconds=kill.chance * _OPENING)
+        return Orders(self._settings, kill.point, kill.times, is_new=is_new)
 
     @property
     def _settings(self) -> dict[str, str | int]:

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import msgspec
+from aiohttp import web
 
 from aggregator import logs
 from aggregator.app import STORE, create_app
@@ -19,19 +20,20 @@ from aggregator.plugins import Plugins
 from aggregator.proving.plan import Point
 from aggregator.proving.trap import Trap, TrappedPlugins, answering
 from aggregator.server import serve
+from aggregator.settings import Settings
 
 EXIT_UNUSABLE = 2
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """Settings, at which point to die when it is reached for the nth time, and whether to look
-    first that the store is a new one.
-    """
+    """What to run with, and where to die: so long after the point is reached for the nth time."""
 
     settings: dict[str, str | int]
     point: Point = Point.ANY
     times: int = 0
+    seconds: float = 0.0
     is_new: bool = False
+    """Whether to look first that the store is a new one."""
 
 
 def main() -> None:
@@ -39,24 +41,24 @@ def main() -> None:
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logs.configure("info")
+    trap = Trap(orders.point, orders.times, orders.seconds)
     try:
-        sys.exit(asyncio.run(_serve(orders)))
+        plugins = TrappedPlugins(Plugins.installed().found, trap)
+        configuration = load(orders.settings, {}, plugins.problems)
+        app = create_app(configuration, plugins)
+        app.on_response_prepare.append(answering(trap))
+        sys.exit(asyncio.run(_serve(app, configuration.settings, is_new=orders.is_new)))
     except AggregatorError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_UNUSABLE)
 
 
-async def _serve(orders: Orders) -> int:
-    trap = Trap(orders.point, orders.times)
-    plugins = TrappedPlugins(Plugins.installed().found, trap)
-    configuration = load(orders.settings, {}, plugins.problems)
-    app = create_app(configuration, plugins)
-    app.on_response_prepare.append(answering(trap))
-    if orders.is_new and await app[STORE].recipe() is not None:
+async def _serve(app: web.Application, settings: Settings, *, is_new: bool) -> int:
+    if is_new and await app[STORE].recipe() is not None:
         raise SettingError(
             f"store: there is one already, which the proof would fill: {app[STORE].about()}"
         )
-    return await serve(app, configuration.settings)
+    return await serve(app, settings)
 
 
 def _end_with_parent() -> None:

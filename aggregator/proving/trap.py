@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
@@ -18,18 +19,34 @@ from aggregator.store import Holder, Store, StoreTransaction
 
 
 class Trap:
-    """Ends the process as `kill -9` does, at the point, when it is reached for the nth time."""
+    """Ends the process as `kill -9` does: at the point, when it is reached for the nth time.
 
-    def __init__(self, point: Point, times: int) -> None:
+    At once, or so many seconds later.
+    """
+
+    def __init__(self, point: Point, times: int, seconds: float = 0.0) -> None:
         self._point = point
         self._left = times
+        self._seconds = seconds
 
     def reach(self, point: Point) -> None:
         """Die here, or go on."""
         if point is self._point:
             self._left -= 1
-            if self._left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if self._left == 0:
+                self._spring()
+
+    def _spring(self) -> None:
+        if self._seconds:
+            timer = threading.Timer(self._seconds, _die)
+            timer.daemon = True
+            timer.start()
+        else:
+            _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class TrappedPlugins(Plugins):
@@ -59,7 +76,7 @@ class _Decoded(IntakeStage):
 
 
 class _Store:
-    """The store, whatever it is: only what begins, commits, claims and appends is watched."""
+    """The store, whatever it is: only what opens, commits, claims and appends is watched."""
 
     def __init__(self, store: Store, trap: Trap) -> None:
         self._store = store
@@ -67,6 +84,10 @@ class _Store:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        self._trap.reach(Point.STARTING)
+        await self._store.open(*given, **named)
 
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         return self._transaction()

@@ -8,9 +8,14 @@ closing that would drop SQLite's own locks (https://sqlite.org/howtocorrupt.html
 import fcntl
 import os
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from aggregator.errors import SettingError
+
+_TRIES = 10
+_PAUSE = 0.02  # seconds
 
 
 class Lock:
@@ -29,7 +34,7 @@ class Lock:
         except OSError as error:
             raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(file)
             os.ftruncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:
@@ -65,3 +70,12 @@ class Lock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _hold(file: int) -> None:
+    """Lock it, or raise BlockingIOError; somebody may only be asking whether it is locked."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_PAUSE)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,6 +27,14 @@ class Log:
         self._database = database
         self.path = database.with_name(database.name + "-wal")
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is in it."""
+        try:
+            return self.path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
     def check(self) -> None:
         """Raise SettingError if it is another database's, or commits would be lost by opening it.
 
@@ -39,7 +47,9 @@ class Log:
             if found and found.is_damaged and found == self._examine():
                 raise SettingError(self._told(found))
         except OSError as error:
-            raise SettingError(f"store: cannot read {error.filename}: {error.strerror}") from error
+            raise SettingError(
+                f"store: cannot read {error.filename or self.path}: {error.strerror}"
+            ) from error
 
     def write_again(self) -> None:
         """Write and sync the bytes that are there, so that all that can be read is on the disk.
@@ -62,19 +72,25 @@ class Log:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _check_owner(self) -> None:
-        """SQLite would copy it into the database, whosever log it is.
+        """SQLite would copy it into the database, whosever log it is, or remove it without a word.
 
         A copy made by `VACUUM INTO` says in its header that it is written without a log
         (https://sqlite.org/fileformat.html, 1.3.3), and the service changes that before it begins
         one: a log beside such a file is that of the file which stood there before.
         """
+        if not self.is_there:
+            return
         try:
             with self._database.open("rb") as database:
                 versions = database.read(_VERSIONS.stop)[_VERSIONS]
-            is_foreign = versions == _NO_LOG and self.path.stat().st_size > 0
         except FileNotFoundError:
-            return
-        if is_foreign:
+            versions = b""
+        if not versions:
+            raise SettingError(
+                f"store: {self.path} is a log, and {self._database} is gone or empty: what was "
+                "stored is in both. Put the database back, or move the log away to begin anew"
+            )
+        if versions == _NO_LOG:
             raise SettingError(
                 f"store: {self.path} is not the log of {self._database}, which was put there after "
                 f"it. What it holds would be mixed in: move it away, and {self._database.name}-shm "

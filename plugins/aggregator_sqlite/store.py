@@ -183,14 +183,31 @@ class SqliteStore(Store):
         return self._readers[next(self._turns) % len(self._readers)]
 
     async def _open_writer(self, replaces: str | None = None) -> None:
-        writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
-        try:
-            await writer.run(prepare, self._log, self._recipe, replaces)
-            await asyncio.to_thread(folder.sync, self.path.parent)
-        except BaseException:
-            await writer.close()
-            raise
+        async with self._guarding():
+            writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
+            try:
+                await writer.run(prepare, self._log, self._recipe, replaces)
+                await asyncio.to_thread(folder.sync, self.path.parent)
+            except BaseException:
+                await writer.close()
+                raise
         self._writer = writer
+
+    @asynccontextmanager
+    async def _guarding(self) -> AsyncIterator[None]:
+        """Keep a writer that fails from copying the log into the database when it is closed.
+
+        SQLite does that when the last connection is closed, and one that can only read does not.
+        """
+        if not self._log.is_there:
+            yield
+            return
+        guard = await _read_only(self.path)
+        try:
+            await guard.run(kept_recipe)
+            yield
+        finally:
+            await guard.close()
 
     async def _index(self, wanted: Sequence[str]) -> None:
         """Part by part, so that a start that is stopped on the way goes on from there next time."""
@@ -211,6 +228,7 @@ class SqliteStore(Store):
         for _ in range(_READERS):
             reader = await _read_only(self.path)
             self._readers.append(reader)
+            await reader.run(reading.span)  # from now on it is no last connection that is closed
 
 
 async def _read_only(path: Path) -> Thread:

@@ -23,6 +23,7 @@ from aggregator.store import (
 )
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import fields, history, quarantine, reading, scan, schema, writing
+from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.store import SqliteStore
 from first_release import make_first_release
 
@@ -38,6 +39,27 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 async def _fill(store: SqliteStore, count: int) -> None:
     async with store.transaction() as tx:
         await tx.append([make_event(str(number)) for number in range(count)])
+
+
+def test_lock_is_taken_though_others_ask_whether_it_is(tmp_path: Path) -> None:
+    asking, taking = (Lock(tmp_path / "a.db") for _ in range(2))
+    taking.take()
+    taking.release()
+    is_over = Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            asking.is_held()
+
+    asker = Thread(target=ask)
+    asker.start()
+    try:
+        for _ in range(200):
+            taking.take()
+            taking.release()
+    finally:
+        is_over.set()
+        asker.join()
 
 
 async def test_page_looks_at_no_more_than_it_says(

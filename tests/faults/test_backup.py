@@ -1,7 +1,6 @@
 """Copies that are taken while publishers publish, and what can go wrong meanwhile."""
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -223,10 +222,10 @@ def test_old_log_beside_a_restored_file_stops_the_start_until_it_is_gone(
     assert [(one["status"], one["seq"]) for one in results] == [("duplicate", 1), ("stored", 2)]
 
 
+@pytest.mark.usefixtures("strace")
 def test_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_told(
     service: Service, tmp_path: Path
 ) -> None:
-    check_strace()
     service.start()
     assert service.publish(event())[0] == 200
     trace = tmp_path / "trace"
@@ -252,11 +251,3 @@ def test_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_to
 def last(pattern: str, lines: list[str]) -> int:
     """Which is the last line that has it."""
     return max(number for number, line in enumerate(lines) if re.search(pattern, line))
-
-
-def check_strace() -> None:
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
-    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
-    if tried.returncode:
-        pytest.skip("this machine lets nobody trace a process")

@@ -126,3 +126,20 @@ def test_changing_the_key_is_refused_too(killed: Killed) -> None:
         assert tried.returncode == 2
         assert f"{killed.log} is damaged" in tried.stderr
     assert killed.contents().items() >= before.items()
+
+
+@pytest.mark.parametrize("conduct", ["gone", "empty"])
+def test_log_without_its_database_stops_the_start_and_is_left_alone(
+    killed: Killed, service: Service, conduct: str
+) -> None:
+    """SQLite would make a new database and remove the log, which holds all that is stored."""
+    database, log = killed.database.read_bytes(), killed.log.read_bytes()
+    killed.database.unlink()
+    if conduct == "empty":
+        killed.database.touch()
+    tried = aggregator(killed.folder, "serve", "--port", "0")
+    assert (tried.returncode, "is gone or empty" in tried.stderr) == (2, True), tried.stderr
+    assert killed.log.read_bytes() == log
+    killed.database.write_bytes(database)
+    service.start()
+    check_kept(service, COMMITS)

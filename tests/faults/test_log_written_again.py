@@ -68,3 +68,23 @@ def test_log_is_on_the_disk_before_anything_is_built_on_it(
     assert sum(int(size) for *_, size in written) == killed.ends[-1]
     assert ended == [killed.log.name, "0"]
     assert ("pwrite64", killed.database.name) in {(name, path) for name, _, path, _ in later}
+
+
+def test_log_that_cannot_be_put_on_the_disk_is_not_copied_into_the_database(
+    killed: Killed, strace: list[str]
+) -> None:
+    """A later sync would succeed, though the disk does not have what is then built on."""
+    database, log = killed.database.read_bytes(), killed.log.read_bytes()
+    opened = subprocess.run(
+        [
+            *(*strace, "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1"),
+            *("-P", str(killed.log)),
+            *(sys.executable, opening.__file__, f"sqlite:///{killed.database}"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "cannot write" in opened.stderr
+    assert killed.database.read_bytes() == database
+    assert killed.log.read_bytes() == log

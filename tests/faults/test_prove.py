@@ -53,6 +53,7 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
         ("--store", "answers-early:///a.db", "an answer means stored"),
         ("--store", "forgets-counters:///a.db", "the numbers add up"),
         ("--store", "forgets-keys:///a.db", "each event is stored once"),
+        ("--store", "forgets-in-the-end:///a.db", "each event is stored once"),
         ("--store", "memory:", "an answer means stored"),
         ("--queue", "gives-twice:", "the numbers add up"),
         ("--queue", "loses:", "every event is answered"),
@@ -67,6 +68,16 @@ def test_what_is_broken_on_purpose_is_caught(
     assert broken in [one["promise"] for one in told["broken"]]
     (kept,) = tmp_path.glob("prove-*")
     assert (kept / "service.log").exists()
+
+
+def test_plugin_that_prints_is_proved_like_any_other(tmp_path: Path) -> None:
+    status, told = prove(tmp_path, "--store", "chatty:///a.db", "--kills", "2")
+    assert (status, told["broken"]) == (0, [])
+
+
+def test_doubled_events_are_counted_whenever_they_are_found(tmp_path: Path) -> None:
+    _, told = prove(tmp_path, "--store", "forgets-in-the-end:///a.db", "--kills", "1")
+    assert (told["lost"], told["doubled"]) == (0, told["acknowledged"])
 
 
 def test_people_are_told_the_seed_and_the_verdict(tmp_path: Path) -> None:
@@ -128,20 +139,22 @@ def test_what_cannot_be_proved_is_said(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_goes_on_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(COMMAND, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         until(lambda: list(tmp_path.glob("prove-*/aggregator.db")), "the service has begun")
         running.send_signal(number)
         running.wait(LIMIT)
     until(lambda: not living_in(tmp_path), "no service is left")
-    if number is signal.SIGINT:
+    if number is not signal.SIGKILL:
         assert running.returncode == 130
         assert not list(tmp_path.iterdir())
 
 
 def living_in(folder: Path) -> list[str]:
     """The processes that have that folder, or one in it, as their own."""
+    if not Path("/proc/self/cwd").exists():
+        pytest.skip("no /proc that tells where processes are")
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

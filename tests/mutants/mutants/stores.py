@@ -198,5 +198,32 @@ class ForgetsKeys(Mutant):
         await self._writer.run(forget)
 
 
+class ForgetsInTheEnd(Mutant):
+    """`forgets-in-the-end:///…` forgets its keys when it is closed in good order."""
+
+    async def close(self) -> None:
+        if self._writer:
+            await self._writer.run(forget)
+        await super().close()
+
+
+class Chatty(Mutant):
+    """`chatty:///…` breaks nothing, and prints more than a pipe holds."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        print("hello")
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        print("hello " * 20)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        print("hello " * 10_000, flush=True)
+        async with super().transaction() as tx:
+            yield tx
+
+
 def forget(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM keys")
