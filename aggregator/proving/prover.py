@@ -28,7 +28,7 @@ _LAST_REQUESTS = 200  # in the last life, of which every number is known exactly
 _A_WHILE = 1.0  # seconds
 _LOOK = 0.005  # seconds between looks
 _SHOW = 0.2  # seconds
-_OPENING = 0.05  # seconds that a store takes to open, or thereabouts
+_OPENING = 0.1  # seconds at most from where a store begins to open to the kill
 _LATE = 0.02  # seconds at most between an answer and a kill at a random moment
 
 
@@ -157,7 +157,8 @@ class _Prover:
 
     def _orders(self, kill: Kill, *, is_new: bool) -> Orders:
         if kill.point is Point.STARTING:
-            return Orders(self._settings, kill.point, times=1, seconds=kill.chance * _OPENING)
+            seconds = kill.chance**3 * _OPENING  # mostly few: a short log is opened in 3 ms
+            return Orders(self._settings, kill.point, times=1, seconds=seconds)
         return Orders(self._settings, kill.point, kill.times, is_new=is_new)
 
     @property
