@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
-from aggregator_sqlite.copied import Copied, how_much_is_copied
+from aggregator_sqlite.checkpointed import Copied, how_much_is_copied
 from aggregator_sqlite.damage import Findings, examine
 from aggregator_sqlite.wal import PAGE_SIZES
 
@@ -34,6 +34,11 @@ class Log:
             return self.path.stat().st_size > 0
         except FileNotFoundError:
             return False
+
+    @property
+    def is_beside_journal(self) -> bool:
+        """Whether a journal is there, which SQLite has used before it began the log."""
+        return self._database.with_name(self._database.name + "-journal").exists()
 
     def check(self) -> None:
         """Raise SettingError if it is another database's, or commits would be lost by opening it.

@@ -198,8 +198,10 @@ class SqliteStore(Store):
         """Keep a writer that fails from copying the log into the database when it is closed.
 
         SQLite does that when the last connection is closed, and one that can only read does not.
+        Nor can it roll a journal back. One beside a log is left by a first start that was cut off
+        before it could answer anybody, so that nothing in that log was promised.
         """
-        if not self._log.is_there:
+        if not self._log.is_there or self._log.is_beside_journal:
             yield
             return
         guard = await _read_only(self.path)
