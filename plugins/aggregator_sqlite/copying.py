@@ -8,9 +8,10 @@ from aggregator_sqlite.schema import kept_recipe
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
-SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM keys),
+SELECT (SELECT count(*) FROM events), (SELECT total(keys) FROM runs),
+    (SELECT count(*) FROM events WHERE seq > indexed_to),
     (SELECT max(seq) FROM events), stored, last_seq
-FROM counters
+FROM counters, meta
 """
 
 
@@ -31,7 +32,8 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if said != "ok" or kept_recipe(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
-    events, keys, newest, stored, last_seq = db.execute(CONTENTS).fetchone()
+    events, in_runs, in_none, newest, stored, last_seq = db.execute(CONTENTS).fetchone()
+    keys = int(in_runs) + in_none
     if not events <= keys <= stored or (newest or 0) > last_seq:
         raise StoreError(
             f"the numbers in the copy do not agree: {events} events, {keys} keys, {stored} stored; "

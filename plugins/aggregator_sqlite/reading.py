@@ -7,6 +7,7 @@ grows with what is stored.
 import sqlite3
 
 from aggregator.store import PAGE_BYTES, Counters, Page, Query, Span, StoredEvent, Topic
+from aggregator_sqlite.index import Index
 from aggregator_sqlite.scan import matching
 from aggregator_sqlite.schema import form_of
 
@@ -17,10 +18,7 @@ SELECT events.seq, events.received_at, coalesce(topics.name, ''), events.event_i
 FROM events LEFT JOIN topics ON topics.id = events.topic_id
 WHERE events.seq = ?
 """
-SEQ_OF_KEY = """
-SELECT events.seq FROM keys CROSS JOIN events ON events.seq = keys.seq
-WHERE keys.key = :name AND (:source IS NULL OR source = :source)
-"""
+SOURCE = "SELECT source FROM events WHERE seq = ?"
 SEQS_OF_NAME = """
 SELECT events.seq FROM names CROSS JOIN events ON events.seq = names.seq
 WHERE name = :name AND (:source IS NULL OR source = :source) ORDER BY names.seq LIMIT :most
@@ -59,12 +57,16 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
     return Page(events, after)
 
 
-def find(db: sqlite3.Connection, name: bytes, limit: int, source: str | None) -> list[StoredEvent]:
+def find(
+    db: sqlite3.Connection, index: Index, name: bytes, limit: int, source: str | None
+) -> list[StoredEvent]:
     """The first events of that key or name, from one source or from any."""
     wanted = {"name": name, "source": source, "most": limit}
-    rows = db.execute(SEQ_OF_KEY, wanted).fetchall()
-    rows += db.execute(SEQS_OF_NAME, wanted).fetchall()
-    seqs = sorted({seq for (seq,) in rows})[:limit]
+    found = {seq for (seq,) in db.execute(SEQS_OF_NAME, wanted)}
+    holder = index.find(db, name)
+    if holder and (source is None or db.execute(SOURCE, (holder,)).fetchone() == (source,)):
+        found.add(holder)
+    seqs = sorted(found)[:limit]
     return [event for seq in seqs if (event := _event(db, seq))]
 
 

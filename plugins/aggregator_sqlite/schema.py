@@ -1,9 +1,9 @@
 """The tables, and the numbered steps that bring an older file to them.
 
-`events` is only ever appended to, in the order of seq; `keys` is the one index that is written at
-a random place, once an event, and holds nothing but the key and where its event is. `sightings`
-and `clashes` are written only when an event comes again, `names` only for an event whose key is not
-made as usual, `fields` only where an operator has named pointers into the payload.
+`events` is only ever appended to, in the order of seq. `runs` and `leaves` are the index of their
+keys, derived from them, and appended to as well. `sightings` and `clashes` are written only when an
+event comes again, `names` only for an event whose key is not made as usual, `fields` only where an
+operator has named pointers into the payload.
 """
 
 import sqlite3
@@ -121,6 +121,21 @@ STEPS = (
             PRIMARY KEY (pointer_id, value, seq)
         ) WITHOUT ROWID""",
     ),
+    (
+        "DROP TABLE keys",
+        # the keys of later events are in no run
+        "ALTER TABLE meta ADD COLUMN indexed_to INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            level INTEGER NOT NULL, -- how often its keys were merged
+            keys INTEGER NOT NULL,
+            fences BLOB NOT NULL    -- the first 8 bytes of each leaf
+        )""",
+        """CREATE TABLE leaves (
+            id INTEGER PRIMARY KEY, -- the run's id, and the leaf's number in it
+            entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
+        )""",
+    ),
 )
 
 
@@ -153,7 +168,7 @@ def check_recipe(db: sqlite3.Connection, recipe: str, replaces: str | None) -> N
     """
     kept = kept_recipe(db)
     if kept is None:
-        db.execute("INSERT INTO meta VALUES (?)", (recipe,))
+        db.execute("INSERT INTO meta (recipe) VALUES (?)", (recipe,))
     elif kept == recipe:
         return
     elif kept == replaces:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -28,12 +29,17 @@ from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
 from aggregator_sqlite.files import Files
+from aggregator_sqlite.index import Index
+from aggregator_sqlite.known import Known
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
+from aggregator_sqlite.runs import LEAVES_AT_ONCE
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
+
+log = logging.getLogger(__name__)
 
 _SCHEME = "sqlite:///"
 _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
@@ -57,6 +63,9 @@ class SqliteStore(Store):
         self._turn = asyncio.Lock()
         self._recipe = ""
         self._pointers: fields.Pointers = ()
+        self._known = Known()
+        self._index: Index | None = None
+        self._learning: asyncio.Task[None] | None = None
         self._writer: Thread | None = None
         self._readers: list[Thread] = []
         self._turns = itertools.count()
@@ -76,14 +85,16 @@ class SqliteStore(Store):
     ) -> None:
         """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._recipe = recipe
+        self._known = Known()
         try:
             await asyncio.to_thread(folder.make, self.path.parent)
             self._lock.take()
             await asyncio.to_thread(self._log.check)
             await self._open_writer(replaces)
-            await self._index(indexed)
+            await self._index_fields(indexed)
             await self._open_readers()
             self._files = Files(self.path)
+            self._learning = asyncio.create_task(self._learn())
         except StoreError as error:
             await self.close()
             raise StoreError(f"store: {self.path}: {error}") from error
@@ -105,6 +116,10 @@ class SqliteStore(Store):
     async def close(self) -> None:
         """Close the readers, then the writer, which checkpoints for the last time."""
         self._files = None
+        if self._learning:
+            self._learning.cancel()
+            await asyncio.wait({self._learning})
+        self._learning = None
         while self._readers:
             await self._readers.pop().close()
         await self._close_writer()
@@ -136,11 +151,11 @@ class SqliteStore(Store):
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
         """Commits with an fsync; the next one waits."""
         async with self._turn:
-            if self._writer is None:
+            if self._writer is None or self._index is None:
                 raise StoreError("the store is not open")
             if self._files:
                 self._files.check()
-            tx = SqliteTransaction(self._writer, self._pointers)
+            tx = SqliteTransaction(self._writer, self._index, self._pointers)
             try:
                 yield tx
                 await tx.commit()
@@ -154,7 +169,7 @@ class SqliteStore(Store):
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The committed events of that key or name."""
-        return await self._reader.run(reading.find, name, limit, source)
+        return await self._reader.run(reading.find, self._index, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""
@@ -188,10 +203,34 @@ class SqliteStore(Store):
             try:
                 await writer.run(prepare, self._log, self._recipe, replaces)
                 await asyncio.to_thread(folder.sync, self.path.parent)
+                index = await writer.run(Index, self._known)
+                while await writer.run(index.read_some):
+                    pass
             except BaseException:
                 await writer.close()
                 raise
-        self._writer = writer
+        self._writer, self._index = writer, index
+
+    async def _learn(self) -> None:
+        """Tell the filter which keys are in runs, beside what goes on; no run is merged before.
+
+        Should it not come to its end, keys are looked for in all runs, which takes longer.
+        """
+        assert self._index
+        if self._known.is_complete:
+            return
+        runs = self._index.state.runs
+        self._known.reserve(2 * sum(run.keys for run in runs))
+        reader = await _read_only(self.path)
+        try:
+            for run in runs:
+                for first in range(0, len(run.fences), LEAVES_AT_ONCE):
+                    self._known.add(await reader.run(run.some_keys, first, LEAVES_AT_ONCE))
+            self._known.is_complete = True
+        except StoreError as error:
+            log.error("new events take longer until the next start: %s", error)
+        finally:
+            await reader.close()
 
     @asynccontextmanager
     async def _guarding(self) -> AsyncIterator[None]:
@@ -211,7 +250,7 @@ class SqliteStore(Store):
         finally:
             await guard.close()
 
-    async def _index(self, wanted: Sequence[str]) -> None:
+    async def _index_fields(self, wanted: Sequence[str]) -> None:
         """Part by part, so that a start that is stopped on the way goes on from there next time."""
         assert self._writer
         await self._writer.run(fields.want, wanted)

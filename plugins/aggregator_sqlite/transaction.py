@@ -9,6 +9,8 @@ from aggregator.event import Event
 from aggregator.store import Content, Counters, Holder, Quarantined, Sighting, StoreTransaction
 from aggregator_sqlite import history, quarantine, writing
 from aggregator_sqlite.fields import Pointers
+from aggregator_sqlite.index import Index
+from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.thread import Thread
 
 R = TypeVar("R")
@@ -17,22 +19,23 @@ R = TypeVar("R")
 class SqliteTransaction(StoreTransaction):
     """Begins with the first call. Each call is one hop to the writer's thread."""
 
-    def __init__(self, writer: Thread, pointers: Pointers) -> None:
+    def __init__(self, writer: Thread, index: Index, pointers: Pointers) -> None:
         self._writer = writer
+        self._keys = Keys(index)
         self._pointers = pointers
         self._begun = False
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """The holder of each key. The writer's lock, held from the start, keeps rivals waiting."""
-        return await self._call(writing.claim, keys)
+        return await self._call(writing.claim, self._keys, keys)
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
         return await self._call(writing.contents, seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
-        """Store events and keys under the next seqs, and index their fields."""
-        return await self._call(writing.append, events, self._pointers)
+        """Store events under the next seqs, and index their keys and fields."""
+        return await self._call(writing.append, self._keys, events, self._pointers)
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Add to the history of each event."""
@@ -58,17 +61,19 @@ class SqliteTransaction(StoreTransaction):
     async def savepoint(self) -> AsyncIterator[None]:
         """Undone alone when the block raises."""
         await self._call(_savepoint)
+        mark = self._keys.mark
         try:
             yield
         except BaseException:
             await self._call(_undo_savepoint)
+            self._keys.undo(mark)
             raise
         await self._call(_release_savepoint)
 
     async def commit(self) -> None:
         """Make it durable: one fsync."""
         if self._begun:
-            await self._writer.run(_commit)
+            await self._writer.run(_commit, self._keys)
 
     async def roll_back(self) -> None:
         """Undo everything, after whatever is still under way."""
@@ -87,8 +92,8 @@ def _begin_with(db: sqlite3.Connection, function: Callable[..., R], *args: Any) 
     return function(db, *args)
 
 
-def _commit(db: sqlite3.Connection) -> None:
-    db.execute("COMMIT")
+def _commit(db: sqlite3.Connection, keys: Keys) -> None:
+    keys.commit(db)
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

@@ -1,31 +1,28 @@
-"""What is written in a transaction: keys, events and counters."""
+"""What is written in a transaction: events and counters."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 
 from aggregator import timestamp
-from aggregator.errors import KeyHeld
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import fields
+from aggregator_sqlite.bulk import Insert
+from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.schema import TOPIC_ID, form_of
 
-FIND_HOLDER = """
-SELECT events.seq, events.digest, events.received_at
-FROM keys JOIN events ON events.seq = keys.seq WHERE keys.key = ?
-"""
+HOLDER = "SELECT seq, digest, received_at FROM events WHERE seq = ?"
 FIND_CONTENT = "SELECT source, payload, form FROM events WHERE seq = ?"
 LAST_SEQ = "SELECT last_seq FROM counters"
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPIC = "INSERT INTO topics (name) VALUES (?) ON CONFLICT DO NOTHING"
-ADD_KEY = "INSERT INTO keys (key, seq) VALUES (?, ?)"
 ADD_NAME = "INSERT INTO names (name, seq) VALUES (?, ?)"
-ADD_EVENT = """
-INSERT INTO events
+ADD_EVENTS = Insert(
+    """INSERT INTO events
 (seq, received_at, key, digest, topic_id, event_id, time, timestamp, source, payload, form,
     attributes)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+)
 COUNT_TOPIC = """
 UPDATE topics SET stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?
 WHERE name = ? RETURNING stored
@@ -40,10 +37,12 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async,
 """
 
 
-def claim(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Holder | None]:
+def claim(db: sqlite3.Connection, keys: Keys, wanted: Sequence[bytes]) -> list[Holder | None]:
     """The holder of each key."""
-    rows = [db.execute(FIND_HOLDER, (key,)).fetchone() for key in keys]
-    return [Holder(*row) if row else None for row in rows]
+    seqs = keys.held(db, wanted)
+    if not seqs:
+        return [None] * len(wanted)
+    return [_holder(db, seqs.get(key)) for key in wanted]
 
 
 def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
@@ -59,18 +58,17 @@ def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
     return found
 
 
-def append(db: sqlite3.Connection, events: Sequence[Event], pointers: fields.Pointers) -> list[int]:
-    """Store events and keys under the next seqs, and by what else they are found."""
+def append(
+    db: sqlite3.Connection, keys: Keys, events: Sequence[Event], pointers: fields.Pointers
+) -> list[int]:
+    """Store events under the next seqs, and by what else they are found."""
     topics = {topic: _topic_id(db, topic) for topic in {event.topic for event in events}}
     first = db.execute(LAST_SEQ).fetchone()[0] + 1
     seqs = list(range(first, first + len(events)))
-    try:
-        db.executemany(ADD_KEY, zip((event.key for event in events), seqs, strict=True))
-    except sqlite3.IntegrityError as error:
-        raise KeyHeld("an event was appended under a key that is held") from error
+    keys.take(db, [event.key for event in events], seqs)
     appended = list(zip(seqs, events, strict=True))
-    db.executemany(ADD_EVENT, (_row(seq, event, topics[event.topic]) for seq, event in appended))
-    db.executemany(ADD_NAME, ((event.name, seq) for seq, event in appended if event.name))
+    ADD_EVENTS(db, [_row(seq, event, topics[event.topic]) for seq, event in appended])
+    db.executemany(ADD_NAME, [(event.name, seq) for seq, event in appended if event.name])
     if pointers:
         fields.add(db, pointers, appended)
     db.execute(SET_LAST_SEQ, (first + len(events) - 1,))
@@ -101,6 +99,11 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
         ),
     ).fetchone()
     return Counters(*totals)
+
+
+def _holder(db: sqlite3.Connection, seq: int | None) -> Holder | None:
+    row = db.execute(HOLDER, (seq,)).fetchone() if seq else None
+    return Holder(*row) if row else None
 
 
 def _topic_id(db: sqlite3.Connection, name: str) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import count
 from typing import Any, cast
 
 from msgspec import structs
@@ -12,7 +11,7 @@ from msgspec import structs
 from aggregator.event import Event
 from aggregator.store import Counters, Holder, StoreTransaction
 from aggregator_sqlite import writing
-from aggregator_sqlite.fields import Pointers
+from aggregator_sqlite.index import State
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.transaction import SqliteTransaction
 
@@ -83,6 +82,14 @@ class ClaimingFirst(Around):
 class KeysApart(Mutant):
     """`keys-apart:///…` commits the keys in the same file, before the events."""
 
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        assert self._writer
+        await self._writer.run(
+            sqlite3.Connection.execute,
+            "CREATE TABLE IF NOT EXISTS claims (key PRIMARY KEY, seq, digest, at)",
+        )
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
         async with super().transaction() as tx:
@@ -90,19 +97,33 @@ class KeysApart(Mutant):
 
 
 class StoringApart(Around):
+    tx: SqliteTransaction
+
+    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+        return await self.tx._call(claimed, keys)
+
     async def append(self, events: Sequence[Event]) -> list[int]:
-        tx = cast("SqliteTransaction", self.tx)
-        return await tx._call(append_apart, events, tx._pointers)
+        await self.tx._call(claim_apart, events)
+        return await self.tx.append(events)
 
 
-def append_apart(db: sqlite3.Connection, events: Sequence[Event], pointers: Pointers) -> list[int]:
-    keys = [event.key for event in events]
+def claimed(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Holder | None]:
+    ask = "SELECT seq, digest, at FROM claims WHERE key = ?"
+    rows = [db.execute(ask, (key,)).fetchone() for key in keys]
+    return [Holder(*row) if row else None for row in rows]
+
+
+def claim_apart(db: sqlite3.Connection, events: Sequence[Event]) -> None:
     first = db.execute(writing.LAST_SEQ).fetchone()[0] + 1
-    db.executemany(writing.ADD_KEY, zip(keys, count(first)))
+    db.executemany(
+        "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
+        [
+            (event.key, seq, event.digest, event.received_at)
+            for seq, event in enumerate(events, first)
+        ],
+    )
     db.execute("COMMIT")
     db.execute("BEGIN IMMEDIATE")
-    db.executemany("DELETE FROM keys WHERE key = ?", ((key,) for key in keys))
-    return writing.append(db, events, pointers)
 
 
 class SkipsFsync(Mutant):
@@ -194,8 +215,8 @@ class ForgetsKeys(Mutant):
 
     async def open(self, *given: Any, **named: Any) -> None:
         await super().open(*given, **named)
-        assert self._writer
-        await self._writer.run(forget)
+        assert self._index
+        self._index.state = State()
 
 
 class ForgetsInTheEnd(Mutant):
@@ -226,4 +247,5 @@ class Chatty(Mutant):
 
 
 def forget(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM keys")
+    db.execute("DELETE FROM runs")
+    db.execute("UPDATE meta SET indexed_to = (SELECT last_seq FROM counters)")

@@ -1,0 +1,36 @@
+"""Merges runs into a larger one, a slice of the keys at a time."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from aggregator_sqlite.runs import END, PER_LEAF, Run
+
+AT_ONCE = 8_192  # keys, about: keys are hashes, so a slice of them holds its share
+
+
+class Merge:
+    """One merge on its way. What it has written is none of the runs until it is done."""
+
+    def __init__(self, runs: Sequence[Run], into: Run) -> None:
+        self.runs = runs
+        self.into = into
+        self.is_done = False
+        keys = sum(run.keys for run in runs)
+        self._slices = max(1, keys // AT_ONCE)
+        self._slice = 0
+        self._rest: list[bytes] = []  # too few for a leaf
+
+    def step(self, db: sqlite3.Connection) -> None:
+        """Merge the next slice; with the last one the runs are replaced."""
+        low, high = (END * at // self._slices for at in (self._slice, self._slice + 1))
+        found = sorted(entry for run in self.runs for entry in run.between(db, low, high))
+        self._slice += 1
+        self.is_done = self._slice == self._slices
+        entries = self._rest + found
+        whole = len(entries) if self.is_done else len(entries) // PER_LEAF * PER_LEAF
+        self.into.write(db, entries[:whole])
+        self._rest = entries[whole:]
+        if self.is_done:
+            self.into.finish(db)
+            for run in self.runs:
+                run.remove(db)
