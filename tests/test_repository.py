@@ -40,8 +40,9 @@ LAYERS = (
         "receiving.binary_mode",
         "description.quarantine_schemas",
     },
-    {"stage", "web.sending", "receiving.decode", "web.link", "web.shown", "web.accept"},
+    {"stage", "web.sending", "receiving.plain_events", "web.link", "web.shown", "web.accept"},
     {
+        "receiving.decode",
         "pipeline",
         "ledger",
         "settings",
