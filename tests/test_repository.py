@@ -18,6 +18,7 @@ LAYERS = (
         "timestamp",
         "pointer",
         "commits",
+        "unique",
         "web.uri",
         "description.schemas",
     },
@@ -54,7 +55,7 @@ LAYERS = (
         "change_key",
         "web.turn",
     },
-    {"checks"},
+    {"checks", "prompt"},
     {"configuration"},
     {
         "settling",

@@ -1,8 +1,8 @@
 """Turns bodies into events; what is no event it refuses, event by event."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import structs
 
 from aggregator import timestamp
@@ -18,13 +18,12 @@ from aggregator.receiving.shape import Declined, Kind, Shape
 from aggregator.rules import Rules, TopicRules
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """What the events of one request have in common."""
 
     submission: str
     received_at: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     """Those that keys are made of, by their names in lower case."""
 
 
