@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from aiohttp import web
 
+from aggregator import unique
 from aggregator.books import Books
 from aggregator.budget import Budget
 from aggregator.configuration import Configuration
@@ -20,6 +20,7 @@ from aggregator.intake import Intake
 from aggregator.ledger import Ledger
 from aggregator.pipeline import Line, Order
 from aggregator.plugins import Plugins
+from aggregator.prompt import PromptLine
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
@@ -61,7 +62,7 @@ def create_app(
     settings = configuration.settings
     left, right = plugins.line(Order.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
-    intake_line = Line(left, settings.stage_timeout, stuck)
+    intake_line = PromptLine(left, settings.stage_timeout, stuck)
     batch_line = Line(right, settings.stage_timeout, stuck)
     ledger = Ledger()
     books = Books(
@@ -174,7 +175,7 @@ def _sweeping(intake: Intake, requests: Budget) -> Context:
             await asyncio.sleep(pause)
             pause = _SWEEP
             with suppress(AggregatorError), requests.share() as share:
-                await intake.take(Submission(uuid.uuid4().hex, []), share)
+                await intake.take(Submission(unique.name(), []), share)
 
     async def sweeping(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(sweep(), name="sweep")

@@ -1,7 +1,6 @@
 """How many bytes of requests, or of answers, may be under way at once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from aggregator.errors import QueueFull
 
@@ -19,19 +18,20 @@ class Budget:
         """For the message when it is used up."""
         self.held = 0
 
-    @contextmanager
-    def share(self) -> Iterator["Share"]:
-        """A request's share, given back at the end of the block unless it is kept."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            if not share.is_kept:
-                share.release()
+    def check_room(self, size: int = 0) -> None:
+        """Raise QueueFull unless `size` bytes more may be held."""
+        if self.held + size > self.most:
+            raise QueueFull(f"Too many bytes of {self.what}. Try again.")
+
+    def share(self) -> "Share":
+        """A request's share, given back at the end of a `with` block unless it is kept."""
+        return Share(self)
 
 
 class Share:
     """What one request holds of the budget."""
+
+    __slots__ = ("_budget", "held", "is_kept")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -39,10 +39,18 @@ class Share:
         self.is_kept = False
         """True while somebody else will release it, whatever becomes of the request."""
 
+    def __enter__(self) -> "Share":
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        if not self.is_kept:
+            self.release()
+
     def take(self, size: int) -> None:
         """Hold `size` bytes more, or raise QueueFull."""
-        if self._budget.held + size > self._budget.most:
-            raise QueueFull(f"Too many bytes of {self._budget.what}. Try again.")
+        self._budget.check_room(size)
         self.hold(size)
 
     def hold(self, size: int) -> None:

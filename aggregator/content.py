@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import islice
 
@@ -12,6 +12,7 @@ from aggregator import number, pointer
 
 _VERSION = b"\x01"
 _SIZE = 16
+_LONGEST_KEPT = 255  # of a source with which hashing is begun once only
 
 
 class Form(Enum):
@@ -28,15 +29,22 @@ def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
     values, which `Value` decides.
     """
-    encoded = source.encode()
-    content = blake2b(
-        len(encoded).to_bytes(4, "big") + encoded, digest_size=_SIZE, person=_PERSONS[form]
-    )
+    begin = _kept if len(source) <= _LONGEST_KEPT else _begun
+    content = begin(source, form).copy()
     content.update(payload)
     return _VERSION + content.digest()
 
 
 _PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
+
+
+def _begun(source: str, form: Form) -> blake2b:
+    encoded = source.encode()
+    length = len(encoded).to_bytes(4, "big")
+    return blake2b(length + encoded, digest_size=_SIZE, person=_PERSONS[form])
+
+
+_kept = lru_cache(1024)(_begun)
 
 
 def is_damaged(source: str, payload: bytes | None, digest: bytes, form: Form) -> bool:

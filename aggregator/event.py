@@ -5,9 +5,11 @@ from enum import Enum
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import force_setattr
 
 from aggregator import outcome as outcomes
+from aggregator import timestamp
 from aggregator.content import Form
 from aggregator.outcome import (
     Conflict,
@@ -63,11 +65,19 @@ class Event(msgspec.Struct, frozen=True):
     on_conflict: OnConflict = OnConflict.KEEP_FIRST
     verdict: Verdict = Pending.GOING
     awaited: "Event | None" = None  # the one that it has waited for last
+    known_moment: int | UnsetType | None = UNSET  # `moment`, once the timestamp was parsed
 
     @property
     def outcome(self) -> Outcome | None:
         """What became of the event, or None while that is open."""
-        return None if isinstance(self.verdict, Pending) else self.verdict
+        verdict = self.verdict
+        return None if verdict is _GOING or isinstance(verdict, Pending) else verdict
+
+    @property
+    def moment(self) -> int | None:
+        """The timestamp in microseconds since 1970; None where there is none that can be read."""
+        known = self.known_moment
+        return timestamp.moment(self.timestamp) if isinstance(known, UnsetType) else known
 
     @property
     def is_refused(self) -> bool:
@@ -96,8 +106,10 @@ class Event(msgspec.Struct, frozen=True):
 
         Raises ValueError if it has an outcome already, TypeError if that is none.
         """
-        self._check_open()
-        outcomes.check(outcome)
+        if type(self.verdict) is not Pending:
+            self._check_open()
+        if type(outcome) is not Stored or type(outcome.seq) is not int:  # nearly every one is that
+            outcomes.check(outcome)
         force_setattr(self, "verdict", outcome)
 
     def wait(self, other: "Event") -> None:
@@ -131,6 +143,7 @@ class Event(msgspec.Struct, frozen=True):
             raise ValueError(f"event {self.index} is {self.outcome.status} already")
 
 
+_GOING = Pending.GOING
 _NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
 _CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
 

@@ -1,8 +1,10 @@
 """What happens in the request: a submission passes the bar, and waits for what becomes of it."""
 
+from collections.abc import Sequence
+
 from aggregator.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
-from aggregator.event import Submission
+from aggregator.event import Event, Submission
 from aggregator.ledger import Ledger
 from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
 from aggregator.pipeline import Line
@@ -31,13 +33,17 @@ class Intake:
         """
         self.check_ready()
         open_events = [event for event in submission.events if event.outcome is None]
-        await self.line.run(open_events)
-        for event in open_events:
-            if event.malformed and event.outcome is None:
+        left = await self.line.run(open_events)
+        for event in left:
+            if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
-        if any(isinstance(event.outcome, _NOT_YET) for event in open_events):
-            raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
+        if len(left) < len(open_events):
+            self._check_kept_back(open_events)
         return await self._hand_over(submission, share)
+
+    def _check_kept_back(self, events: Sequence[Event]) -> None:
+        if any(isinstance(event.outcome, _NOT_YET) for event in events):
+            raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""

@@ -6,6 +6,7 @@ a version, and the recipes are kept in the store and compared at every start.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 
 from aggregator import pointer
@@ -14,6 +15,7 @@ RECIPE = "topic,event_id"
 """The recipe of a key unless a setting names another one: its parts, in order."""
 
 _SIZE = 16
+_LONGEST_KEPT = 255  # of a topic with which hashing is begun once only
 _MEMBERS = ("topic", "event_id", "source", "timestamp")
 _OPTIONAL = "timestamp"
 _HEADER = "header:"
@@ -26,7 +28,10 @@ def key_of(topic: str, event_id: str) -> bytes:
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
     also the name by which an event of any other recipe is found.
     """
-    return _hashed(_USUAL, topic.encode(), event_id.encode())
+    begun = _usual_of(topic) if len(topic) <= _LONGEST_KEPT else _begun(topic)
+    hashed = begun.copy()
+    hashed.update(_with_length(event_id.encode()))
+    return hashed.digest()
 
 
 class Missing(ValueError):
@@ -122,8 +127,20 @@ def _prefix(recipe: str) -> bytes:
 def _hashed(prefix: bytes, *parts: bytes) -> bytes:
     hashed = blake2b(prefix, digest_size=_SIZE)
     for part in parts:
-        hashed.update(len(part).to_bytes(4, "big") + part)
+        hashed.update(_with_length(part))
     return hashed.digest()
 
 
+def _with_length(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
+
+
 _USUAL = _prefix(RECIPE)
+
+
+def _begun(topic: str) -> blake2b:
+    """The hash of a key by the usual recipe, up to the id."""
+    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=_SIZE)
+
+
+_usual_of = lru_cache(1024)(_begun)

@@ -35,6 +35,11 @@ class Rules:
         """The rules of this topic."""
         return self.by_topic.get(topic, self.usual)
 
+    @cached_property
+    def is_usual(self) -> bool:
+        """Whether the keys of plain events are made by the usual recipe, on every topic."""
+        return all(rules.recipe.is_usual for rules in (self.usual, *self.by_topic.values()))
+
     @property
     def recipe(self) -> str:
         """How all keys are made, in the one spelling that a store keeps and compares."""

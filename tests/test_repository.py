@@ -18,6 +18,7 @@ LAYERS = (
         "timestamp",
         "pointer",
         "commits",
+        "unique",
         "web.uri",
         "description.schemas",
     },
@@ -40,8 +41,9 @@ LAYERS = (
         "receiving.binary_mode",
         "description.quarantine_schemas",
     },
-    {"stage", "web.sending", "receiving.decode", "web.link", "web.shown", "web.accept"},
+    {"stage", "web.sending", "receiving.plain_events", "web.link", "web.shown", "web.accept"},
     {
+        "receiving.decode",
         "pipeline",
         "ledger",
         "settings",
@@ -53,7 +55,7 @@ LAYERS = (
         "change_key",
         "web.turn",
     },
-    {"checks"},
+    {"checks", "prompt"},
     {"configuration"},
     {
         "settling",

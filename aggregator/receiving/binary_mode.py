@@ -10,13 +10,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from aggregator.errors import Unparsable
 from aggregator.receiving import charset, split, strict_json
 
 _PREFIX = "ce-"
-_TELLING = ("ce-specversion", "ce-id", "ce-type", "ce-source")
+_TELLING = tuple(map(istr, ("ce-specversion", "ce-id", "ce-type", "ce-source")))
 _ELSEWHERE = {
     "data": "the body is its data",
     "data_base64": "the body is its data",

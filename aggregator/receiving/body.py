@@ -8,15 +8,32 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from aiohttp import ClientError, web
+from multidict import istr
 
 from aggregator.budget import Share
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
 from aggregator.receiving.inflate import ENCODINGS, Inflater
 
+_ENCODING = istr("Content-Encoding")
 _NONE = ("", "identity")
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 
 RUNNER: dict[str, Any] = {"auto_decompress": False}
+
+
+def at_once(request: web.Request, share: Share, most: int) -> bytes | None:
+    """The whole body, held in the share, if all of it has arrived and is not compressed.
+
+    Else None: then it comes in `pieces`. Raises TooLarge or QueueFull.
+    """
+    content = request.content
+    if not content.is_eof() or content.exception() or _ENCODING in request.headers:
+        return None
+    read = content.read_nowait()
+    if len(read) > most:
+        raise TooLarge(f"The body has {len(read):,} bytes; max_body allows {most:,}.")
+    share.take(len(read))
+    return read
 
 
 async def pieces(
@@ -56,7 +73,7 @@ async def _chunk(request: web.Request, due: float) -> bytes:
 
 
 def _inflater(request: web.Request) -> Inflater | None:
-    said = ",".join(request.headers.getall("Content-Encoding", ()))
+    said = ",".join(request.headers.getall(_ENCODING, ()))
     named = (coding.strip().lower() for coding in said.split(","))
     codings = [_ALIASES.get(coding, coding) for coding in named if coding not in _NONE]
     if not codings:

@@ -1,29 +1,29 @@
 """Turns bodies into events; what is no event it refuses, event by event."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec import structs
 
+from aggregator import timestamp
 from aggregator.content import Form, digest_of
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.key import Missing, key_of
 from aggregator.outcome import Fault, Invalid
-from aggregator.receiving import split
+from aggregator.receiving import plain_events, split
 from aggregator.receiving.cloud_event import CLOUD
 from aggregator.receiving.plain_event import PLAIN
 from aggregator.receiving.shape import Declined, Kind, Shape
 from aggregator.rules import Rules, TopicRules
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """What the events of one request have in common."""
 
     submission: str
     received_at: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     """Those that keys are made of, by their names in lower case."""
 
 
@@ -44,8 +44,8 @@ class Decoder:
         """The events of a JSON body: one, or an array of them."""
         body = split.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single(body, arrival, PLAIN)]
-        events = self._array(body, arrival, PLAIN)
+            return self._plain_lines([body], 0, arrival) or [self._single(body, arrival, PLAIN)]
+        events = self._plain_array(body, arrival) or self._array(body, arrival, PLAIN)
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
         return events
@@ -72,14 +72,50 @@ class Decoder:
         """The event that `Event.as_sent` gave these bytes for."""
         return self._event(raw, index, arrival, CLOUD if is_cloud_event else PLAIN)
 
-    def lines(self, raws: Iterable[bytes], first: int, arrival: Arrival) -> list[Event]:
+    def lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
-        events = []
-        for index, raw in enumerate(raws, first):
-            if index >= self.max_events:
-                raise split.too_many(self.max_events)
-            events.append(self._event(raw, index, arrival, PLAIN))
-        return events
+        if first + len(raws) > self.max_events:
+            raise split.too_many(self.max_events)
+        return self._plain_lines(raws, first, arrival) or [
+            self._event(raw, index, arrival, PLAIN) for index, raw in enumerate(raws, first)
+        ]
+
+    def _plain_lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
+        """Their events, where they can be read at once."""
+        if not self.rules.is_usual or any(len(raw) > self.max_event for raw in raws):
+            return []
+        return self._plain(plain_events.of_lines(raws), first, arrival)
+
+    def _plain_array(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """Its events, where it is no longer than one of them may be and they can be read at once.
+
+        None where it takes a look at each.
+        """
+        if len(body) > self.max_event or not self.rules.is_usual:
+            return []
+        read = plain_events.of_array(body)
+        if len(read) > self.max_events:
+            raise split.too_many(self.max_events)
+        return self._plain(read, 0, arrival)
+
+    def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
+        return [
+            Event(
+                index,
+                arrival.submission,
+                arrival.received_at,
+                event.topic,
+                event.event_id,
+                event.timestamp,
+                event.source,
+                payload,
+                key_of(event.topic, event.event_id),
+                digest_of(event.source, payload),
+                on_conflict=self.rules.of(event.topic).on_conflict,
+                known_moment=timestamp.moment(event.timestamp),
+            )
+            for index, (event, payload) in enumerate(read, first)
+        ]
 
     def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
         raws = split.elements(body, self.max_events)
@@ -125,6 +161,7 @@ class Decoder:
             attributes=shape.attributes,
             name=b"" if key == name else name,
             on_conflict=rules.on_conflict,
+            known_moment=timestamp.moment(shape.timestamp),
         )
 
     def _too_long(self) -> str:
@@ -154,7 +191,7 @@ class Ndjson:
             raise Unparsable("The body is empty: send at least one event, one a line.")
         return self._events
 
-    def _decode(self, raws: Iterable[bytes]) -> None:
+    def _decode(self, raws: Sequence[bytes]) -> None:
         self._events += self._decoder.lines(raws, len(self._events), self._arrival)
 
 

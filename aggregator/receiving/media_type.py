@@ -3,6 +3,7 @@
 from enum import Enum
 
 from aiohttp import web
+from multidict import istr
 
 from aggregator.errors import Unsupported
 from aggregator.receiving import binary_mode, charset
@@ -29,18 +30,23 @@ _FORMATS = {
 }
 ACCEPTED = ", ".join(_FORMATS)
 """What `Accept-Post` says."""
+_CONTENT_TYPE = istr("Content-Type")
+_USUAL = Format.JSON.value
 _LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
 
 
 def format_of(request: web.Request) -> Format:
     """The format of the body. Raises Unsupported if it is none that is read."""
-    if len(request.headers.get("Content-Type", "")) > _LONGEST:
+    said = request.headers.get(_CONTENT_TYPE, "")
+    if said == _USUAL and not binary_mode.is_meant(request.headers):
+        return Format.JSON
+    if len(said) > _LONGEST:
         raise Unsupported("The Content-Type is too long to be one.")
-    claimed = request.content_type if "Content-Type" in request.headers else ""
+    claimed = request.content_type if _CONTENT_TYPE in request.headers else ""
     if not claimed.startswith(_CLOUD_EVENTS) and binary_mode.is_meant(request.headers):
         return Format.CLOUD_BINARY
-    if "Content-Type" not in request.headers:
+    if _CONTENT_TYPE not in request.headers:
         return Format.JSON
     charset.check_json(request)
     if claimed not in _FORMATS:

@@ -12,7 +12,9 @@ from aggregator.receiving import strict_json
 from aggregator.receiving.shape import Declined, Kind, Shape
 
 
-class _Members(msgspec.Struct, forbid_unknown_fields=True):
+class Members(msgspec.Struct, forbid_unknown_fields=True):
+    """What a plain event consists of."""
+
     topic: str
     event_id: str
     timestamp: str
@@ -20,9 +22,10 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
     payload: msgspec.Raw
 
 
-_QUOTES = 18  # around five names and four strings; more of them, and a name stands twice
+QUOTES = 18
+"""Around five names and four strings; where there are more of them, a name stands twice."""
 
-_members = msgspec.json.Decoder(_Members)
+_members = msgspec.json.Decoder(Members)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -34,7 +37,7 @@ def read(raw: bytes) -> Shape:
         _object.decode(payload)
     except strict_json.UNREADABLE as error:
         raise Declined.looked_at(raw, str(error), "topic", "event_id") from error
-    if strict_json.is_suspect(raw, payload, _QUOTES) and (faults := strict_json.faults(raw)):
+    if strict_json.is_suspect(raw, payload, QUOTES) and (faults := strict_json.faults(raw)):
         raise Declined.of_json(faults)
     return Shape(members.topic, members.event_id, members.timestamp, members.source, payload)
 

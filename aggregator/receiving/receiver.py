@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from aggregator.budget import Share
 from aggregator.event import Event
@@ -34,6 +35,17 @@ class Receiver:
         Raises RequestError, or QueueFull where too much is under way.
         """
         format_ = format_of(request)
+        read = body.at_once(request, share, self.settings.max_body)
+        if read is None:
+            return await self._receive_late(format_, request, arrival, share)
+        if len(read) <= _SMALL:
+            return self._decode(format_, request, read, arrival)
+        return await asyncio.to_thread(self._decode, format_, request, read, arrival)
+
+    async def _receive_late(
+        self, format_: Format, request: web.Request, arrival: Arrival, share: Share
+    ) -> list[Event]:
+        """The same where the body is still on its way."""
         limits = self.settings.max_body, self.settings.body_timeout
         async with aclosing(body.pieces(request, share, *limits)) as pieces:
             if format_ is Format.NDJSON:
@@ -67,6 +79,10 @@ class Receiver:
         self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
     ) -> list[Event]:
         match format_:
+            case Format.NDJSON:
+                ndjson = self.decoder.ndjson(arrival)
+                ndjson.feed(read)
+                return ndjson.finish()
             case Format.CLOUD_BINARY:
                 return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
             case Format.CLOUD_EVENT:

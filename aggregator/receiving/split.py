@@ -4,7 +4,6 @@ An array is split by msgspec where that can be done in little memory, and else b
 alone, so that whatever is wrong inside one event leaves the others whole.
 """
 
-import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,7 +17,6 @@ _MOST_BRACKETS = 2_000_000  # a second or two of work, in a thread
 _COMMAS_PER_EVENT = 50  # more of them on average, and msgspec might find millions of elements
 _COMMA = ord(",")
 _DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_LINE = re.compile(rb"[^\n]+")
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -51,8 +49,7 @@ class Lines:
         if not end:
             return []
         whole, _, rest = others.rpartition(b"\n")
-        found = [self._line(bytes(self._rest))]
-        found += [self._line(line.group()) for line in _LINE.finditer(whole)]
+        found = [self._line(bytes(self._rest)), *map(self._line, whole.split(b"\n"))]
         self._rest.clear()
         self._keep(rest)
         return [line for line in found if line]
@@ -78,6 +75,8 @@ class Lines:
         self._rest += part[: self._kept + 1 - len(self._rest)]
 
     def _line(self, line: bytes) -> bytes:
+        if len(line) <= self._kept:
+            return line.strip(_BLANK)
         line = line.lstrip(_BLANK)
         return line[: self._kept] if len(line) > self._kept else line.rstrip(_BLANK)
 

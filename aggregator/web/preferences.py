@@ -1,7 +1,7 @@
 """What a publisher prefers (RFC 7240, the header Prefer), as far as it is known here."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
@@ -19,8 +19,10 @@ class Preferences:
     is_async: bool = False
 
     @classmethod
-    def of(cls, headers: Iterable[str]) -> "Preferences":
+    def of(cls, headers: Sequence[str]) -> "Preferences":
         """Read the headers; of a preference that is given twice the first one counts."""
+        if not headers:
+            return NONE
         given: dict[str, str] = {}
         for name, value in _given(headers):
             given.setdefault(name, value)
@@ -45,7 +47,11 @@ class Preferences:
         return {_APPLIED: told} if told else {}
 
 
-def _given(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
+NONE = Preferences()
+"""Those of a request that says nothing of them."""
+
+
+def _given(headers: Sequence[str]) -> Iterator[tuple[str, str]]:
     for preference in _PREFERENCE.findall(",".join(headers)):
         name, _, value = preference.partition(";")[0].partition("=")
         yield name.strip().lower(), value.strip().strip('"').lower()

@@ -1,12 +1,12 @@
 """`POST /publish`: takes events, and answers when each is stored or told why it is not."""
 
 import re
-import uuid
 from dataclasses import dataclass
 
 from aiohttp import web
+from multidict import istr
 
-from aggregator import timestamp
+from aggregator import timestamp, unique
 from aggregator.budget import Budget
 from aggregator.errors import Unparsable
 from aggregator.event import Submission
@@ -14,9 +14,10 @@ from aggregator.intake import Intake
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
 from aggregator.web import verdict
-from aggregator.web.preferences import Preferences
+from aggregator.web.preferences import NONE, Preferences
 from aggregator.web.sending import Sender
 
+_PREFER = istr("Prefer")
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
 
 
@@ -37,22 +38,24 @@ class Publishing:
         """Take events; answer when each is stored, or tell why it is not."""
         self.intake.check_ready()
         self.sender.check_room()
-        preferences = Preferences.of(request.headers.getall("Prefer", ()))
+        preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         with self.budget.share() as share:
-            arrival = Arrival(uuid.uuid4().hex, timestamp.now(), self._key_headers(request))
+            headers = self._key_headers(request)
+            arrival = Arrival(unique.name(), timestamp.now(), headers)
             submission = Submission(
                 arrival.submission,
                 await self.receiver.receive(request, arrival, share),
                 is_strict=preferences.is_strict,
                 is_detached=preferences.is_async,
-                headers=dict(arrival.headers),
+                headers=headers,
             )
             settled = await self.intake.take(submission, share)
         if preferences.is_async:
             answer = verdict.later(submission)
         else:
             answer = verdict.of(settled, is_minimal=preferences.is_minimal)
-        answer.headers.update(preferences.applied)
+        if preferences is not NONE:
+            answer.headers.update(preferences.applied)
         return await self.sender.send(request, answer)
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:

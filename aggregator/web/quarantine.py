@@ -1,13 +1,12 @@
 """`/quarantine`: what was not stored and is kept beside, to be read, released or dropped."""
 
 import asyncio
-import uuid
 from dataclasses import dataclass
 
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator import timestamp
+from aggregator import timestamp, unique
 from aggregator.budget import Budget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
@@ -104,7 +103,7 @@ class Quarantine:
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
         self.intake.check_ready()
-        arrival = Arrival(uuid.uuid4().hex, timestamp.now())
+        arrival = Arrival(unique.name(), timestamp.now())
         with self.budget.share() as share:
             events = await self.receiver.receive_anew(page.entries, arrival, share)
             ids = [entry.id for entry in page.entries]
@@ -115,7 +114,7 @@ class Quarantine:
 
     async def _receive(self, event: Event, entry: int) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
-        submission = Submission(uuid.uuid4().hex, [event], released=[entry])
+        submission = Submission(unique.name(), [event], released=[entry])
         try:
             with self.budget.share() as share:
                 return (await self.intake.take(submission, share)).events[0]
@@ -125,6 +124,6 @@ class Quarantine:
 
     async def _drop(self, entries: list[Quarantined]) -> None:
         self.intake.check_ready()
-        submission = Submission(uuid.uuid4().hex, [], dropped=[entry.id for entry in entries])
+        submission = Submission(unique.name(), [], dropped=[entry.id for entry in entries])
         with self.budget.share() as share:
             await self.intake.take(submission, share)

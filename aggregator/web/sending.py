@@ -31,8 +31,7 @@ class Sender:
 
     def check_room(self) -> None:
         """Raise QueueFull if too much waits to be read already."""
-        with self.budget.share() as share:
-            share.take(0)
+        self.budget.check_room()
 
     async def room(self) -> None:
         """Wait until there is room; raise TimeoutError if that takes too long."""

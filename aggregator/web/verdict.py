@@ -4,15 +4,45 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from aggregator import timestamp
-from aggregator.event import Event, Submission
-from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Refused, Stored
+from aggregator.event import Event, Submission, Verdict
+from aggregator.outcome import (
+    Conflict,
+    Duplicate,
+    Fault,
+    Filtered,
+    Invalid,
+    Refused,
+    Stored,
+)
 from aggregator.web.answer import as_json
 from aggregator.web.problems import problem
 
 _MOST_FAULTS = 5_000
+_UNTOWARD = {Conflict, Invalid, Refused}
+Counts = Mapping[type[Verdict], int]
+
+
+class _Result(msgspec.Struct, omit_defaults=True):
+    """What is told of one event, in this order."""
+
+    index: int
+    topic: str = ""
+    event_id: str = ""
+    status: str = ""
+    seq: int | UnsetType | None = UNSET
+    received_at: str | UnsetType = UNSET
+    differences: Sequence[str] | UnsetType = UNSET
+    digest: str | UnsetType = UNSET
+    stored_digest: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    errors: Sequence[Fault] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    quarantine_id: int | UnsetType = UNSET
 
 
 def of(
@@ -22,12 +52,13 @@ def of(
     members: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """The answer once all is settled; a minimal one tells only of what was refused."""
-    events = [event for event in submission.events if not is_minimal or submission.refuses(event)]
-    results = _results(events, submission.released)
-    told: dict[str, Any] = {**_counts(submission), **(members or {})}
+    counts = Counter(type(event.verdict) for event in submission.events)
+    refused = _refused(submission, counts)
+    results = _results(refused if is_minimal else submission.events, submission.released)
+    told: dict[str, Any] = {**_told(submission, counts), **(members or {})}
     if results or not is_minimal:
         told["results"] = results
-    status = _status(submission)
+    status = _status(submission, refused)
     if status < 400:
         return as_json(told, status)
     return problem(status, _why(submission, status), members=told)
@@ -45,9 +76,15 @@ def later(submission: Submission) -> web.Response:
     )
 
 
-def _status(submission: Submission) -> int:
+def _refused(submission: Submission, counts: Counts) -> list[Event]:
+    """The events that are refused, which need not be looked for where nothing is untoward."""
+    if _UNTOWARD.isdisjoint(counts):
+        return []
+    return [event for event in submission.events if submission.refuses(event)]
+
+
+def _status(submission: Submission, refused: Sequence[Event]) -> int:
     """200; 207 if some were refused; 422 if all were, or 409 if all of those were conflicts."""
-    refused = [event for event in submission.events if submission.refuses(event)]
     if not refused:
         return 200
     if len(refused) < len(submission.events) and not submission.is_strict:
@@ -63,8 +100,7 @@ def _why(submission: Submission, status: int) -> str:
     return "No event was stored: each is refused, for the reasons given in results."
 
 
-def _counts(submission: Submission) -> dict[str, int]:
-    counts = Counter(type(event.outcome) for event in submission.events)
+def _told(submission: Submission, counts: Counts) -> dict[str, int]:
     told = {
         "received": len(submission.events),
         "stored": counts[Stored],
@@ -76,56 +112,45 @@ def _counts(submission: Submission) -> dict[str, int]:
     return told | ({"refused": counts[Refused]} if submission.is_strict else {})
 
 
-def _results(events: Sequence[Event], released: Sequence[int]) -> list[dict[str, Any]]:
+def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
     """One an event; once many faults are told, only the first of each further event."""
-    results = []
+    results = [_result(event) for event in events]
     told = 0
-    for event in events:
-        result = _result(event)
+    for result in results:
+        if result.errors:
+            result.errors = result.errors[: 1 if told > _MOST_FAULTS else None]
+            told += len(result.errors)
         if released:
-            result["quarantine_id"] = released[event.index]
-        if faults := result.get("errors"):
-            result["errors"] = faults[: 1 if told > _MOST_FAULTS else None]
-            told += len(result["errors"])
-        results.append(result)
+            result.quarantine_id = released[result.index]
     return results
 
 
-def _result(event: Event) -> dict[str, Any]:
-    assert event.outcome
-    result: dict[str, Any] = {"index": event.index}
-    if event.topic:
-        result["topic"] = event.topic
-    if event.event_id:
-        result["event_id"] = event.event_id
-    return {**result, "status": event.outcome.status, **_details(event.outcome)}
-
-
-def _details(outcome: Outcome) -> dict[str, Any]:
+def _result(event: Event) -> _Result:
+    outcome = event.outcome
+    assert outcome
+    result = _Result(event.index, event.topic, event.event_id, outcome.status)
     match outcome:
-        case Stored(seq=seq):
-            return {"seq": seq}
+        case Stored():  # nearly every one
+            result.seq = outcome.seq
         case Duplicate(seq=seq, received_at=received_at):
-            return {"seq": seq, "received_at": timestamp.show(received_at)}
+            result.seq = seq
+            result.received_at = timestamp.show(received_at)
         case Conflict():
-            return _conflict(outcome)
+            _tell(outcome, result)
         case Invalid(faults=faults):
-            return {"errors": faults}
+            result.errors = faults
         case Filtered(reason=reason):
-            return {"reason": reason}
-    return {}
+            result.reason = reason
+    return result
 
 
-def _conflict(conflict: Conflict) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "seq": conflict.seq,
-        "received_at": timestamp.show(conflict.received_at),
-        "differences": conflict.differences,
-        "digest": conflict.digest.hex(),
-        "stored_digest": conflict.stored_digest.hex(),
-    }
+def _tell(conflict: Conflict, result: _Result) -> None:
+    result.seq = conflict.seq
+    result.received_at = timestamp.show(conflict.received_at)
+    result.differences = conflict.differences
+    result.digest = conflict.digest.hex()
+    result.stored_digest = conflict.stored_digest.hex()
     if conflict.seq is None:
-        told["detail"] = "It conflicts with an event of this request, which is not stored either."
+        result.detail = "It conflicts with an event of this request, which is not stored either."
     if conflict.is_emptied:
-        told["detail"] = "The stored payload is kept no more: only the digests can be compared."
-    return told
+        result.detail = "The stored payload is kept no more: only the digests can be compared."

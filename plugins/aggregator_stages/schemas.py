@@ -77,7 +77,18 @@ class Base64(validate.Validator):
         return value
 
 
-_one_line = Whole(_ONE_LINE, error="May not hold a line break or a control character.")
+class OneLine(Whole):
+    """Text without line breaks and control characters."""
+
+    def __init__(self) -> None:
+        super().__init__(_ONE_LINE, error="May not hold a line break or a control character.")
+
+    def __call__(self, value: str) -> str:  # type: ignore[override]
+        """Return the value, or raise ValidationError."""
+        return value if value.isprintable() else super().__call__(value)
+
+
+_one_line = OneLine()
 _short = validate.Length(max=_LONGEST_TIMESTAMP)
 _as_date_time = {"format": "date-time"}
 

@@ -1,0 +1,78 @@
+"""Reads many plain events at once, where a look at all of them together shows nothing amiss.
+
+Whatever is in doubt is left to `plain_event`, which looks at each event by itself. What is taken
+here is taken there too, and read as the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from aggregator.receiving import strict_json
+from aggregator.receiving.plain_event import QUOTES, Members
+
+Read: TypeAlias = list[tuple[Members, bytes]]
+"""The members of each event, and its payload."""
+
+_OPENING = ord("{")
+_SMALL = 200  # bytes; a smaller payload is neither nested too deep nor holds a number too long
+# Where every digit is 0 and signs are left out, this is in every other number beyond a double.
+_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
+_SIGNS = b"+-"
+_LARGE = b"0e000"
+_LONG = b"0" * _SMALL
+
+_array = msgspec.json.Decoder(list[Members])
+_line = msgspec.json.Decoder(Members)
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+def of_array(array: bytes) -> Read:
+    """The events of an array; none where they are to be looked at one by one."""
+    try:
+        return _checked(_array.decode(array), array)
+    except strict_json.UNREADABLE:
+        return []
+
+
+def of_lines(lines: Sequence[bytes]) -> Read:
+    """The same for events that are told apart already."""
+    try:
+        return _checked([_line.decode(line) for line in lines], b"".join(lines))
+    except strict_json.UNREADABLE:
+        return []
+
+
+def _checked(events: Sequence[Members], text: bytes) -> Read:
+    """The events, unless msgspec may have let something through that is not taken."""
+    payloads = [bytes(event.payload) for event in events]
+    joined = b"".join(payloads)
+    large = [payload for payload in payloads if len(payload) >= _SMALL]
+    is_plain = (
+        {payload[0] for payload in payloads} == {_OPENING}
+        and text.count(b'"') == joined.count(b'"') + QUOTES * len(payloads)
+        and (b"\\" not in text or _are_escapes_plain(text, joined))
+        and (text.isascii() or bool(text.decode()))
+        and not any(map(_may_be_too_deep, large))
+        and _are_numbers_held(payloads, joined)
+    )
+    return list(zip(events, payloads, strict=True)) if is_plain else []
+
+
+def _are_escapes_plain(text: bytes, payloads: bytes) -> bool:
+    """Whether they stand in payloads alone, and none is that of U+0000."""
+    return text.count(b"\\") == payloads.count(b"\\") and b"\\u0000" not in text
+
+
+def _may_be_too_deep(payload: bytes) -> bool:
+    return payload.count(b"{") + payload.count(b"[") >= strict_json.MAX_DEPTH
+
+
+def _are_numbers_held(payloads: Sequence[bytes], joined: bytes) -> bool:
+    """Whether a double holds every number. Raises where msgspec finds one that none does."""
+    alike = joined.translate(_ALIKE, _SIGNS)
+    if _LARGE in alike:  # most often a hash in hexadecimal
+        for payload in payloads:
+            _object.decode(payload)
+    return _LONG not in alike

@@ -1,0 +1,142 @@
+"""Many events read at once are what they are when each is looked at by itself."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from aggregator.errors import AggregatorError
+from aggregator.event import Event
+from aggregator.receiving import plain_events
+from aggregator.receiving.decode import Arrival, Decoder
+from aggregator.rules import Rules, TopicRules
+from spellings import objects
+
+ARRIVAL = Arrival("0", 0)
+USUAL = TopicRules.of("topic,event_id", "keep-first")
+RULES = Rules(USUAL, {"odd": TopicRules.of("topic,event_id", "reject")})
+GOOD = (
+    b'{"topic": "t", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z", "source": "s",'
+    b' "payload": {}}'
+)
+CUT = len(GOOD) + 40
+"""Where a decoder of these tests finds an event too long."""
+
+
+class Careful(Decoder):
+    """Looks at each event by itself."""
+
+    def _plain_array(self, *_: object) -> list[Event]:
+        return []
+
+    def _plain_lines(self, *_: object) -> list[Event]:
+        return []
+
+
+_hostile = st.sampled_from(
+    [
+        *(b"1e400", b"-1E+400", b"2e308", b"1e308", b"1e-400", b"1e0309", b"9" * 308, b"9" * 309),
+        *(b"9" * 400, b"1" * 250 + b"e99", b"0." + b"1" * 400, b"01", b"1.", b"NaN", b"-"),
+        *(b'"\\u0000"', b'"\\\\u0000"', b'"\\ud800"', b'"\\ud83d\\ude00"', b'"\\q"', b'"\0"'),
+        *(
+            b'"\xff"',
+            b'"\xed\xa0\x80"',
+            '"é€😀"'.encode(),
+            b'"\n"',
+            b'"\\""',
+            b'"{[{["',
+            b'"3e9999"',
+        ),
+        *(b"[" * 98 + b"]" * 98, b"[" * 99 + b"]" * 99, b'{"":' * 99 + b"1" + b"}" * 99),
+        *(b"[" * 3000 + b"]" * 3000, b'"topic"', b'{"topic":"t"}', b"}", b"{", b"]", b",", b""),
+    ]
+)
+_texts = st.sampled_from(
+    [b'"a"', b'""', b'"\\u0061"', '"é"'.encode(), b'"\\u0000"', b'"\0"', b'"\xff"', b"1", b"null"]
+)
+_names = st.sampled_from(
+    [b"topic", b"event_id", b"timestamp", b"source", b"payload", b"t\\u006fpic", b"odd", b"digest"]
+)
+
+
+@st.composite
+def _payloads(draw: st.DrawFn) -> bytes:
+    if draw(st.integers(0, 3)):
+        return draw(objects).encode()
+    value = draw(_hostile)
+    return (
+        draw(st.sampled_from([b"%b", b'{"a":%b}', b'{"a":[1,%b],"b":"\\n"}', b'{%b:"a"}'])) % value
+    )
+
+
+@st.composite
+def events(draw: st.DrawFn) -> bytes:
+    """An event as it may be sent, most often a good one."""
+    members = {
+        b"topic": draw(st.sampled_from([b'"t"', b'"odd"'])),
+        b"event_id": json.dumps(draw(st.text('abé\\"', max_size=3)), ensure_ascii=False).encode(),
+        b"timestamp": draw(st.sampled_from([b'"2026-01-31T12:00:00Z"', b'"yesterday"'])),
+        b"source": b'"s"',
+        b"payload": draw(_payloads()),
+    }
+    spelled = [b'"%b": %b' % member for member in members.items()]
+    if draw(st.integers(0, 4)) == 0:
+        spelled.append(b'"%b":%b' % (draw(_names), draw(_texts | _hostile)))
+    if draw(st.integers(0, 9)) == 0:
+        spelled.pop(draw(st.integers(0, len(spelled) - 1)))
+    return b"{" + b",".join(draw(st.permutations(spelled))) + b"}"
+
+
+def _array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    return decoder.json(b" [" + b" ,\n".join(raws) + b"]", ARRIVAL)
+
+
+def _alone(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    return decoder.json(b"".join(raws), ARRIVAL)
+
+
+def _lines(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    ndjson = decoder.ndjson(ARRIVAL)
+    body = b"\r\n".join(raws)
+    for piece in (body[: len(body) // 2], body[len(body) // 2 :]):
+        ndjson.feed(piece)
+    return ndjson.finish()
+
+
+def _outcome(
+    way: Callable[[Decoder, list[bytes]], list[Event]], decoder: Decoder, raws: list[bytes]
+) -> object:
+    try:
+        return [(event, event.moment) for event in way(decoder, raws)]
+    except AggregatorError as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("way", [_array, _alone, _lines])
+@settings(deadline=None, max_examples=300)
+@given(raws=st.lists(events() | st.binary(max_size=9), max_size=4), limits=st.booleans())
+@example(raws=[GOOD, GOOD.replace(b"{}", b'{"a":1e400}')], limits=False)
+@example(raws=[GOOD, GOOD.replace(b"}}", b'},"topic":"t"}')], limits=False)
+@example(raws=[b'{"topic":"t","payload":{"x":[{}', b"{}]}}", b"%b,%b" % (GOOD, GOOD)], limits=False)
+def test_read_at_once_or_one_by_one(
+    way: Callable[[Decoder, list[bytes]], list[Event]], raws: list[bytes], limits: bool
+) -> None:
+    bounds = (2, CUT) if limits else (10, 100_000)
+    careful = _outcome(way, Careful(*bounds, RULES), raws)
+    assert _outcome(way, Decoder(*bounds, RULES), raws) == careful
+
+
+PAYLOADS = [
+    *(b"{}", b'{"a": "\\u00e9\\n"}', '{"é": "€"}'.encode()),
+    *(b'{"id": "1e999", "n": 1.5e-7}', b'{"a":%b}' % (b"[" * 98 + b"]" * 98)),
+    b'{"a":"%b"}' % (b"x" * 5000),
+]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_usual_events_are_read_at_once(payload: bytes) -> None:
+    raws = [GOOD, GOOD.replace(b"{}", payload)]
+    assert len(plain_events.of_array(b"[%b]" % b",".join(raws))) == len(raws)
+    assert len(plain_events.of_lines(raws)) == len(raws)
