@@ -38,8 +38,17 @@ class _Entries:
     sightings: list[Sighting] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
+    stored_on: list[str] = field(default_factory=list)  # the topic of each event that is stored
     counted: Counter[str] = field(default_factory=Counter)
     by_topic: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def totals(self) -> tuple[Counters, dict[str, Counters]]:
+        """What is to be counted, in all and by topic."""
+        self.counted["stored"] += len(self.stored_on)
+        for topic, stored in Counter(self.stored_on).items():
+            self.by_topic.setdefault(topic, Counter())["stored"] += stored
+        by_topic = {topic: Counters(**counts) for topic, counts in self.by_topic.items()}
+        return Counters(**self.counted), by_topic
 
 
 class Books:
@@ -74,19 +83,27 @@ class Books:
             await tx.quarantine(entries.quarantined)
         if entries.quarantined or any(not submission.events for submission in settled):
             await self._evict(tx, len(entries.quarantined))
-        by_topic = {topic: Counters(**counts) for topic, counts in entries.by_topic.items()}
-        return await tx.count(Counters(**entries.counted), by_topic)
+        return await tx.count(*entries.totals())
 
     def _note(self, submission: Submission, entries: _Entries) -> None:
-        for event in submission.events:
-            assert event.outcome
-            entries.counted[event.outcome.status] += 1
-            _note_topic(event, entries)
+        stored = [event.topic for event in submission.events if type(event.verdict) is Stored]
+        entries.stored_on += stored
         entries.dropped += submission.dropped
         if submission.released:
             entries.dropped += _no_longer_needed(submission)
+        if len(stored) < len(submission.events):
+            self._note_others(submission, entries)
+
+    def _note_others(self, submission: Submission, entries: _Entries) -> None:
+        """What became of the events that were not stored."""
+        others = [event for event in submission.events if type(event.verdict) is not Stored]
+        for event in others:
+            assert event.outcome
+            entries.counted[event.outcome.status] += 1
+            _note_topic(event, entries)
+        if submission.released:
             return
-        kept = [event for event in submission.events if self._is_kept(event, submission)]
+        kept = [event for event in others if self._is_kept(event, submission)]
         entries.quarantined += (_quarantined(one, submission, *_reason(one)) for one in kept)
         if submission.is_detached and (failed := [event for event in kept if event.is_refused]):
             entries.counted["failed_async"] += len(failed)
@@ -127,8 +144,6 @@ def _note_topic(event: Event, entries: _Entries) -> None:
         case Conflict(seq=int(seq), differences=differences):
             clash = Clash(event.digest, differences)
             entries.sightings.append(Sighting(seq, event.source, event.received_at, clash))
-        case Stored():
-            pass
         case _:
             return
     entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import is_
 
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.transaction import Transaction, UnitOfWork
 
+_GOING, _WAITING = Pending.GOING, Pending.WAITING
 _MOST_ROUNDS = 1000
 _LONGEST = 500  # bytes of an error's words
 
@@ -89,7 +91,7 @@ class Line:
             for place, named in enumerate(self.stages[first:], first):
                 given = going
                 going = await self._pass(named, given, work) if given else given
-                if waiting := [event for event in given if event.verdict is Pending.WAITING]:
+                if waiting := [event for event in given if event.verdict is _WAITING]:
                     if place == first and len(waiting) == len(given):
                         raise StageFault(f"{named.name}: all events wait for each other")
                     parts.append((place, waiting))
@@ -186,16 +188,19 @@ async def _process(
 
 def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
     """Raise StageFault unless each given event went on, in order, or was kept back."""
-    going = iter(returned)
-    expected = next(going, None)
+    going = [event for event in given if event.verdict is _GOING]
+    if len(going) != len(returned) or not all(map(is_, going, returned)):
+        raise StageFault(_breach(given, returned))
+
+
+def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:
+    following = iter(returned)
+    expected = next(following, None)
     for event in given:
         if event is expected:
-            if event.verdict is not Pending.GOING:
-                raise StageFault(f"event {event.index} was kept back and returned as well")
-            expected = next(going, None)
-        elif event.verdict is Pending.GOING:
-            raise StageFault(
-                f"event {event.index} was lost: neither settled nor returned in its place"
-            )
-    if expected is not None:
-        raise StageFault("returned an event that it was not given, or gave it back twice")
+            if event.verdict is not _GOING:
+                return f"event {event.index} was kept back and returned as well"
+            expected = next(following, None)
+        elif event.verdict is _GOING:
+            return f"event {event.index} was lost: neither settled nor returned in its place"
+    return "returned an event that it was not given, or gave it back twice"

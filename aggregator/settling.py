@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from aggregator.books import Books
 from aggregator.errors import AggregatorError, StageFault, Unavailable
-from aggregator.event import Event, Submission
+from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Refused, Stored
 from aggregator.pipeline import Line
 from aggregator.store import Counters, Store
@@ -33,7 +33,8 @@ class Part:
     @classmethod
     def of(cls, submission: Submission) -> "Part":
         """The submission as it comes from the queue."""
-        return cls(submission, [event for event in submission.events if event.outcome is None])
+        going = [event for event in submission.events if type(event.verdict) is Pending]
+        return cls(submission, going)
 
     def reopen(self) -> None:
         """Forget what became of its events, which was rolled back."""
@@ -175,20 +176,24 @@ def _refuse(submission: Submission, undone: set[int]) -> None:
 
 def _check_seqs(going: Sequence[Event], work: UnitOfWork, before: int, names: str) -> None:
     """Raise StageFault unless what the events are told is what happened in the store."""
-    stored: dict[int, bytes] = {}
+    told = [(event.verdict.seq, event.key) for event in going if type(event.verdict) is Stored]
+    stored = dict(told)
+    if len(stored) < len(told):
+        raise StageFault(f"{names}: two events are told that they are stored under one seq")
+    if stored != dict(islice(work.appended.items(), before, None)):
+        raise StageFault(f"{names}: the events settled as stored are not those that were appended")
+    if len(told) < len(going):
+        _check_others(going, work, names)
+
+
+def _check_others(going: Sequence[Event], work: UnitOfWork, names: str) -> None:
     for event in going:
         match event.outcome:
             case None:
                 raise StageFault(f"{names}: event {event.index} was lost on the way")
-            case Stored(seq=seq) if seq not in stored:
-                stored[seq] = event.key
-            case Stored(seq=seq):
-                raise StageFault(f"{names}: two events are told that they are stored as {seq}")
             case Duplicate(seq=seq) | Conflict(seq=seq) if (
                 seq is None or work.held.get(seq) != event.key
             ):
                 raise StageFault(f"{names}: no claim has named seq {seq} as the holder of the key")
             case Refused():
                 raise StageFault(f"{names}: refusing a submission is not for a stage")
-    if stored != dict(islice(work.appended.items(), before, None)):
-        raise StageFault(f"{names}: the events settled as stored are not those that were appended")

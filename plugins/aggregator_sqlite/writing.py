@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from aggregator import timestamp
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import fields
@@ -120,7 +119,7 @@ def _row(seq: int, event: Event, topic_id: int) -> tuple[object, ...]:
         event.digest,
         topic_id,
         event.event_id,
-        timestamp.moment(event.timestamp),
+        event.moment,
         event.timestamp or None,
         event.source,
         event.payload,
