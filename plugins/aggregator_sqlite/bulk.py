@@ -1,27 +1,28 @@
 """Inserts many rows with few statements.
 
-While a statement runs, other threads go on; between two rows of an `executemany` they do not get
-far, and each row waits for them (measured: docs/decisions/0017-the-index-of-keys-is-derived.md).
+While SQLite runs a statement, Python's other threads go on, and it waits for them before the next
+one. An `executemany` runs a statement a row.
 """
 
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
 
-_ROWS = 50  # in a statement: more of them save nothing
+_ROWS = (1024, 256, 64, 16, 4, 1)  # in a statement
 
 
 class Insert:
     """Rows of one table. `statement` inserts one, and ends with its VALUES."""
 
     def __init__(self, statement: str) -> None:
-        self._one = statement
         row = statement[statement.rindex("(") :]
-        self._many = statement + f", {row}" * (_ROWS - 1)
+        self._statements = [(rows, statement + f", {row}" * (rows - 1)) for rows in _ROWS]
 
     def __call__(self, db: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert these rows."""
-        whole = len(rows) // _ROWS * _ROWS
-        for first in range(0, whole, _ROWS):
-            db.execute(self._many, tuple(chain.from_iterable(rows[first : first + _ROWS])))
-        db.executemany(self._one, rows[whole:])
+        done = 0
+        for most, statement in self._statements:
+            while len(rows) - done >= most:
+                some = rows[done : done + most]
+                db.execute(statement, tuple(chain.from_iterable(some)))
+                done += most
