@@ -44,7 +44,7 @@ class Decoder:
         """The events of a JSON body: one, or an array of them."""
         body = split.trimmed(body)
         if not body.startswith(b"["):
-            return self._plain_lines([body], 0, arrival) or [self._single(body, arrival, PLAIN)]
+            return [self._single(body, arrival, PLAIN)]
         events = self._plain_array(body, arrival) or self._array(body, arrival, PLAIN)
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
