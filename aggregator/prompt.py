@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
 from operator import is_
 from types import CoroutineType, coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from aggregator.event import Event, Pending
 from aggregator.pipeline import Line, Named
@@ -12,7 +12,7 @@ from aggregator.stage import IntakeStage
 from aggregator.transaction import UnitOfWork
 
 _GOING = Pending.GOING
-_NOTHING = object()
+_NONE = object()
 
 
 class PromptLine(Line):
@@ -28,49 +28,57 @@ class PromptLine(Line):
         going = list(events)
         for place, named in enumerate(self.stages if going else ()):
             assert isinstance(named.stage, IntakeStage)
-            begun = _Begun(named.stage, going)
-            if not begun.lets_go_on(going):
-                stages = [Named(named.name, begun), *self.stages[place + 1 :]]
+            begun = _begin(named.stage, going)
+            if not _go_all_on(going, begun.answer):
+                stages = [Named(named.name, _Rest(named.stage, begun)), *self.stages[place + 1 :]]
                 return await Line(stages, self.timeout, self.stuck).run(going, work)
         return going
 
 
-class _Begun(IntakeStage):
-    """A stage that was called already: the first `process` goes on with that call."""
+class _Begun(NamedTuple):
+    """How far a call has come: to its answer, to its end, or to something that it waits for."""
 
-    def __init__(self, stage: IntakeStage, events: Sequence[Event]) -> None:
+    answer: Any = _NONE
+    error: BaseException | None = None
+    rest: Any = None
+
+
+def _begin(stage: IntakeStage, events: Sequence[Event]) -> _Begun:
+    try:
+        call: Any = stage.process(list(events))
+        is_plain = type(call) is CoroutineType
+        return _Begun(rest=_rest(call, call.send(None)) if is_plain else call)
+    except StopIteration as end:
+        return _Begun(end.value)
+    except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
+        return _Begun(error=error)
+
+
+def _go_all_on(events: Sequence[Event], answer: Any) -> bool:
+    """Whether a stage has answered, and has kept nothing back."""
+    return (
+        type(answer) is list
+        and len(answer) == len(events)
+        and all(map(is_, answer, events))
+        and not [event for event in events if event.verdict is not _GOING]
+    )
+
+
+class _Rest(IntakeStage):
+    """The rest of a stage whose call was begun: the first `process` goes on with it."""
+
+    def __init__(self, stage: IntakeStage, begun: _Begun) -> None:
         self._stage = stage
-        self._answer: Any = _NOTHING
-        self._rest: Any = None
-        self._error: BaseException | None = None
-        try:
-            call: Any = stage.process(list(events))
-            is_plain = type(call) is CoroutineType
-            self._rest = _rest(call, call.send(None)) if is_plain else call
-        except StopIteration as end:
-            self._answer = end.value
-        except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
-            self._error = error
-
-    def lets_go_on(self, events: Sequence[Event]) -> bool:
-        """Whether it has answered, and has kept nothing back."""
-        answer = self._answer
-        return (
-            type(answer) is list
-            and len(answer) == len(events)
-            and all(map(is_, answer, events))
-            and not [event for event in events if event.verdict is not _GOING]
-        )
+        self._begun: _Begun | None = begun
 
     async def process(self, events: Sequence[Event]) -> Any:
         """What becomes of that call, and then of each further one."""
-        if self._error:
-            raise self._error
-        answer, self._answer = self._answer, _NOTHING
-        if answer is not _NOTHING:
-            return answer
-        rest, self._rest = self._rest, None
-        return await (rest or self._stage.process(events))
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return await self._stage.process(events)
+        if begun.error:
+            raise begun.error
+        return begun.answer if begun.rest is None else await begun.rest
 
 
 @coroutine

@@ -33,10 +33,14 @@ class Validate(IntakeStage):
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
-        if sum([len(event.attributes) for event in events]) > _LARGE:
-            declined = await asyncio.to_thread(self._declined, events)
+        sees = self._accept.sees
+        doubtful = [event for event in events if not sees(event)]
+        if not doubtful:
+            return events
+        if sum(len(event.attributes) for event in doubtful) > _LARGE:
+            declined = await asyncio.to_thread(self._declined, doubtful)
         else:
-            declined = self._declined(events)
+            declined = self._declined(doubtful)
         if not declined:
             return events
         if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
@@ -46,9 +50,7 @@ class Validate(IntakeStage):
         return [event for event in events if event.outcome is None]
 
     def _declined(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
-        sees = self._accept.sees
-        doubtful = [event for event in events if not sees(event)]
-        return [(event, why) for event in doubtful if (why := self._first_fault(event))]
+        return [(event, why) for event in events if (why := self._first_fault(event))]
 
     def _contract(self, event: Event) -> Contract:
         return self._cloud if event.attributes else self._plain
