@@ -39,6 +39,8 @@ class Receiver:
         read = body.at_once(request, share, self.settings.max_body)
         if read is None:
             return await self._receive_late(format_, request, arrival, share)
+        if len(read) <= _SMALL:
+            return self._decode(format_, request, read, arrival)
         return await self._decoded(format_, request, read, arrival)
 
     async def _receive_late(
@@ -85,6 +87,8 @@ class Receiver:
     def _decode(
         self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
     ) -> list[Event]:
+        if format_ is Format.JSON:
+            return self.decoder.json(read, arrival)
         match format_:
             case Format.NDJSON:
                 ndjson = self.decoder.ndjson(arrival)
@@ -94,9 +98,7 @@ class Receiver:
                 return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
             case Format.CLOUD_EVENT:
                 return self.decoder.cloud_event(read, arrival)
-            case Format.CLOUD_BATCH:
-                return self.decoder.cloud_batch(read, arrival)
-        return self.decoder.json(read, arrival)
+        return self.decoder.cloud_batch(read, arrival)
 
     def _decode_anew(self, kept: Sequence[Quarantined], arrival: Arrival) -> list[Event]:
         return [
