@@ -11,50 +11,42 @@ from aiohttp.web_request import BaseRequest
 from multidict import istr
 
 _TYPE = istr("Content-Type")
-_HEAD = (
-    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nDate: %s\r\n"
-    f"Server: {SERVER_SOFTWARE}\r\n\r\n"
-)
+_HEAD = "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: "
+_REST = f"\r\nDate: %s\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
 
 
 class Lean(web.Response):
     """Answers as `web.Response` does, byte for byte, in less time.
 
-    For a small body and no headers but its type's. Whatever a request or the application asks for
-    beyond that is left to `web.Response`.
+    For a body of bytes and no headers but its type's. Whatever a request or the application asks
+    for beyond that is left to `web.Response`.
     """
 
-    _request: BaseRequest | None = None
+    _to: BaseRequest | None = None
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Make ready to answer this request."""
         if _is_usual(request) and len(self.headers) == 1:
-            self._request = request
+            self._to = request
             return None
         return await super().prepare(request)
 
     @property
     def keep_alive(self) -> bool | None:
         """Whether the connection stays open."""
-        return super().keep_alive if self._request is None else True
+        return super().keep_alive if self._to is None else True
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send it all."""
-        if self._request is None:
+        """Send it all. Raises ConnectionError if nobody is there."""
+        if self._to is None:
             await super().write_eof(data)
             return
-        transport = self._request.transport
+        transport = self._to.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
         assert isinstance(self.body, bytes)
-        told = (
-            self.status,
-            self.reason,
-            self.headers[_TYPE],
-            len(self.body),
-            _date(int(time.time())),
-        )
-        transport.write((_HEAD % told).encode() + self.body)
+        head = _head(self.status, self.reason, self.headers[_TYPE])
+        transport.write(b"%b%d%b%b" % (head, len(self.body), _rest(int(time.time())), self.body))
 
 
 def _is_usual(request: BaseRequest) -> bool:
@@ -67,6 +59,11 @@ def _is_usual(request: BaseRequest) -> bool:
     )
 
 
+@lru_cache(16)
+def _head(status: int, reason: str, content_type: str) -> bytes:
+    return (_HEAD % (status, reason, content_type)).encode()
+
+
 @lru_cache(1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _rest(second: int) -> bytes:
+    return (_REST % formatdate(second, usegmt=True)).encode()
