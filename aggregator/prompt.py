@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
 from operator import is_
 from types import CoroutineType, coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from aggregator.event import Event, Pending
 from aggregator.pipeline import Line, Named
@@ -12,55 +12,73 @@ from aggregator.stage import IntakeStage
 from aggregator.transaction import UnitOfWork
 
 _GOING = Pending.GOING
+_NONE = object()
 
 
 class PromptLine(Line):
     """The stages left of the bar, most of which wait for nothing.
 
     A stage is called before its time is limited: nothing could cut it short before it waits. If it
-    has answered by then and lets every event go on, that is all there is to it; with whatever else
-    it does the line goes on as lines do.
+    has answered by then and lets every event go on, that is all there is to it; what else it does
+    is gone through as in any line.
     """
 
-    async def _pass(
-        self, named: Named, events: Sequence[Event], work: UnitOfWork | None
-    ) -> Sequence[Event]:
-        assert isinstance(named.stage, IntakeStage)
-        begun = _Begun(named.stage, events)
-        if type(begun.answer) is list and _all_go_on(events, begun.answer):
-            return begun.answer
-        return await super()._pass(Named(named.name, begun), events, work)
+    async def run(self, events: Sequence[Event], work: UnitOfWork | None = None) -> list[Event]:
+        """Run the events through all stages; return those that go on. Raises StageFault."""
+        going = list(events)
+        for place, named in enumerate(self.stages if going else ()):
+            assert isinstance(named.stage, IntakeStage)
+            begun = _begin(named.stage, going)
+            if not _go_all_on(going, begun.answer):
+                stages = [Named(named.name, _Rest(named.stage, begun)), *self.stages[place + 1 :]]
+                return await Line(stages, self.timeout, self.stuck).run(going, work)
+        return going
 
 
-def _all_go_on(events: Sequence[Event], answer: Sequence[Event]) -> bool:
+class _Begun(NamedTuple):
+    """How far a call has come: to its answer, to its end, or to something that it waits for."""
+
+    answer: Any = _NONE
+    error: BaseException | None = None
+    rest: Any = None
+
+
+def _begin(stage: IntakeStage, events: Sequence[Event]) -> _Begun:
+    try:
+        call: Any = stage.process(list(events))
+        is_plain = type(call) is CoroutineType
+        return _Begun(rest=_rest(call, call.send(None)) if is_plain else call)
+    except StopIteration as end:
+        return _Begun(end.value)
+    except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
+        return _Begun(error=error)
+
+
+def _go_all_on(events: Sequence[Event], answer: Any) -> bool:
+    """Whether a stage has answered, and has kept nothing back."""
     return (
-        len(answer) == len(events)
+        type(answer) is list
+        and len(answer) == len(events)
         and all(map(is_, answer, events))
         and not [event for event in events if event.verdict is not _GOING]
     )
 
 
-class _Begun(IntakeStage):
-    """A stage that was called already: `process` goes on with that call."""
+class _Rest(IntakeStage):
+    """The rest of a stage whose call was begun: the first `process` goes on with it."""
 
-    def __init__(self, stage: IntakeStage, events: Sequence[Event]) -> None:
-        self.answer: Any = None
-        self._rest: Any = None
-        self._error: BaseException | None = None
-        try:
-            call: Any = stage.process(list(events))
-            is_plain = type(call) is CoroutineType
-            self._rest = _rest(call, call.send(None)) if is_plain else call
-        except StopIteration as end:
-            self.answer = end.value
-        except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
-            self._error = error
+    def __init__(self, stage: IntakeStage, begun: _Begun) -> None:
+        self._stage = stage
+        self._begun: _Begun | None = begun
 
-    async def process(self, events: Sequence[Event]) -> Any:  # noqa: ARG002, it has them
-        """What becomes of the call."""
-        if self._error:
-            raise self._error
-        return self.answer if self._rest is None else await self._rest
+    async def process(self, events: Sequence[Event]) -> Any:
+        """What becomes of that call, and then of each further one."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return await self._stage.process(events)
+        if begun.error:
+            raise begun.error
+        return begun.answer if begun.rest is None else await begun.rest
 
 
 @coroutine

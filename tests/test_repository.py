@@ -19,6 +19,7 @@ LAYERS = (
         "pointer",
         "commits",
         "unique",
+        "web.lean",
         "web.uri",
         "description.schemas",
     },

@@ -44,8 +44,8 @@ class Decoder:
         """The events of a JSON body: one, or an array of them."""
         body = split.trimmed(body)
         if not body.startswith(b"["):
-            return self._plain_lines([body], 0, arrival) or [self._single(body, arrival, PLAIN)]
-        events = self._plain_array(body, arrival) or self._array(body, arrival, PLAIN)
+            return [self._single(body, arrival, PLAIN)]
+        events = self.plain_array(body, arrival) or self._array(body, arrival, PLAIN)
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
         return events
@@ -86,11 +86,8 @@ class Decoder:
             return []
         return self._plain(plain_events.of_lines(raws), first, arrival)
 
-    def _plain_array(self, body: bytes, arrival: Arrival) -> list[Event]:
-        """Its events, where it is no longer than one of them may be and they can be read at once.
-
-        None where it takes a look at each.
-        """
+    def plain_array(self, body: bytes, arrival: Arrival) -> list[Event]:
+        """Its events; none unless it is short and nothing about it is in doubt. Raises TooLarge."""
         if len(body) > self.max_event or not self.rules.is_usual:
             return []
         read = plain_events.of_array(body)

@@ -17,7 +17,8 @@ from aggregator.receiving.media_type import Format, format_of
 from aggregator.settings import Settings
 from aggregator.store import Quarantined
 
-_SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else
+_SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else,
+_PLAIN = 4 * _SMALL  # unless that takes no second look
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Receiver:
             return await self._receive_late(format_, request, arrival, share)
         if len(read) <= _SMALL:
             return self._decode(format_, request, read, arrival)
-        return await asyncio.to_thread(self._decode, format_, request, read, arrival)
+        return await self._decoded(format_, request, read, arrival)
 
     async def _receive_late(
         self, format_: Format, request: web.Request, arrival: Arrival, share: Share
@@ -51,7 +52,7 @@ class Receiver:
             if format_ is Format.NDJSON:
                 return await self._lines(pieces, arrival)
             read = b"".join([piece async for piece in pieces])
-        return await _beside(len(read), self._decode, format_, request, read, arrival)
+        return await self._decoded(format_, request, read, arrival)
 
     async def receive_anew(
         self, kept: Sequence[Quarantined], arrival: Arrival, share: Share
@@ -75,9 +76,19 @@ class Receiver:
         ndjson.feed(b"".join(waiting))
         return ndjson.finish()
 
+    async def _decoded(
+        self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
+    ) -> list[Event]:
+        is_worth_a_try = format_ is Format.JSON and _SMALL < len(read) <= _PLAIN
+        if is_worth_a_try and (events := self.decoder.plain_array(read, arrival)):
+            return events
+        return await _beside(len(read), self._decode, format_, request, read, arrival)
+
     def _decode(
         self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
     ) -> list[Event]:
+        if format_ is Format.JSON:
+            return self.decoder.json(read, arrival)
         match format_:
             case Format.NDJSON:
                 ndjson = self.decoder.ndjson(arrival)
@@ -87,9 +98,7 @@ class Receiver:
                 return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
             case Format.CLOUD_EVENT:
                 return self.decoder.cloud_event(read, arrival)
-            case Format.CLOUD_BATCH:
-                return self.decoder.cloud_batch(read, arrival)
-        return self.decoder.json(read, arrival)
+        return self.decoder.cloud_batch(read, arrival)
 
     def _decode_anew(self, kept: Sequence[Quarantined], arrival: Arrival) -> list[Event]:
         return [

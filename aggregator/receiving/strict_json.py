@@ -43,12 +43,15 @@ def is_suspect(raw: bytes, payload: bytes, quotes: int) -> bool:
     `quotes` is how many stand around the payload if no member of the event is there twice.
     """
     return (
-        b"\\u0000" in raw
-        or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+        raw.count(b'"') != payload.count(b'"') + quotes
+        or (b"\\" in raw and _has_suspect_escapes(raw, payload))
+        or (len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH)
         or (len(raw) > _DIGITS_OF_A_DOUBLE and _LONG_NUMBER.search(raw) is not None)
-        or raw.count(b"\\") > payload.count(b"\\")
-        or raw.count(b'"') != payload.count(b'"') + quotes
     )
+
+
+def _has_suspect_escapes(raw: bytes, payload: bytes) -> bool:
+    return b"\\u0000" in raw or raw.count(b"\\") > payload.count(b"\\")
 
 
 def faults(raw: bytes) -> list[Fault]:

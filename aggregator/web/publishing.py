@@ -59,7 +59,8 @@ class Publishing:
         return await self.sender.send(request, answer)
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
-        wanted = self.receiver.decoder.rules.headers
+        if not (wanted := self.receiver.decoder.rules.headers):
+            return {}
         sent = {
             name: ", ".join(request.headers.getall(name))
             for name in wanted

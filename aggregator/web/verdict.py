@@ -1,6 +1,5 @@
 """The answer to a publish: a verdict for each event."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from aggregator.outcome import (
     Fault,
     Filtered,
     Invalid,
+    Outcome,
     Refused,
     Stored,
 )
@@ -23,8 +23,8 @@ from aggregator.web.answer import as_json
 from aggregator.web.problems import problem
 
 _MOST_FAULTS = 5_000
-_UNTOWARD = {Conflict, Invalid, Refused}
-Counts = Mapping[type[Verdict], int]
+_MAY_BE_REFUSED = {Conflict, Invalid, Refused}
+Kinds = Sequence[type[Verdict]]
 
 
 class _Result(msgspec.Struct, omit_defaults=True):
@@ -52,10 +52,10 @@ def of(
     members: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """The answer once all is settled; a minimal one tells only of what was refused."""
-    counts = Counter(type(event.verdict) for event in submission.events)
-    refused = _refused(submission, counts)
+    kinds = [type(event.verdict) for event in submission.events]
+    refused = _refused(submission, kinds)
     results = _results(refused if is_minimal else submission.events, submission.released)
-    told: dict[str, Any] = {**_told(submission, counts), **(members or {})}
+    told: dict[str, Any] = {**_counts(submission, kinds), **(members or {})}
     if results or not is_minimal:
         told["results"] = results
     status = _status(submission, refused)
@@ -76,9 +76,9 @@ def later(submission: Submission) -> web.Response:
     )
 
 
-def _refused(submission: Submission, counts: Counts) -> list[Event]:
-    """The events that are refused, which need not be looked for where nothing is untoward."""
-    if _UNTOWARD.isdisjoint(counts):
+def _refused(submission: Submission, kinds: Kinds) -> list[Event]:
+    """The events that are refused, looked for where there may be some."""
+    if _MAY_BE_REFUSED.isdisjoint(kinds):
         return []
     return [event for event in submission.events if submission.refuses(event)]
 
@@ -100,16 +100,18 @@ def _why(submission: Submission, status: int) -> str:
     return "No event was stored: each is refused, for the reasons given in results."
 
 
-def _told(submission: Submission, counts: Counts) -> dict[str, int]:
+def _counts(submission: Submission, kinds: Kinds) -> dict[str, int]:
     told = {
-        "received": len(submission.events),
-        "stored": counts[Stored],
-        "duplicates": counts[Duplicate],
-        "conflicts": counts[Conflict],
-        "invalid": counts[Invalid],
-        "filtered": counts[Filtered],
+        "received": len(kinds),
+        "stored": kinds.count(Stored),
+        "duplicates": kinds.count(Duplicate),
+        "conflicts": kinds.count(Conflict),
+        "invalid": kinds.count(Invalid),
+        "filtered": kinds.count(Filtered),
     }
-    return told | ({"refused": counts[Refused]} if submission.is_strict else {})
+    if submission.is_strict:
+        told["refused"] = kinds.count(Refused)
+    return told
 
 
 def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
@@ -120,18 +122,18 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
         if result.errors:
             result.errors = result.errors[: 1 if told > _MOST_FAULTS else None]
             told += len(result.errors)
-        if released:
-            result.quarantine_id = released[result.index]
+    for result in results if released else ():
+        result.quarantine_id = released[result.index]
     return results
 
 
 def _result(event: Event) -> _Result:
-    outcome = event.outcome
-    assert outcome
+    outcome = event.verdict
+    if type(outcome) is Stored:  # nearly every one
+        return _Result(event.index, event.topic, event.event_id, outcome.status, outcome.seq)
+    assert isinstance(outcome, Outcome)
     result = _Result(event.index, event.topic, event.event_id, outcome.status)
     match outcome:
-        case Stored():  # nearly every one
-            result.seq = outcome.seq
         case Duplicate(seq=seq, received_at=received_at):
             result.seq = seq
             result.received_at = timestamp.show(received_at)

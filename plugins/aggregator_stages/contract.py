@@ -10,7 +10,6 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from aggregator import pointer
 from aggregator.event import Event
 from aggregator.outcome import Fault
-from aggregator_stages.column import Column
 from aggregator_stages.schemas import extension_faults
 
 _OWN = ("topic", "event_id", "timestamp", "source")
@@ -34,18 +33,8 @@ class Contract:
         texts = {n: field for n, field in schema.fields.items() if isinstance(field, fields.String)}
         checks = [(name, self._names[name], _checks(field)) for name, field in texts.items()]
         self._own = [check for check in checks if check[0] in _OWN]
-        self._columns = [Column(name, checks) for name, _, checks in self._own]
         self._attributes = [check for check in checks if check[0] not in _OWN]
         self._optional = {name for name, field in texts.items() if not field.required}
-
-    def is_kept_by_all(self, events: Sequence[Event]) -> bool:
-        """Whether it takes but a look at them all to see that they keep it; for plain events.
-
-        Where it is not so, some may keep it and some may not.
-        """
-        return not any(event.attributes or event.malformed for event in events) and all(
-            column.accepts(events) for column in self._columns
-        )
 
     def first_fault(self, event: Event) -> Fault | None:
         """What is wrong with a well-formed event, or None."""

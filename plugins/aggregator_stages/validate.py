@@ -9,12 +9,12 @@ from marshmallow import Schema
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
+from aggregator_stages.accept import Accept
 from aggregator_stages.contract import Contract
 from aggregator_stages.schemas import CloudEventSchema, EventSchema
 
 _FEW = 100  # more declined events, or larger ones, are looked at in a thread
 _LARGE = 65_536  # bytes
-_WORTH_HALVING = 8
 _EXPLAINED = 1000  # further ones are told their first fault only
 
 
@@ -27,15 +27,20 @@ class Validate(IntakeStage):
     }
 
     def __init__(self) -> None:
+        self._accept = Accept(EventSchema())
         self._plain = Contract(EventSchema())
         self._cloud = Contract(CloudEventSchema())
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the contract."""
-        if sum([len(event.attributes) for event in events]) > _LARGE:
-            declined = await asyncio.to_thread(self._declined, events)
+        sees = self._accept.sees
+        doubtful = [event for event in events if not sees(event)]
+        if not doubtful:
+            return events
+        if sum(len(event.attributes) for event in doubtful) > _LARGE:
+            declined = await asyncio.to_thread(self._declined, doubtful)
         else:
-            declined = self._declined(events)
+            declined = self._declined(doubtful)
         if not declined:
             return events
         if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
@@ -45,22 +50,18 @@ class Validate(IntakeStage):
         return [event for event in events if event.outcome is None]
 
     def _declined(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
-        """Those that are not accepted; looked for by halves, as long as that is worth it."""
-        if self._plain.is_kept_by_all(events):
-            return []
-        if len(events) > _WORTH_HALVING:
-            middle = len(events) // 2
-            return self._declined(events[:middle]) + self._declined(events[middle:])
         return [(event, why) for event in events if (why := self._first_fault(event))]
 
     def _contract(self, event: Event) -> Contract:
         return self._cloud if event.attributes else self._plain
 
     def _first_fault(self, event: Event) -> Fault | None:
-        """The accept check: None for nearly every event."""
         if event.malformed:
             return Fault("", event.malformed)
-        return self._contract(event).first_fault(event)
+        fault = self._contract(event).first_fault(event)
+        if not fault and not event.attributes:
+            self._accept.learn(event)
+        return fault
 
     def _refuse(self, declined: Sequence[tuple[Event, Fault]]) -> None:
         for count, (event, first) in enumerate(declined):

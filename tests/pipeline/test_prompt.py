@@ -1,0 +1,144 @@
+"""A stage that is called before its time is limited does what it does in any other line."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import pytest
+
+from aggregator.errors import StageFault
+from aggregator.event import Event
+from aggregator.outcome import Filtered
+from aggregator.pipeline import Line, Named
+from aggregator.prompt import PromptLine
+from aggregator.stage import IntakeStage
+
+SHORT = 0.05  # seconds
+
+
+class Passes(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events
+
+
+class Filters(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        events[0].settle(Filtered("the first one"))
+        return events[1:]
+
+
+class Rests(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        events[0].settle(Filtered("the first one"))
+        return events[1:]
+
+
+class Catches(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            await asyncio.sleep(0)
+            return events
+        return []
+
+
+class IsNoCoroutine(IntakeStage):
+    def process(self, events: Sequence[Event]) -> Any:
+        return asyncio.ensure_future(Passes().process(events))
+
+
+class Waits(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        if len(events) > 1:
+            events[1].wait(events[0])
+            return [events[0], *events[2:]]
+        return events
+
+
+class Hangs(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        await asyncio.Event().wait()
+        return events
+
+
+class Raises(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        raise RuntimeError("at once")
+
+
+class RaisesLater(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        await asyncio.sleep(0)
+        raise RuntimeError("later")
+
+
+class Empties(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        events.clear()  # type: ignore[attr-defined]
+        return events
+
+
+class Copies(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return [Event(event.index, "0", 0) for event in events]
+
+
+class ForgetsToReturn(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Any:
+        pass
+
+
+class KeepsAndReturns(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        events[0].settle(Filtered("and returned"))
+        return events
+
+
+class Cancels(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        raise asyncio.CancelledError
+
+
+STAGES = [
+    *(Passes, Filters, Rests, Catches, IsNoCoroutine, Waits, Hangs, Raises, RaisesLater),
+    *(Empties, Copies, ForgetsToReturn, KeepsAndReturns, Cancels),
+]
+
+
+async def outcome(line: Awaitable[list[Event]]) -> object:
+    try:
+        return [event.index for event in await line]
+    except StageFault as fault:
+        return str(fault)
+
+
+@pytest.mark.parametrize("second", STAGES)
+@pytest.mark.parametrize("first", STAGES)
+async def test_called_before_its_time_is_limited(
+    first: type[IntakeStage], second: type[IntakeStage]
+) -> None:
+    ways = []
+    for kind in (Line, PromptLine):
+        events = [Event(index, "0", 0) for index in range(3)]
+        line = kind([Named("first", first()), Named("second", second())], SHORT, print)
+        going = await outcome(line.run(events))
+        ways.append((going, [event.verdict for event in events]))
+    assert ways[0] == ways[1]
+
+
+async def test_nothing_goes_in_and_nothing_comes_out() -> None:
+    line = PromptLine([Named("raises", Raises())], SHORT, print)
+    assert await line.run([]) == []
+
+
+async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
+    line = PromptLine([Named("hangs", Hangs())], 60, print)
+    task = asyncio.create_task(line.run([Event(0, "0", 0)]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
