@@ -1,6 +1,7 @@
 """Runs the application until a signal, or until it can do nothing any more."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -32,6 +33,7 @@ _LAST_MOMENT = 0.05  # seconds
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _CONNECTIONS = 65_536
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
+_COLLECTED = (20_000, 20, 50)  # new objects before the young ones are looked at, and so on
 
 
 async def serve(app: web.Application, settings: Settings) -> int:
@@ -45,6 +47,7 @@ async def serve(app: web.Application, settings: Settings) -> int:
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
         await runner.setup()
+        _collect_seldom()
         await _listen(runner, settings)
         _announce(runner, settings, app)
         watchdog.start()
@@ -69,6 +72,16 @@ def _allow_connections() -> None:
     wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, _CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _collect_seldom() -> None:
+    """Look for objects that refer to each other less often, and at what is there now never again.
+
+    Events do not, and are freed at once; to look at each of them took a tenth of the processor time
+    (measured with 100 events a request).
+    """
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
 
 
 def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
