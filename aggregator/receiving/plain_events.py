@@ -54,14 +54,14 @@ def _checked(events: Sequence[Members], text: bytes) -> Read:
         and text.count(b'"') == joined.count(b'"') + QUOTES * len(payloads)
         and b"\\u0000" not in text
         and (text.isascii() or bool(text.decode()))
-        and not any(map(_may_be_too_deep, large))
+        and not any(map(_is_too_deep, large))
         and _are_numbers_held(payloads, joined)
     )
     return list(zip(events, payloads, strict=True)) if is_plain else []
 
 
-def _may_be_too_deep(payload: bytes) -> bool:
-    return payload.count(b"{") + payload.count(b"[") >= strict_json.MAX_DEPTH
+def _is_too_deep(payload: bytes) -> bool:
+    return strict_json.is_too_deep(b"{" + payload)  # inside of its event
 
 
 def _are_numbers_held(payloads: Sequence[bytes], joined: bytes) -> bool:

@@ -132,15 +132,16 @@ def test_no_value_makes_a_difference(
         GOOD.replace(b"{}", value),
         GOOD.replace(b'"t"', value),
     ):
-        for raws in ([raw], [raw, GOOD]):
-            careful = _outcome(way, Careful(10, 100_000, RULES), raws)
-            assert _outcome(way, Decoder(10, 100_000, RULES), raws) == careful
+        for raws in ([raw], [raw, GOOD], [GOOD] * 20 + [raw] + [GOOD] * 7):
+            careful = _outcome(way, Careful(30, 100_000, RULES), raws)
+            assert _outcome(way, Decoder(30, 100_000, RULES), raws) == careful
 
 
 PAYLOADS = [
     *(b"{}", b'{"a": "\\u00e9\\n"}', '{"é": "€"}'.encode()),
     *(b'{"id": "1e999", "n": 1.5e-7}', b'{"a":%b}' % (b"[" * 98 + b"]" * 98)),
     b'{"a":"%b"}' % (b"x" * 5000),
+    b'{"a":[%b]}' % b",".join([b'{"n":[1]}'] * 200),
 ]
 
 
