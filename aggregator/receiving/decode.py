@@ -92,7 +92,7 @@ class Decoder:
 
     def _plain_lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
         """Their events, where they can be read at once."""
-        if not self.rules.is_usual or any(len(raw) > self.max_event for raw in raws):
+        if not self.rules.is_usual or max(map(len, raws), default=0) > self.max_event:
             return []
         return self._plain(plain_events.of_lines(raws), first, arrival)
 
