@@ -17,6 +17,8 @@ from aggregator.receiving.plain_event import PLAIN
 from aggregator.receiving.shape import Declined, Kind, Shape
 from aggregator.rules import Rules, TopicRules
 
+_FEW = 8  # events, of which no part is worth a look of its own
+
 
 class Arrival(msgspec.Struct, frozen=True):
     """What the events of one request have in common."""
@@ -76,13 +78,21 @@ class Decoder:
         """The events of these lines, of which the first is the submission's `first`."""
         if first + len(raws) > self.max_events:
             raise split.too_many(self.max_events)
-        return self._plain_lines(raws, first, arrival) or [
-            self._event(raw, index, arrival, PLAIN) for index, raw in enumerate(raws, first)
-        ]
+        return self._in_parts(raws, first, arrival)
+
+    def _in_parts(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
+        """The plain events of these, looked at one by one in the parts alone that are in doubt."""
+        if events := self._plain_lines(raws, first, arrival):
+            return events
+        if len(raws) > _FEW and self.rules.is_usual:
+            half = len(raws) // 2
+            head = self._in_parts(raws[:half], first, arrival)
+            return head + self._in_parts(raws[half:], first + half, arrival)
+        return [self._event(raw, index, arrival, PLAIN) for index, raw in enumerate(raws, first)]
 
     def _plain_lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
         """Their events, where they can be read at once."""
-        if not self.rules.is_usual or any(len(raw) > self.max_event for raw in raws):
+        if not self.rules.is_usual or max(map(len, raws), default=0) > self.max_event:
             return []
         return self._plain(plain_events.of_lines(raws), first, arrival)
 
@@ -116,6 +126,8 @@ class Decoder:
 
     def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
         raws = split.elements(body, self.max_events)
+        if kind is PLAIN:
+            return self._in_parts(raws, 0, arrival)
         return [self._event(raw, index, arrival, kind) for index, raw in enumerate(raws)]
 
     def _single(self, raw: bytes, arrival: Arrival, kind: Kind) -> Event:

@@ -52,21 +52,16 @@ def _checked(events: Sequence[Members], text: bytes) -> Read:
     is_plain = (
         {payload[0] for payload in payloads} == {_OPENING}
         and text.count(b'"') == joined.count(b'"') + QUOTES * len(payloads)
-        and (b"\\" not in text or _are_escapes_plain(text, joined))
+        and b"\\u0000" not in text
         and (text.isascii() or bool(text.decode()))
-        and not any(map(_may_be_too_deep, large))
+        and not any(map(_is_too_deep, large))
         and _are_numbers_held(payloads, joined)
     )
     return list(zip(events, payloads, strict=True)) if is_plain else []
 
 
-def _are_escapes_plain(text: bytes, payloads: bytes) -> bool:
-    """Whether they stand in payloads alone, and none is that of U+0000."""
-    return text.count(b"\\") == payloads.count(b"\\") and b"\\u0000" not in text
-
-
-def _may_be_too_deep(payload: bytes) -> bool:
-    return payload.count(b"{") + payload.count(b"[") >= strict_json.MAX_DEPTH
+def _is_too_deep(payload: bytes) -> bool:
+    return strict_json.is_too_deep(b"{" + payload)  # inside of its event
 
 
 def _are_numbers_held(payloads: Sequence[bytes], joined: bytes) -> bool:

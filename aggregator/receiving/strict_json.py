@@ -45,7 +45,7 @@ def is_suspect(raw: bytes, payload: bytes, quotes: int) -> bool:
     return (
         raw.count(b'"') != payload.count(b'"') + quotes
         or (b"\\" in raw and _has_suspect_escapes(raw, payload))
-        or (len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH)
+        or (len(raw) > 2 * MAX_DEPTH and is_too_deep(raw))
         or (len(raw) > _DIGITS_OF_A_DOUBLE and _LONG_NUMBER.search(raw) is not None)
     )
 
@@ -54,13 +54,27 @@ def _has_suspect_escapes(raw: bytes, payload: bytes) -> bool:
     return b"\\u0000" in raw or raw.count(b"\\") > payload.count(b"\\")
 
 
+def is_too_deep(raw: bytes) -> bool:
+    """Whether brackets are nested deeper than is taken."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = place = 0
+    # Match, not search: from a quote that never closes a search would begin again at each place.
+    while part := BRACKET.match(raw, place):
+        place = part.end()
+        depth += 1 if raw[place - 1] in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
 def faults(raw: bytes) -> list[Fault]:
     """What in `raw` is not taken, the first few of it; empty if nothing. Slow: for suspects."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         return [Fault("", f"not UTF-8: {error.reason} at byte {error.start}")]
-    if _is_too_deep(raw):
+    if is_too_deep(raw):
         return [Fault("", f"nested deeper than {MAX_DEPTH} levels")]
     try:
         value = json.loads(
@@ -96,17 +110,6 @@ class _Refused(str):
 
 def _number(spelling: str) -> object:
     return _Refused(spelling) if math.isinf(float(spelling)) else 0
-
-
-def _is_too_deep(raw: bytes) -> bool:
-    depth = place = 0
-    # Match, not search: from a quote that never closes a search would begin again at each place.
-    while part := BRACKET.match(raw, place):
-        place = part.end()
-        depth += 1 if raw[place - 1] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _twice(name: str) -> Fault:

@@ -35,27 +35,20 @@ class Careful(Decoder):
         return []
 
 
-_hostile = st.sampled_from(
-    [
-        *(b"1e400", b"-1E+400", b"2e308", b"1e308", b"1e-400", b"1e0309", b"9" * 308, b"9" * 309),
-        *(b"9" * 400, b"1" * 250 + b"e99", b"0." + b"1" * 400, b"01", b"1.", b"NaN", b"-"),
-        *(b'"\\u0000"', b'"\\\\u0000"', b'"\\ud800"', b'"\\ud83d\\ude00"', b'"\\q"', b'"\0"'),
-        *(
-            b'"\xff"',
-            b'"\xed\xa0\x80"',
-            '"é€😀"'.encode(),
-            b'"\n"',
-            b'"\\""',
-            b'"{[{["',
-            b'"3e9999"',
-        ),
-        *(b"[" * 98 + b"]" * 98, b"[" * 99 + b"]" * 99, b'{"":' * 99 + b"1" + b"}" * 99),
-        *(b"[" * 3000 + b"]" * 3000, b'"topic"', b'{"topic":"t"}', b"}", b"{", b"]", b",", b""),
-    ]
-)
-_texts = st.sampled_from(
-    [b'"a"', b'""', b'"\\u0061"', '"é"'.encode(), b'"\\u0000"', b'"\0"', b'"\xff"', b"1", b"null"]
-)
+HOSTILE = [
+    *(b"1e400", b"-1E+400", b"1E400", b"-1e+0400", b"2e308", b"1e308", b"1e-400", b"1e0309"),
+    *(b"9" * 308, b"9" * 309, b"9" * 400, b"1" * 250 + b"e99", b"0." + b"1" * 400),
+    *(b"01", b"1.", b"NaN", b"-", b'"\\u0000"', b'"\\\\u0000"', b'"\\ud800"', b'"\\ud83d\\ude00"'),
+    *(b'"\\ud800\\u0061"', b'"\\u0061"', b'"\\q"', b'"\0"', b'"\xff"', b'"\xed\xa0\x80"'),
+    *('"é€😀"'.encode(), b'"\n"', b'"\\""', b'"{[{["', b'"3e9999"', b'"topic"', b'{"topic":"t"}'),
+    *(b"[" * 98 + b"]" * 98, b"[" * 99 + b"]" * 99, b'{"":' * 99 + b"1" + b"}" * 99),
+    *(b"[" * 3000 + b"]" * 3000, b'"a","topic":"a"', b'"a","t\\u006fpic":"a"', b'"a","odd":"a"'),
+    *(b"null", b"1", b"[]", b"}", b"{", b"]", b",", b""),
+]
+"""Values that are not taken, or only just."""
+
+_hostile = st.sampled_from(HOSTILE)
+_texts = st.sampled_from([b'"a"', b'""', b'"\\u0061"', '"é"'.encode(), b'"\\""', b"1", b"null"])
 _names = st.sampled_from(
     [b"topic", b"event_id", b"timestamp", b"source", b"payload", b"t\\u006fpic", b"odd", b"digest"]
 )
@@ -128,10 +121,27 @@ def test_read_at_once_or_one_by_one(
     assert _outcome(way, Decoder(*bounds, RULES), raws) == careful
 
 
+@pytest.mark.parametrize("way", [_array, _alone, _lines])
+@pytest.mark.parametrize("value", HOSTILE)
+def test_no_value_makes_a_difference(
+    way: Callable[[Decoder, list[bytes]], list[Event]], value: bytes
+) -> None:
+    for raw in (
+        GOOD.replace(b"{}", b'{"a":%b}' % value),
+        GOOD.replace(b"{}", b'{"a":"%b","b":%b}' % (b"x" * 300, value)),
+        GOOD.replace(b"{}", value),
+        GOOD.replace(b'"t"', value),
+    ):
+        for raws in ([raw], [raw, GOOD], [GOOD] * 20 + [raw] + [GOOD] * 7):
+            careful = _outcome(way, Careful(30, 100_000, RULES), raws)
+            assert _outcome(way, Decoder(30, 100_000, RULES), raws) == careful
+
+
 PAYLOADS = [
     *(b"{}", b'{"a": "\\u00e9\\n"}', '{"é": "€"}'.encode()),
     *(b'{"id": "1e999", "n": 1.5e-7}', b'{"a":%b}' % (b"[" * 98 + b"]" * 98)),
     b'{"a":"%b"}' % (b"x" * 5000),
+    b'{"a":[%b]}' % b",".join([b'{"n":[1]}'] * 200),
 ]
 
 
