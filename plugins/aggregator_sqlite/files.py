@@ -11,18 +11,22 @@ from aggregator.errors import SettingError, StoreError
 _LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
 
 
+def check_names(database: Path) -> None:
+    """Raise SettingError if the database has a second name: lock and log go by the name.
+
+    To be called before it is opened to write, which would begin a log under this name.
+    """
+    if database.exists() and (links := database.stat().st_nlink) > 1:
+        raise SettingError(f"store: {database} is one of {links} hard links to the same file")
+
+
 class Files:
     """The database and its log, as they were when they were opened."""
 
     def __init__(self, database: Path) -> None:
-        """Raises SettingError if the database has a second name: then no lock and log is shared."""
         self._database = database
         self._log = database.with_name(database.name + "-wal")
         opened = os.stat(database)
-        if opened.st_nlink > 1:
-            raise SettingError(
-                f"store: {database} is one of {opened.st_nlink} hard links to the same file"
-            )
         self._size = opened.st_size
         self._inodes = {database: opened.st_ino}
         self.opened()

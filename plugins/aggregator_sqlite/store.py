@@ -27,7 +27,7 @@ from aggregator.store import (
 from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files
+from aggregator_sqlite.files import Files, check_names
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import kept_recipe
@@ -79,6 +79,7 @@ class SqliteStore(Store):
         try:
             await asyncio.to_thread(folder.make, self.path.parent)
             self._lock.take()
+            check_names(self.path)
             await asyncio.to_thread(self._log.check)
             await self._open_writer(replaces)
             await self._index(indexed)

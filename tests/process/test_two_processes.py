@@ -41,6 +41,21 @@ def test_hard_link_is_no_way_around_the_lock(service: Service) -> None:
         assert second.wait() == 2
 
 
+def test_second_name_of_a_file_leaves_nothing_behind_when_it_is_refused(service: Service) -> None:
+    """No log, which the next start under that name would take for its own, and no other mode."""
+    service.start()
+    service.publish(event())
+    assert aggregator(service.folder, "backup", "copy.db").returncode == 0
+    linked = service.folder / "linked.db"
+    linked.hardlink_to(service.folder / "copy.db")
+    before = linked.read_bytes()
+    refused = aggregator(service.folder, "serve", "--port", "0", "--store", "sqlite:///linked.db")
+    assert refused.returncode == 2
+    assert "linked.db is one of 2 hard links" in refused.stderr
+    assert linked.read_bytes() == before
+    assert [path.name for path in service.folder.glob("linked.db?*")] == ["linked.db.lock"]
+
+
 def test_store_is_free_once_its_holder_was_killed(service: Service) -> None:
     service.start()
     _, told = service.publish(event())
