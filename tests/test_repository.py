@@ -92,7 +92,7 @@ LAYERS = (
     {"description.serving"},
     {"app"},
     {"server"},
-    {"proving.plan", "proving.made", "proving.promises"},
+    {"proving.plan", "proving.made", "proving.promises", "proving.tally"},
     {"proving.answers", "proving.trap"},
     {"proving.client", "proving.proof", "proving.service"},
     {"proving.audit", "proving.counted", "proving.publishers", "proving.process", "proving.report"},

@@ -28,7 +28,8 @@ _LAST_REQUESTS = 200  # in the last life, of which every number is known exactly
 _A_WHILE = 1.0  # seconds
 _LOOK = 0.005  # seconds between looks
 _SHOW = 0.2  # seconds
-_OPENING = 0.1  # seconds at most from where a store begins to open to the kill
+_A_MOMENT = 0.1  # seconds at most from where a store begins to open, or to close, to the kill
+_STOPPING = 0.3  # seconds at most from SIGTERM to the kill
 _LATE = 0.02  # seconds at most between an answer and a kill at a random moment
 
 
@@ -90,9 +91,13 @@ class _Prover:
         process = await self._spawn(self._orders(kill, is_new=is_new))
         if kill.point is not Point.STARTING:
             await self._wake(process)
-        if kill.point is Point.ANY:
+        if kill.point in (Point.ANY, Point.STOPPING):
             await self._until_answered(kill.times, process)
             await asyncio.sleep(kill.chance * _LATE)
+            if kill.point is Point.STOPPING:
+                process.signal(signal.SIGTERM)
+                self._publishers.pause()
+                await asyncio.sleep(kill.chance * _STOPPING)
             process.signal(signal.SIGKILL)
         is_reached = await self._is_killed(process)
         self._publishers.pause()
@@ -115,7 +120,7 @@ class _Prover:
         """Wait until it is ready, look what it remembers, and let the publishers go on."""
         await self._until_ready(process)
         with suppress(Gone):  # it may be killed by the first event that it sees
-            self._counted.check(await self._client.stats())
+            self._counted.check(await self._client.stats(), await self._client.topics())
             if self._answers.last:
                 await self._client.publish(again(list(self._answers.last)))
         self._publishers.resume()
@@ -147,17 +152,18 @@ class _Prover:
         process = await self._spawn(Orders(self._settings))
         await self._until_ready(process)
         self._proof.phase = "reading back and sending again"
-        self._counted.check(await self._client.stats())
+        self._counted.check(await self._client.stats(), await self._client.topics())
         audit = Audit(self._client)
         await audit.read_back()
+        await audit.check_history()
         try:
             await audit.send_again()
         finally:
             self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
 
     def _orders(self, kill: Kill, *, is_new: bool) -> Orders:
-        if kill.point is Point.STARTING:
-            seconds = kill.chance**3 * _OPENING  # mostly few: a short log is opened in 3 ms
+        if kill.point in (Point.STARTING, Point.STOPPING):
+            seconds = kill.chance**3 * _A_MOMENT  # mostly few: a short log is opened in 3 ms
             return Orders(self._settings, kill.point, times=1, seconds=seconds)
         return Orders(self._settings, kill.point, kill.times, is_new=is_new)
 
