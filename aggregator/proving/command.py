@@ -60,8 +60,9 @@ def command(
     """Kill a service of its own again and again, and check every word that it gave.
 
     Publishers send events to it meanwhile, old ones among them. It is killed with -9 at random
-    moments, while it starts, while it stops, and at each point of an event's way. Then all that was answered is
-    held against what is stored and counted. Settings that are no options here are the defaults.
+    moments, while it starts, while it stops, and at each point of an event's way. Then all that
+    was answered is held against what is stored and counted. Settings that are no options here are
+    the defaults.
 
     Ends with 0 if nothing was lost, nothing doubled, and every number adds up; with 1 if not.
     """
