@@ -11,7 +11,7 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"number"},
+    {"number", "open_files"},
     {
         "errors",
         "outcome",
@@ -92,7 +92,7 @@ LAYERS = (
     {"description.serving"},
     {"app"},
     {"server"},
-    {"proving.plan", "proving.made", "proving.promises", "proving.tally"},
+    {"proving.plan", "proving.made", "proving.promises", "proving.tally", "proving.room"},
     {"proving.answers", "proving.trap"},
     {"proving.client", "proving.proof", "proving.service"},
     {"proving.audit", "proving.counted", "proving.publishers", "proving.process", "proving.report"},
