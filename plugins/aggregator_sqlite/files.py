@@ -11,12 +11,20 @@ from aggregator.errors import SettingError, StoreError
 _LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
 
 
+def is_there(database: Path) -> bool:
+    """Whether there is such a file. Raises SettingError where that cannot be told."""
+    try:
+        return database.exists()
+    except OSError as error:
+        raise SettingError(f"store: cannot reach {database}: {error.strerror}") from error
+
+
 def check_names(database: Path) -> None:
     """Raise SettingError if the database has a second name: lock and log go by the name.
 
     To be called before it is opened to write, which would begin a log under this name.
     """
-    if database.exists() and (links := database.stat().st_nlink) > 1:
+    if is_there(database) and (links := database.stat().st_nlink) > 1:
         raise SettingError(f"store: {database} is one of {links} hard links to the same file")
 
 

@@ -27,7 +27,7 @@ from aggregator.store import (
 from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files, check_names
+from aggregator_sqlite.files import Files, check_names, is_there
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import kept_recipe
@@ -64,7 +64,7 @@ class SqliteStore(Store):
 
     async def recipe(self) -> str | None:
         """What the file says, read over a connection that cannot write."""
-        if not self.path.exists():
+        if not is_there(self.path):
             return None
         if not self._lock.is_held():
             await asyncio.to_thread(self._log.check)

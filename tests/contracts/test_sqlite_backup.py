@@ -1,5 +1,6 @@
 """What a copy of the SQLite store is refused for, and proved by."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -51,6 +52,7 @@ REFUSED = {
     "aggregator.db": "is the store itself",
     "aggregator.db-journal": "a file that belongs to the store",
     "nowhere/copy.db": "there is no folder",
+    "x" * 253: "cannot write .*: File name too long",
     "old.db": "old.db-wal belongs to a database that was there before",
 }
 
@@ -66,6 +68,16 @@ async def test_copy_that_would_do_harm_is_refused(
     with pytest.raises(SettingError, match=said):
         await beside.backup(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before
+
+
+async def test_file_system_without_links_takes_copies_too(
+    beside: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert (await beside.backup(tmp_path / "copy.db")).events == 3
 
 
 @pytest.mark.parametrize(
