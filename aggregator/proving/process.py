@@ -1,6 +1,7 @@
 """The service that is put to the proof, as a process: started, killed, started again."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -53,6 +54,7 @@ class Process:
                 *(sys.executable, "-m", "aggregator.proving.service"),
                 msgspec.json.encode(orders).decode(),
                 cwd=folder,
+                env={**os.environ, "PYTHONPATH": _python_path()},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -125,6 +127,12 @@ class Process:
             self._said = (self._said + piece)[-_PIECE:]
             with suppress(OSError), log.open("ab") as kept:
                 kept.write(piece)
+
+
+def _python_path() -> str:
+    """The same as here, from the folder in which it runs."""
+    given = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join(str(Path(one).absolute()) for one in given.split(os.pathsep) if one)
 
 
 async def _read_on(said: asyncio.StreamReader) -> None:

@@ -21,7 +21,7 @@ def line(proof: Proof) -> str:
 def verdict(proof: Proof) -> str:
     """The last line, which says everything."""
     told = (
-        f"{proof.kills.total():,} kills, {len(proof.answers.seqs):,} events acknowledged, "
+        f"{_kills(proof)}, {len(proof.answers.seqs):,} events acknowledged, "
         f"{_number(proof.lost)} lost, {_number(proof.doubled)} doubled, {_counters(proof)}, "
         f"ready again in {proof.median_start:.2f} s (median) and "
         f"{max(proof.starts, default=0):.2f} s (worst), seed {proof.options.seed}"
@@ -72,6 +72,11 @@ def as_json(proof: Proof) -> str:
         },
     }
     return msgspec.json.encode(told).decode()
+
+
+def _kills(proof: Proof) -> str:
+    many = proof.kills.total()
+    return f"{many:,} kill{'s' * (many != 1)}"
 
 
 def _number(known: int | None) -> str:
