@@ -121,7 +121,10 @@ class Log:
             f"store: {self.path} is damaged behind byte {found.end}, and commits follow that were "
             f"durable: about {found.lost}, which SQLite would drop in silence\n"
             f"nothing was changed, and {self._keep_copy(found.salts)}\n"
-            f"either restore a backup of {self._database}, and remove the log: rm {self._quoted}\n"
+            "first stop every other program that has the store open, Litestream or sqlite3 say: "
+            "it would write as if the log were as before\n"
+            f"either restore a backup of {self._database}, with all that begins with that name "
+            "moved away, as docs/backup.md says\n"
             f"or {self._other_way(found)}"
         )
 
@@ -136,13 +139,19 @@ class Log:
         if copied is Copied.SOME:
             return (
                 "begin with an empty store, and have everything sent again: a part of what follows "
-                "the damage is in the database, so that its pages do not belong together without it"
+                "the damage is in the database, so that its pages do not belong together without "
+                f"it: {self._moving_away}"
             )
         return (
             "go on with what stands before the damage: "
             f"truncate -s {found.end} {self._quoted}\n"
             "what is lost is stored again when publishers send it again"
         )
+
+    @property
+    def _moving_away(self) -> str:
+        before = shlex.quote(str(self._database.with_name("before")))
+        return f"mkdir {before} && mv {shlex.quote(str(self._database))}* {before}"
 
     @property
     def _quoted(self) -> str:
