@@ -19,6 +19,20 @@ def is_there(database: Path) -> bool:
         raise SettingError(f"store: cannot reach {database}: {error.strerror}") from error
 
 
+def unreadable(database: Path, error: StoreError) -> StoreError:
+    """What SQLite says of a database that it cannot read, and what can be done about it.
+
+    Whoever reads makes the index of the log, if nobody has it open, and rolls back what a first
+    start has left that was cut off.
+    """
+    hint = ""
+    if database.with_name(database.name + "-journal").exists():
+        hint = ": a first start was cut off, so start the service once before"
+    elif not (os.access(database, os.W_OK) and os.access(database.parent, os.W_OK)):
+        hint = ": do this as the user that the service runs as"
+    return StoreError(f"store: {database}: {error}{hint}")
+
+
 def check_names(database: Path) -> None:
     """Raise SettingError if the database has a second name: lock and log go by the name.
 

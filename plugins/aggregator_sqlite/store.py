@@ -27,7 +27,7 @@ from aggregator.store import (
 from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files, check_names, is_there
+from aggregator_sqlite.files import Files, check_names, is_there, unreadable
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import kept_recipe
@@ -68,8 +68,11 @@ class SqliteStore(Store):
             return None
         if not self._lock.is_held():
             await asyncio.to_thread(self._log.check)
-        reader = await _read_only(self.path)
-        return await reader.run_alone(kept_recipe)
+        try:
+            reader = await _read_only(self.path)
+            return await reader.run_alone(kept_recipe)
+        except StoreError as error:
+            raise unreadable(self.path, error) from error
 
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None

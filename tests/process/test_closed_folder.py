@@ -1,4 +1,4 @@
-"""Folders that the user may not search: each command says so, in a line."""
+"""What the user may not search or write: each command says so, in a line."""
 
 import os
 import shutil
@@ -45,6 +45,22 @@ def test_store_in_a_closed_folder_is_said(closed: Path, command: list[str], path
     assert told.stderr.startswith("aggregator: store: cannot ")
     assert "Permission denied" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("command", [["backup", "copy.db"], ["change-key"]], ids=" ".join)
+def test_store_that_may_only_be_read_is_for_its_own_user(
+    service: Service, tmp_path: Path, command: list[str]
+) -> None:
+    """Whoever reads it while the service is stopped makes the index of its log."""
+    service.start()
+    service.stop()
+    data = tmp_path / "data"
+    data.chmod(0o555)
+    told = aggregator(tmp_path, *command)
+    data.chmod(0o755)
+    assert told.returncode == 2
+    assert f"store: {data}/aggregator.db: " in told.stderr
+    assert "as the user that the service runs as" in told.stderr
 
 
 @pytest.mark.parametrize("path", ["closed/copy.db", "closed/sub/copy.db"])
