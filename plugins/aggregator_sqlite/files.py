@@ -36,7 +36,8 @@ def unreadable(database: Path, error: StoreError) -> StoreError:
 def check_names(database: Path) -> None:
     """Raise SettingError if the database has a second name: lock and log go by the name.
 
-    To be called before it is opened to write, which would begin a log under this name.
+    To be called before it is opened to write, which would begin a log under this name, and before
+    it is copied, since a part of it may be in the log under the other one.
     """
     if is_there(database) and (links := database.stat().st_nlink) > 1:
         raise SettingError(f"store: {database} is one of {links} hard links to the same file")

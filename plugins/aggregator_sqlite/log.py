@@ -40,6 +40,11 @@ class Log:
         """Whether a journal is there, which SQLite has used before it began the log."""
         return self._database.with_name(self._database.name + "-journal").exists()
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether the database says that it is written with one, be that here or not."""
+        return self._versions() not in (b"", _NO_LOG)
+
     def check(self) -> None:
         """Raise SettingError if it is another database's, or commits would be lost by opening it.
 
@@ -85,11 +90,7 @@ class Log:
         """
         if not self.is_there:
             return
-        try:
-            with self._database.open("rb") as database:
-                versions = database.read(_VERSIONS.stop)[_VERSIONS]
-        except FileNotFoundError:
-            versions = b""
+        versions = self._versions()
         if not versions:
             raise SettingError(
                 f"store: {self.path} is a log, and {self._database} is gone or empty: what was "
@@ -101,6 +102,14 @@ class Log:
                 f"it. What it holds would be mixed in: move it away, and {self._database.name}-shm "
                 "too"
             )
+
+    def _versions(self) -> bytes:
+        """Empty where there is no database."""
+        try:
+            with self._database.open("rb") as database:
+                return database.read(_VERSIONS.stop)[_VERSIONS]
+        except FileNotFoundError:
+            return b""
 
     def _examine(self) -> Findings | None:
         try:

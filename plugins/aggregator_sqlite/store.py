@@ -118,6 +118,8 @@ class SqliteStore(Store):
         """Made by a reader, which sees what was committed when it began."""
         if await self.recipe() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
+        if self._log.is_expected:
+            check_names(self.path)
         draft = Draft(destination, self.path)
         try:
             reader = await _read_only(self.path)
