@@ -1,7 +1,7 @@
 """Whether the disk is full: what the service does then is no breach of a promise."""
 
 import os
-from contextlib import suppress
+import tempfile
 from pathlib import Path
 
 from aggregator.errors import SettingError
@@ -11,9 +11,8 @@ _NEEDED = 1_048_576  # bytes
 
 def check(folder: Path) -> None:
     """Raise SettingError if nothing can be written there any more."""
-    path = folder / "room"
     try:
-        with path.open("wb") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_NEEDED))
             file.flush()
             os.fsync(file.fileno())
@@ -21,6 +20,3 @@ def check(folder: Path) -> None:
         raise SettingError(
             f"nothing is proved, the disk is full or fails: {error.strerror}, in {folder.parent}"
         ) from error
-    finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
