@@ -32,7 +32,7 @@ _LOOK = 0.005  # seconds between looks
 _SHOW = 0.2  # seconds
 _A_MOMENT = 0.1  # seconds at most from where a store begins to open, or to close, to the kill
 _FILES = 64  # that prover and service may have open at most, beside their connections
-_STOPPING = 0.3  # seconds at most from SIGTERM to the kill
+_STOPPING = 1.0  # seconds at most from SIGTERM to the kill; the store is mostly closed before
 _LATE = 0.02  # seconds at most between an answer and a kill at a random moment
 
 
@@ -122,7 +122,7 @@ class _Prover:
             if kill.point is Point.STOPPING:
                 process.signal(signal.SIGTERM)
                 self._publishers.pause()
-                await asyncio.sleep(kill.chance * _STOPPING)
+                await process.killed(kill.chance * _STOPPING)
             process.signal(signal.SIGKILL)
         if not (is_reached := await self._is_killed(process)):
             self._look_for_room()
