@@ -4,13 +4,12 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import threading
 
 from aiohttp import web
 
-from aggregator import __version__
+from aggregator import __version__, open_files
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.errors import SettingError
 from aggregator.intake import Intake
@@ -31,14 +30,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
 _LAST_READ = 2.0  # seconds for clients to read their answers
-_CONNECTIONS = 65_536
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 _COLLECTED = (20_000, 20, 50)  # new objects before the young ones are looked at, and so on
 
 
 async def serve(app: web.Application, settings: Settings) -> int:
     """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
-    _allow_connections()
+    open_files.raise_limit()
     stopping = asyncio.Event()
     _handle_signals(stopping, app[INTAKE])
     runner = web.AppRunner(
@@ -64,14 +62,6 @@ async def serve(app: web.Application, settings: Settings) -> int:
         return _EXIT_FAILED
     log.info("stopped: everybody who waited has an answer")
     return 0
-
-
-def _allow_connections() -> None:
-    """Raise the limit on open files, which is the limit on connections, as far as it goes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, _CONNECTIONS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _collect_seldom() -> None:

@@ -11,7 +11,7 @@ import aiosqlite
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"number"},
+    {"number", "open_files"},
     {
         "errors",
         "outcome",
@@ -95,8 +95,8 @@ LAYERS = (
     {"description.serving"},
     {"app"},
     {"server"},
-    {"proving.plan", "proving.made", "proving.promises"},
-    {"proving.answers", "proving.trap"},
+    {"proving.plan", "proving.made", "proving.promises", "proving.tally"},
+    {"proving.answers", "proving.trap", "proving.room", "proving.interrupt"},
     {"proving.client", "proving.proof", "proving.service"},
     {"proving.audit", "proving.counted", "proving.publishers", "proving.process", "proving.report"},
     {"proving.prover"},

@@ -1,11 +1,12 @@
 """The ledger of every answer, and whether one contradicts what was answered before."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 
 import msgspec
 
 from aggregator.proving.made import Request, Sent
 from aggregator.proving.promises import Breaches, Promise
+from aggregator.proving.tally import Tally
 
 _LAST = 500  # events that were acknowledged last, which are those most in danger
 
@@ -16,6 +17,7 @@ class Result(msgspec.Struct):
     index: int
     status: str
     seq: int | None = None
+    received_at: str | None = None
 
 
 class Answer(msgspec.Struct):
@@ -32,11 +34,17 @@ class Answers:
         self.seqs: dict[str, int] = {}
         """By the id of each event that was acknowledged."""
         self.last: deque[str] = deque(maxlen=_LAST)
-        self.statuses: Counter[str] = Counter()
-        """Of the events that were answered."""
+        self.received: dict[str, str] = {}
+        """When it came first, by the id of each event that was answered with that."""
+        self.tally = Tally()
+        self.topics: defaultdict[str, Tally] = defaultdict(Tally)
         self.requests = 0
+        self.duplicates: Counter[str] = Counter()
+        """How often each event was answered so, by its id."""
+        self.conflicts: Counter[str] = Counter()
+        """The same for its rivals."""
         self.unsure: Counter[str] = Counter()
-        """How many events were sent, by kind, whose request got no answer: they may be counted."""
+        """How often each event was sent, or a rival of it, in a request that got no answer."""
         self.anew: set[str] = set()
         """Events that were acknowledged, and stored when they came again: lost, or doubled."""
         self._stored: set[str] = set()
@@ -57,7 +65,7 @@ class Answers:
             self.breaches.note(Promise.ANSWERED, "not one result for each event", answer)
             return
         for sent, result in zip(request.events, answer.results, strict=True):
-            self.statuses[result.status] += 1
+            self._count(sent, result)
             if result.status in _expected(sent, request):
                 self._note(sent.event_id, result, known)
             else:
@@ -65,7 +73,19 @@ class Answers:
 
     def note_lost(self, request: Request) -> None:
         """There was no answer, or one that says that nobody knows."""
-        self.unsure.update(_kind(event) for event in request.events)
+        for sent in request.events:
+            for tally in (self.tally, self.topics[sent.topic]):
+                tally.unsure[sent.kind] += 1
+            if not sent.is_invalid:
+                self.unsure[sent.event_id] += 1
+
+    def _count(self, sent: Sent, result: Result) -> None:
+        for tally in (self.tally, self.topics[sent.topic]):
+            tally.answered[result.status] += 1
+        if result.status == "duplicate":
+            self.duplicates[sent.event_id] += 1
+        elif result.status == "conflict":
+            self.conflicts[sent.event_id] += 1
 
     def _note(self, event_id: str, result: Result, known: set[str]) -> None:
         if result.status in ("invalid", "refused"):
@@ -82,12 +102,20 @@ class Answers:
         elif self.seqs[event_id] != result.seq:
             how = "an event was answered with two different seqs"
             self.breaches.note(Promise.SAME, how, _shown(event_id, result))
+        elif result.received_at:
+            self.note_received(event_id, result.received_at)
+
+    def note_received(self, event_id: str, at: str) -> None:
+        """It was told when an event came that is acknowledged."""
+        if at != (told := self.received.setdefault(event_id, at)):
+            how = "an event is said to have come at two different times"
+            self.breaches.note(Promise.SAME, how, f"{event_id}, at {told} and {at}")
 
     def _contradicted(self, sent: Sent, result: Result, known: set[str]) -> None:
         if sent.event_id in known and result.status == "stored":
             how = "another content took the place of an acknowledged event"
         else:
-            how = f"an event that is {_kind(sent)} was answered `{result.status}`"
+            how = f"an event that is {sent.kind} was answered `{result.status}`"
         self.breaches.note(Promise.SAME, how, _shown(sent.event_id, result))
 
 
@@ -97,12 +125,6 @@ def _expected(sent: Sent, request: Request) -> tuple[str, ...]:
     if sent.is_rival:
         return ("conflict",)
     return ("duplicate", "refused") if request.is_refused else ("stored", "duplicate")
-
-
-def _kind(sent: Sent) -> str:
-    if sent.is_invalid:
-        return "invalid"
-    return "rival" if sent.is_rival else "good"
 
 
 def _shown(event_id: str, result: Result) -> str:

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from aggregator.proving.answers import Answer, Answers
-from aggregator.proving.made import Request
+from aggregator.proving.made import Request, Sent
 from aggregator.proving.promises import Promise
 
 _ANSWERED = (200, 207, 409, 422)
@@ -44,9 +44,10 @@ class Stats(msgspec.Struct):
 class Topic(msgspec.Struct):
     """The numbers of one topic."""
 
-    stored: int
-    duplicates: int
-    conflicts: int
+    topic: str
+    stored: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
 
 
 class Topics(msgspec.Struct):
@@ -61,9 +62,24 @@ class Read(msgspec.Struct):
     seq: int
     topic: str
     event_id: str
+    received_at: str = ""
     timestamp: str | None = None
     source: str | None = None
     payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Clash(msgspec.Struct):
+    """Another content that came under an event's key, and how often."""
+
+    times: int
+
+
+class Explained(msgspec.Struct):
+    """What came again under the key of an event."""
+
+    duplicates: int
+    conflicts: int
+    conflicting: list[Clash]
 
 
 class Client:
@@ -99,6 +115,11 @@ class Client:
     async def topics(self) -> list[Topic]:
         """The numbers by topic. Raises Gone."""
         return msgspec.json.decode(await self._read("/topics?limit=1000"), type=Topics).topics
+
+    async def explained(self, event: Sent) -> Explained:
+        """What is known of an event that is stored. Raises Gone."""
+        body = await self._read(f"/events/{event.topic}/{event.event_id}/explain")
+        return msgspec.json.decode(body, type=Explained)
 
     async def is_ready(self) -> bool:
         """Whether it can store. Raises Gone if it says nothing."""

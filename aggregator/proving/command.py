@@ -1,10 +1,12 @@
 """The command `aggregator prove`."""
 
 import asyncio
+import math
+import os
 import shutil
-import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 
@@ -12,12 +14,19 @@ import click
 
 from aggregator.errors import AggregatorError
 from aggregator.proving import report
+from aggregator.proving.interrupt import interruptible
 from aggregator.proving.proof import OVER, Options, Proof
 from aggregator.proving.prover import prove
 
 _BROKEN, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 _SEEDS = 1_000_000_000
 _CLEAR = "\r\x1b[K"
+
+
+def _number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number of seconds.")
+    return value
 
 
 @click.command(name="prove")
@@ -41,6 +50,7 @@ _CLEAR = "\r\x1b[K"
     default=3600.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
+    callback=_number,
     help="Kill for no longer than this.",
 )
 @click.option("--connections", default=8, show_default=True, type=click.IntRange(1, 1000))
@@ -60,40 +70,68 @@ def command(
     """Kill a service of its own again and again, and check every word that it gave.
 
     Publishers send events to it meanwhile, old ones among them. It is killed with -9 at random
-    moments, while it starts, and at each point of an event's way. Then all that was answered is
-    held against what is stored and counted. Settings that are no options here are the defaults.
+    moments, while it starts, while it stops, and at each point of an event's way. Then all that
+    was answered is held against what is stored and counted. Settings that are no options here are
+    the defaults.
 
     Ends with 0 if nothing was lost, nothing doubled, and every number adds up; with 1 if not.
     """
     seed = SystemRandom().randrange(_SEEDS) if seed is None else seed
-    own = Path(tempfile.mkdtemp(prefix="prove-", dir=folder)).resolve()
-    options = Options(own, store, queue, kills, seconds, seed, connections)
-    click.echo(f"seed {seed}, in {own}", err=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    own = _made_in(folder)
     is_needed = True  # should something go wrong that nobody has thought of
     try:
-        proof = asyncio.run(prove(options, _live if sys.stderr.isatty() else _silent))
+        _tell(f"seed {seed}, in {own}")
+        options = Options(own, store, queue, kills, seconds, seed, connections)
+        work = prove(options, _live if sys.stderr.isatty() else _silent)
+        proof = asyncio.run(interruptible(work))
         is_needed = not proof.is_kept
     except AggregatorError as error:
         is_needed = False
-        click.echo(f"aggregator: {error}", err=True)
+        _tell(f"aggregator: {error}")
         sys.exit(_UNUSABLE)
     except KeyboardInterrupt:
         is_needed = False
-        click.echo("Interrupted: nothing is proved.", err=True)
+        _tell("Interrupted: nothing is proved.")
         sys.exit(_INTERRUPTED)
     finally:
         if is_needed:
-            click.echo(f"The store and what the service said are kept in {own}", err=True)
+            _tell(f"The store and what the service said are kept in {own}")
         else:
             shutil.rmtree(own)
-    click.echo(report.as_json(proof) if is_json else "\n".join(report.page(proof)))
-    sys.exit(0 if proof.is_kept else _BROKEN)
+    is_told = _print(report.as_json(proof) if is_json else "\n".join(report.page(proof)))
+    if not proof.is_kept:
+        sys.exit(_BROKEN)
+    sys.exit(0 if is_told else _UNUSABLE)
+
+
+def _made_in(folder: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="prove-", dir=folder)).resolve()
+    except OSError as error:
+        _tell(f"aggregator: cannot make a folder in {folder}: {error.strerror}")
+        sys.exit(_UNUSABLE)
+
+
+def _tell(text: str, *, has_end: bool = True) -> None:
+    """On standard error, if anybody takes it."""
+    with suppress(OSError):
+        click.echo(text, nl=has_end, err=True)
+
+
+def _print(text: str) -> bool:
+    """Whether it could be written."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in it
+        _tell(f"aggregator: cannot write what was found: {error.strerror}")
+        return False
+    return True
 
 
 def _live(proof: Proof) -> None:
     """Write how far it is over what was written there before."""
-    click.echo(_CLEAR + report.line(proof), nl=proof.phase == OVER, err=True)
+    _tell(_CLEAR + report.line(proof), has_end=proof.phase == OVER)
 
 
 def _silent(_: Proof) -> None:

@@ -22,17 +22,33 @@ class Sent:
     """Whether its content is another one than that which is stored under its key."""
     is_invalid: bool = False
 
+    @property
+    def kind(self) -> str:
+        """In a word."""
+        if self.is_invalid:
+            return "invalid"
+        return "rival" if self.is_rival else "good"
+
+    @property
+    def topic(self) -> str:
+        """Where it is published."""
+        return f"proof-{self._number % _TOPICS}"
+
     def members(self) -> dict[str, Any]:
         """What is sent of it."""
-        number = crc32(self.event_id.encode())
+        number = self._number
         size = number // 50 % _LARGE if number % 50 == 0 else number % 100
         return {
-            "topic": f"proof-{number % _TOPICS}",
+            "topic": self.topic,
             "event_id": self.event_id,
             "timestamp": "none" if self.is_invalid else "2026-01-31T12:00:00Z",
             "source": f"source-{number % 3}",
             "payload": {"number": number, "is_rival": self.is_rival, "filler": "x" * size},
         }
+
+    @property
+    def _number(self) -> int:
+        return crc32(self.event_id.encode())
 
 
 @dataclass(frozen=True)

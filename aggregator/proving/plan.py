@@ -17,6 +17,7 @@ class Point(Enum):
     ANSWERING = "before the answer"
     ANY = "at a random moment"
     STARTING = "while it opens its store"
+    STOPPING = "while it stops"
 
 
 class Kill(NamedTuple):

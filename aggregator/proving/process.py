@@ -1,17 +1,21 @@
 """The service that is put to the proof, as a process: started, killed, started again."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from aggregator.errors import SettingError
 from aggregator.proving.service import EXIT_UNUSABLE, Orders
 
 _LONGEST_START = 60.0  # seconds
 _LAST_LINES = 5
+_LAST_WORDS = 1.0  # seconds for them to be read, once it has ended
 _PIECE = 65_536  # bytes
 
 
@@ -32,24 +36,33 @@ class Process:
         self._process = process
         self.began = began
         """When it was started, by the monotonic clock."""
-        self._log = log
+        self._said = b""
+        assert process.stdout
+        assert process.stderr
+        self._told = process.stdout
+        self._listening = asyncio.create_task(self._listen(process.stderr, log))
 
     @classmethod
     async def spawn(cls, orders: Orders, folder: Path) -> "Process":
-        """Start it in the folder, where `service.log` keeps what it says."""
+        """Start it in the folder, where `service.log` keeps what it says, if there is room for it.
+
+        Raises SettingError if there can be no process.
+        """
         began = time.monotonic()
-        log = folder / "service.log"
-        with log.open("ab") as errors:
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "aggregator.proving.service"),
                 msgspec.json.encode(orders).decode(),
                 cwd=folder,
+                env={**os.environ, "PYTHONPATH": _python_path()},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
+                stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the prover
             )
-        return cls(process, began, log)
+        except OSError as error:
+            raise SettingError(f"the service cannot be started: {error.strerror}") from error
+        return cls(process, began, folder / "service.log")
 
     async def listens(self) -> str:
         """Its URL, once it listens. Raises Ended if it does not."""
@@ -57,7 +70,7 @@ class Process:
             async with asyncio.timeout(_LONGEST_START):
                 return await self._url()
         except TimeoutError:
-            raise self._ended(f"not ready after {_LONGEST_START:g} s") from None
+            raise await self._ended(f"not ready after {_LONGEST_START:g} s") from None
 
     @property
     def is_there(self) -> bool:
@@ -68,7 +81,7 @@ class Process:
         """Wait for its death; False if it lives on. Raises Ended if it was not killed."""
         status = await self._status(seconds)
         if status not in (None, -signal.SIGKILL):
-            raise self._ended(f"exit status {status}")
+            raise await self._ended(f"exit status {status}")
         return status is not None
 
     async def stop(self, seconds: float) -> None:
@@ -76,7 +89,7 @@ class Process:
         self.signal(signal.SIGTERM)
         status = await self._status(seconds)
         if status != 0:
-            raise self._ended(f"asked to stop, exit status {status}")
+            raise await self._ended(f"asked to stop, exit status {status}")
 
     async def kill(self) -> None:
         """End it, dead or alive."""
@@ -90,13 +103,12 @@ class Process:
 
     async def _url(self) -> str:
         """Said in one of its first lines; a plugin may print others."""
-        assert self._process.stdout
-        async for line in self._process.stdout:
+        async for line in self._told:
             if b" listens on " in line:
-                self._reading = asyncio.create_task(_read_on(self._process.stdout))
+                self._reading = asyncio.create_task(_read_on(self._told))
                 return line.decode().split()[-1]
         status = await self._process.wait()
-        raise self._ended(f"exit status {status}", is_unusable=status == EXIT_UNUSABLE)
+        raise await self._ended(f"exit status {status}", is_unusable=status == EXIT_UNUSABLE)
 
     async def _status(self, seconds: float) -> int | None:
         try:
@@ -104,9 +116,23 @@ class Process:
         except TimeoutError:
             return None
 
-    def _ended(self, how: str, *, is_unusable: bool = False) -> Ended:
-        last = self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    async def _ended(self, how: str, *, is_unusable: bool = False) -> Ended:
+        await asyncio.wait({self._listening}, timeout=_LAST_WORDS)
+        last = self._said.decode(errors="replace").splitlines()[-_LAST_LINES:]
         return Ended(how, "\n".join(last), is_unusable=is_unusable)
+
+    async def _listen(self, said: asyncio.StreamReader, log: Path) -> None:
+        """Keep what it says in memory too: the disk may be full, and that is what it says then."""
+        while piece := await said.read(_PIECE):
+            self._said = (self._said + piece)[-_PIECE:]
+            with suppress(OSError), log.open("ab") as kept:
+                kept.write(piece)
+
+
+def _python_path() -> str:
+    """The same as here, from the folder in which it runs."""
+    given = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join(str(Path(one).absolute()) for one in given.split(os.pathsep) if one)
 
 
 async def _read_on(said: asyncio.StreamReader) -> None:

@@ -9,7 +9,9 @@ from itertools import chain
 
 import aiohttp
 
+from aggregator import open_files
 from aggregator.errors import SettingError
+from aggregator.proving import room
 from aggregator.proving.audit import Audit
 from aggregator.proving.client import Client, Gone
 from aggregator.proving.counted import Counted
@@ -28,16 +30,31 @@ _LAST_REQUESTS = 200  # in the last life, of which every number is known exactly
 _A_WHILE = 1.0  # seconds
 _LOOK = 0.005  # seconds between looks
 _SHOW = 0.2  # seconds
-_OPENING = 0.1  # seconds at most from where a store begins to open to the kill
+_A_MOMENT = 0.1  # seconds at most from where a store begins to open, or to close, to the kill
+_FILES = 64  # that prover and service may have open at most, beside their connections
+_STOPPING = 1.0  # seconds at most from SIGTERM to the kill; the store is mostly closed before
 _LATE = 0.02  # seconds at most between an answer and a kill at a random moment
 
 
 async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
-    """Put the service to the proof. Raises SettingError if it cannot be started at all."""
+    """Put the service to the proof.
+
+    Raises SettingError if it cannot be started at all, or the machine has not what it needs.
+    """
+    _check_files(options.connections)
     proof = Proof(options)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await _Prover(proof, Client(http, proof.answers), show).run()
     return proof
+
+
+def _check_files(connections: int) -> None:
+    needed = connections + _FILES
+    if (limit := open_files.raise_limit()) < needed:
+        raise SettingError(
+            f"{connections} connections need {needed} open files, and the limit is {limit}: "
+            "take fewer (--connections), or raise it (ulimit -n)"
+        )
 
 
 class _Prover:
@@ -61,12 +78,12 @@ class _Prover:
         except Ended as error:
             if error.is_unusable and not self._proof.starts:
                 raise SettingError(error.said) from error
-            self._answers.breaches.note(Promise.READY, "the service ended by itself", error)
+            self._note(Promise.READY, "the service ended by itself", error)
         except Gone as error:
-            self._answers.breaches.note(Promise.READY, "the service does not answer", error)
+            self._note(Promise.READY, "the service does not answer", error)
         except TimeoutError:
             how = "the service listens and does not become ready"
-            self._answers.breaches.note(Promise.READY, how, f"after {_PATIENCE:g} s")
+            self._note(Promise.READY, how, f"after {_PATIENCE:g} s")
         finally:
             for event_id in () if self._proof.lost is not None else self._answers.anew:
                 how = "acknowledged events were taken for new ones"
@@ -75,6 +92,15 @@ class _Prover:
             await self._publishers.stop()
             if self._process:
                 await self._process.kill()
+
+    def _note(self, promise: Promise, how: str, example: object) -> None:
+        """Unless there is no room, where nothing else can be expected. Raises SettingError."""
+        self._look_for_room()
+        self._answers.breaches.note(promise, how, example)
+
+    def _look_for_room(self) -> None:
+        if self._answers.are_true:
+            room.check(self._options.folder)
 
     async def _kill_again_and_again(self, deadline: float) -> None:
         self._proof.phase = "killing"
@@ -90,11 +116,16 @@ class _Prover:
         process = await self._spawn(self._orders(kill, is_new=is_new))
         if kill.point is not Point.STARTING:
             await self._wake(process)
-        if kill.point is Point.ANY:
+        if kill.point in (Point.ANY, Point.STOPPING):
             await self._until_answered(kill.times, process)
             await asyncio.sleep(kill.chance * _LATE)
+            if kill.point is Point.STOPPING:
+                process.signal(signal.SIGTERM)
+                self._publishers.pause()
+                await process.killed(kill.chance * _STOPPING)
             process.signal(signal.SIGKILL)
-        is_reached = await self._is_killed(process)
+        if not (is_reached := await self._is_killed(process)):
+            self._look_for_room()
         self._publishers.pause()
         await process.kill()
         self._proof.kills[kill.point if is_reached else Point.ANY] += 1
@@ -115,7 +146,7 @@ class _Prover:
         """Wait until it is ready, look what it remembers, and let the publishers go on."""
         await self._until_ready(process)
         with suppress(Gone):  # it may be killed by the first event that it sees
-            self._counted.check(await self._client.stats())
+            self._counted.check(await self._client.stats(), await self._client.topics())
             if self._answers.last:
                 await self._client.publish(again(list(self._answers.last)))
         self._publishers.resume()
@@ -132,6 +163,8 @@ class _Prover:
         wanted = self._answers.requests + requests
         while self._answers.requests < wanted and process.is_there and time.monotonic() < end:
             await asyncio.sleep(_LOOK)
+        if time.monotonic() > end:
+            self._look_for_room()
 
     async def _reckon(self) -> None:
         """One life to its natural end, with everything answered; then look at all that is left."""
@@ -140,24 +173,26 @@ class _Prover:
         await self._wake(process)
         await self._until_answered(_LAST_REQUESTS, process)
         seconds = _LAST_ANSWERS if self._answers.are_true else _LOST_ANYWAY
-        if not await self._publishers.finish(seconds):
+        if not (is_all_answered := await self._publishers.finish(seconds)):
             how = "some requests were not, though the service was up"
-            self._answers.breaches.note(Promise.ANSWERED, how, f"after {seconds:g} s")
+            self._note(Promise.ANSWERED, how, f"after {seconds:g} s")
         await process.stop(_PATIENCE)
         process = await self._spawn(Orders(self._settings))
         await self._until_ready(process)
         self._proof.phase = "reading back and sending again"
-        self._counted.check(await self._client.stats())
-        audit = Audit(self._client)
+        self._counted.check(await self._client.stats(), await self._client.topics())
+        audit = Audit(self._client, is_all_answered=is_all_answered)
         await audit.read_back()
         try:
             await audit.send_again()
         finally:
             self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
+        if self._answers.are_true:  # an event that is lost cannot be explained
+            await audit.check_history()
 
     def _orders(self, kill: Kill, *, is_new: bool) -> Orders:
-        if kill.point is Point.STARTING:
-            seconds = kill.chance**3 * _OPENING  # mostly few: a short log is opened in 3 ms
+        if kill.point in (Point.STARTING, Point.STOPPING):
+            seconds = kill.chance**3 * _A_MOMENT  # mostly few: a short log is opened in 3 ms
             return Orders(self._settings, kill.point, times=1, seconds=seconds)
         return Orders(self._settings, kill.point, kill.times, is_new=is_new)
 

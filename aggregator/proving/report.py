@@ -21,7 +21,7 @@ def line(proof: Proof) -> str:
 def verdict(proof: Proof) -> str:
     """The last line, which says everything."""
     told = (
-        f"{proof.kills.total():,} kills, {len(proof.answers.seqs):,} events acknowledged, "
+        f"{_kills(proof)}, {len(proof.answers.seqs):,} events acknowledged, "
         f"{_number(proof.lost)} lost, {_number(proof.doubled)} doubled, {_counters(proof)}, "
         f"ready again in {proof.median_start:.2f} s (median) and "
         f"{max(proof.starts, default=0):.2f} s (worst), seed {proof.options.seed}"
@@ -34,13 +34,13 @@ def page(proof: Proof) -> Iterator[str]:
     answers = proof.answers
     yield ""
     for point in Point:
-        yield f"killed {point.value:<20}{proof.kills[point]:>12,}"
+        yield f"killed {point.value:<26}{proof.kills[point]:>12,}"
     yield ""
-    yield f"requests answered          {answers.requests:>12,}"
-    for status, times in sorted(answers.statuses.items()):
-        yield f"events answered {status:<11}{times:>12,}"
-    yield f"events sent without answer {answers.unsure.total():>12,}"
-    yield f"events acknowledged        {len(answers.seqs):>12,}"
+    yield f"requests answered                {answers.requests:>12,}"
+    for status, times in sorted(answers.tally.answered.items()):
+        yield f"events answered {status:<17}{times:>12,}"
+    yield f"events sent without answer       {answers.tally.unsure.total():>12,}"
+    yield f"events acknowledged              {len(answers.seqs):>12,}"
     yield ""
     yield from map(str, answers.breaches)
     yield verdict(proof)
@@ -61,8 +61,8 @@ def as_json(proof: Proof) -> str:
         "seconds": round(proof.seconds, 1),
         "kills": {point.value: proof.kills[point] for point in Point},
         "requests": proof.answers.requests,
-        "answered": proof.answers.statuses,
-        "unanswered": proof.answers.unsure.total(),
+        "answered": proof.answers.tally.answered,
+        "unanswered": proof.answers.tally.unsure.total(),
         "acknowledged": len(proof.answers.seqs),
         "lost": proof.lost,
         "doubled": proof.doubled,
@@ -72,6 +72,11 @@ def as_json(proof: Proof) -> str:
         },
     }
     return msgspec.json.encode(told).decode()
+
+
+def _kills(proof: Proof) -> str:
+    many = proof.kills.total()
+    return f"{many:,} kill{'s' * (many != 1)}"
 
 
 def _number(known: int | None) -> str:

@@ -44,6 +44,11 @@ class Trap:
         else:
             _die()
 
+    def pass_by(self, point: Point) -> None:
+        """What happens there is over: die now, if it was to be a little later."""
+        if point is self._point and self._left <= 0:
+            _die()
+
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -76,7 +81,7 @@ class _Decoded(IntakeStage):
 
 
 class _Store:
-    """The store, whatever it is: only what opens, commits, claims and appends is watched."""
+    """The store, whatever it is: only its opening, transactions and closing are watched."""
 
     def __init__(self, store: Store, trap: Trap) -> None:
         self._store = store
@@ -88,6 +93,11 @@ class _Store:
     async def open(self, *given: Any, **named: Any) -> None:
         self._trap.reach(Point.STARTING)
         await self._store.open(*given, **named)
+
+    async def close(self) -> None:
+        self._trap.reach(Point.STOPPING)
+        await self._store.close()
+        self._trap.pass_by(Point.STOPPING)
 
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         return self._transaction()

@@ -11,18 +11,45 @@ from aggregator.errors import SettingError, StoreError
 _LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
 
 
+def is_there(database: Path) -> bool:
+    """Whether there is such a file. Raises SettingError where that cannot be told."""
+    try:
+        return database.exists()
+    except OSError as error:
+        raise SettingError(f"store: cannot reach {database}: {error.strerror}") from error
+
+
+def unreadable(database: Path, error: StoreError) -> StoreError:
+    """What SQLite says of a database that it cannot read, and what can be done about it.
+
+    Whoever reads makes the index of the log, if nobody has it open, and rolls back what a first
+    start has left that was cut off.
+    """
+    hint = ""
+    if database.with_name(database.name + "-journal").exists():
+        hint = ": a first start was cut off, so start the service once before"
+    elif not (os.access(database, os.W_OK) and os.access(database.parent, os.W_OK)):
+        hint = ": do this as the user that the service runs as"
+    return StoreError(f"store: {database}: {error}{hint}")
+
+
+def check_names(database: Path) -> None:
+    """Raise SettingError if the database has a second name: lock and log go by the name.
+
+    To be called before it is opened to write, which would begin a log under this name, and before
+    it is copied, since a part of it may be in the log under the other one.
+    """
+    if is_there(database) and (links := database.stat().st_nlink) > 1:
+        raise SettingError(f"store: {database} is one of {links} hard links to the same file")
+
+
 class Files:
     """The database and its log, as they were when they were opened."""
 
     def __init__(self, database: Path) -> None:
-        """Raises SettingError if the database has a second name: then no lock and log is shared."""
         self._database = database
         self._log = database.with_name(database.name + "-wal")
         opened = os.stat(database)
-        if opened.st_nlink > 1:
-            raise SettingError(
-                f"store: {database} is one of {opened.st_nlink} hard links to the same file"
-            )
         self._size = opened.st_size
         self._inodes = {database: opened.st_ino}
         self.opened()

@@ -17,11 +17,11 @@ def make(folder: Path) -> None:
     The last one that is there already may have been made by a start that died too early, unless
     somebody else made it, in a place that is not ours to read. Raises SettingError, StoreError.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    holder = (missing[-1].parent if missing else folder).parent
-    if os.access(holder, os.R_OK):
-        sync(holder)
     try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        holder = (missing[-1].parent if missing else folder).parent
+        if os.access(holder, os.R_OK):
+            sync(holder)
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             sync(path.parent)

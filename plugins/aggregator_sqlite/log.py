@@ -40,6 +40,11 @@ class Log:
         """Whether a journal is there, which SQLite has used before it began the log."""
         return self._database.with_name(self._database.name + "-journal").exists()
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether the database says that it is written with one, be that here or not."""
+        return self._versions() not in (b"", _NO_LOG)
+
     def check(self) -> None:
         """Raise SettingError if it is another database's, or commits would be lost by opening it.
 
@@ -85,11 +90,7 @@ class Log:
         """
         if not self.is_there:
             return
-        try:
-            with self._database.open("rb") as database:
-                versions = database.read(_VERSIONS.stop)[_VERSIONS]
-        except FileNotFoundError:
-            versions = b""
+        versions = self._versions()
         if not versions:
             raise SettingError(
                 f"store: {self.path} is a log, and {self._database} is gone or empty: what was "
@@ -101,6 +102,14 @@ class Log:
                 f"it. What it holds would be mixed in: move it away, and {self._database.name}-shm "
                 "too"
             )
+
+    def _versions(self) -> bytes:
+        """Empty where there is no database."""
+        try:
+            with self._database.open("rb") as database:
+                return database.read(_VERSIONS.stop)[_VERSIONS]
+        except FileNotFoundError:
+            return b""
 
     def _examine(self) -> Findings | None:
         try:
@@ -121,7 +130,10 @@ class Log:
             f"store: {self.path} is damaged behind byte {found.end}, and commits follow that were "
             f"durable: about {found.lost}, which SQLite would drop in silence\n"
             f"nothing was changed, and {self._keep_copy(found.salts)}\n"
-            f"either restore a backup of {self._database}, and remove the log: rm {self._quoted}\n"
+            "first stop every other program that has the store open, Litestream or sqlite3 say: "
+            "it would write as if the log were as before\n"
+            f"either restore a backup of {self._database}, with all that begins with that name "
+            "moved away, as docs/backup.md says\n"
             f"or {self._other_way(found)}"
         )
 
@@ -136,13 +148,19 @@ class Log:
         if copied is Copied.SOME:
             return (
                 "begin with an empty store, and have everything sent again: a part of what follows "
-                "the damage is in the database, so that its pages do not belong together without it"
+                "the damage is in the database, so that its pages do not belong together without "
+                f"it: {self._moving_away}"
             )
         return (
             "go on with what stands before the damage: "
             f"truncate -s {found.end} {self._quoted}\n"
             "what is lost is stored again when publishers send it again"
         )
+
+    @property
+    def _moving_away(self) -> str:
+        before = shlex.quote(str(self._database.with_name("before")))
+        return f"mkdir {before} && mv {shlex.quote(str(self._database))}* {before}"
 
     @property
     def _quoted(self) -> str:

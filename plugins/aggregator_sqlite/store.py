@@ -28,7 +28,7 @@ from aggregator.store import (
 from aggregator_sqlite import fields, folder, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files
+from aggregator_sqlite.files import Files, check_names, is_there, unreadable
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.lock import Lock
@@ -73,12 +73,15 @@ class SqliteStore(Store):
 
     async def recipe(self) -> str | None:
         """What the file says, read over a connection that cannot write."""
-        if not self.path.exists():
+        if not is_there(self.path):
             return None
         if not self._lock.is_held():
             await asyncio.to_thread(self._log.check)
-        reader = await _read_only(self.path)
-        return await reader.run_alone(kept_recipe)
+        try:
+            reader = await _read_only(self.path)
+            return await reader.run_alone(kept_recipe)
+        except StoreError as error:
+            raise unreadable(self.path, error) from error
 
     async def open(
         self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
@@ -89,6 +92,7 @@ class SqliteStore(Store):
         try:
             await asyncio.to_thread(folder.make, self.path.parent)
             self._lock.take()
+            check_names(self.path)
             await asyncio.to_thread(self._log.check)
             await self._open_writer(replaces)
             await self._index_fields(indexed)
@@ -129,6 +133,8 @@ class SqliteStore(Store):
         """Made by a reader, which sees what was committed when it began."""
         if await self.recipe() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
+        if self._log.is_expected:
+            check_names(self.path)
         draft = Draft(destination, self.path)
         try:
             reader = await _read_only(self.path)

@@ -1,8 +1,9 @@
 """A SQLite connection with a thread of its own, and functions run on it, one hop each.
 
 This is the only place that uses private names of aiosqlite: `_execute` runs a function on the
-connection's thread, and there is no public way to. Without it each statement is a hop of its
-own; with it a batch takes four. A test fails should the names ever go or change.
+connection's thread, and there is no public way to; `_thread` is that thread. Without the first each
+statement is a hop of its own; with it a batch takes four. A test fails should the names ever go or
+change.
 """
 
 import asyncio
@@ -30,9 +31,12 @@ class Thread:
     @classmethod
     async def connect(cls, database: str, **options: Any) -> "Thread":
         """Open the database; the options are those of `sqlite3.connect`."""
+        connection = aiosqlite.connect(database, isolation_level=None, **options)
         try:
-            connection = await aiosqlite.connect(database, isolation_level=None, **options)
+            await connection
         except sqlite3.Error as error:
+            # Its thread has one thing more to tell, and would find the event loop closed.
+            await asyncio.to_thread(connection._thread.join)
             raise StoreError(f"cannot open {database}: {error}") from error
         connection.text_factory = _leniently
         return cls(connection)

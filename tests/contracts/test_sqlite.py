@@ -5,8 +5,11 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
+from threading import enumerate as enumerate_threads
+from time import sleep
 
+import aiosqlite.core
 import pytest
 
 from aggregator.content import Form
@@ -35,6 +38,7 @@ from aggregator_sqlite import (
 )
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.store import SqliteStore
+from aggregator_sqlite.thread import Thread as SqliteThread
 from first_release import make_first_release
 
 
@@ -70,6 +74,26 @@ def test_lock_is_taken_though_others_ask_whether_it_is(tmp_path: Path) -> None:
     finally:
         is_over.set()
         asker.join()
+
+
+async def test_connection_that_fails_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would tell an event loop that is closed by then, which prints a traceback."""
+
+    def slow_down(*_: object) -> None:
+        if current_thread() is not main_thread():
+            sleep(0.05)
+
+    monkeypatch.setattr(aiosqlite.core.LOG, "debug", slow_down)
+    before = workers()
+    with pytest.raises(StoreError, match="cannot open"):
+        await SqliteThread.connect(str(tmp_path / "no" / "where.db"))
+    assert workers() == before
+
+
+def workers() -> set[Thread]:
+    return {thread for thread in enumerate_threads() if "_connection_worker" in thread.name}
 
 
 async def test_page_looks_at_no_more_than_it_says(

@@ -1,6 +1,8 @@
 """What a copy of the SQLite store is refused for, and proved by."""
 
+import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -51,6 +53,7 @@ REFUSED = {
     "aggregator.db": "is the store itself",
     "aggregator.db-journal": "a file that belongs to the store",
     "nowhere/copy.db": "there is no folder",
+    "x" * 253: "cannot write .*: File name too long",
     "old.db": "old.db-wal belongs to a database that was there before",
 }
 
@@ -66,6 +69,31 @@ async def test_copy_that_would_do_harm_is_refused(
     with pytest.raises(SettingError, match=said):
         await beside.backup(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before
+
+
+async def test_what_a_first_start_has_left_is_for_the_service_first(tmp_path: Path) -> None:
+    """Its journal is to be rolled back, and who makes a copy changes nothing."""
+    path, left = tmp_path / "made.db", tmp_path / "left.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE first (filler)")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN")
+        for _ in range(50):
+            db.execute("INSERT INTO first VALUES (randomblob(3000))")
+        for end in ("", "-journal"):
+            shutil.copyfile(f"{path}{end}", f"{left}{end}")
+    with pytest.raises(StoreError, match=r"left\.db: .*start the service once before"):
+        await SqliteStore(f"sqlite:///{left}").backup(tmp_path / "copy.db")
+
+
+async def test_file_system_without_links_takes_copies_too(
+    beside: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert (await beside.backup(tmp_path / "copy.db")).events == 3
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,30 @@ def test_interrupted_backup_leaves_nothing(service: Service, tmp_path: Path) -> 
         assert not (tmp_path / "copy.db").exists()
 
 
+def test_second_backup_to_the_same_name_leaves_the_first_one_alone(
+    service: Service, tmp_path: Path
+) -> None:
+    start_and_fill(service)
+    with halted_backup(tmp_path) as backup:
+        before = drafts(tmp_path)
+        second = aggregator(tmp_path, "backup", "copy.db")
+        assert second.returncode == 2
+        assert "copy.db is under way" in second.stderr
+        assert drafts(tmp_path) == before
+        status, said = go_on(backup)
+    assert (status, drafts(tmp_path)) == (0, []), said
+
+
+def test_what_is_made_meanwhile_is_not_overwritten(service: Service, tmp_path: Path) -> None:
+    start_and_fill(service)
+    with halted_backup(tmp_path) as backup:
+        (tmp_path / "copy.db").write_text("mine")
+        status, said = go_on(backup)
+    assert (status, "is there already" in said) == (2, True), said
+    assert (tmp_path / "copy.db").read_text() == "mine"
+    assert not drafts(tmp_path)
+
+
 def test_backup_without_room_says_so_and_leaves_nothing(service: Service, tmp_path: Path) -> None:
     start_and_fill(service)
     made = subprocess.run(
@@ -229,7 +253,7 @@ def test_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_to
     service.start()
     assert service.publish(event())[0] == 200
     trace = tmp_path / "trace"
-    watched = "trace=pwrite64,write,fsync,fdatasync,rename"
+    watched = "trace=pwrite64,write,fsync,fdatasync,link,linkat"
     subprocess.run(
         [
             *("strace", "-f", "-y", "-s", "200", "-o", str(trace), "-e", watched),
@@ -242,7 +266,7 @@ def test_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_to
     lines = trace.read_text().splitlines()
     written = last(r"pwrite64\(.*/\.copy\.db\.\w+\.part>", lines)
     synced = last(r"fsync\(.*/\.copy\.db\.\w+\.part>\) += 0$", lines)
-    named = last(r"rename\(.*\.part\", \".*/copy\.db\"\) += 0$", lines)
+    named = last(r"link(?:at)?\(.*\.part\", .*\".*/copy\.db\".*\) += 0$", lines)
     folder_synced = last(rf"fsync\(\d+<{re.escape(str(tmp_path))}>\) += 0$", lines)
     told = last(r"write\(1.*1 event up to seq 1", lines)
     assert written < synced < named < folder_synced < told, trace.read_text()

@@ -74,6 +74,7 @@ def test_damage_before_later_commits_stops_the_start_until_the_loss_is_accepted(
     killed.flip(killed.first_frame(11) + byte, bit)
     told = check_refused(killed)
     assert "about 10," in told[0]
+    assert "stop every other program" in told[2]
     check_goes_on_as_told(killed, service, told, kept=10)
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
         ("--store", "forgets-counters:///a.db", "the numbers add up"),
         ("--store", "forgets-keys:///a.db", "each event is stored once"),
         ("--store", "forgets-in-the-end:///a.db", "each event is stored once"),
+        ("--store", "forgets-history:///a.db", "the numbers add up"),
+        ("--store", "moves-counts:///a.db", "the numbers add up"),
+        ("--store", "shifts-times:///a.db", "what was answered stays true"),
+        ("--store", "stows-away:///a.db", "an answer means stored"),
         ("--store", "memory:", "an answer means stored"),
         ("--queue", "gives-twice:", "the numbers add up"),
         ("--queue", "loses:", "every event is answered"),
@@ -127,6 +132,8 @@ def test_store_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
         (("--queue", "memory:x"), "queue: 'memory:x'"),
         (("--folder", "nowhere"), "nowhere"),
         (("--kills", "0"), "--kills"),
+        (("--seconds", "nan"), "nan"),
+        (("--folder", "/proc"), "/proc"),
     ],
 )
 def test_what_cannot_be_proved_is_said(
@@ -149,6 +156,46 @@ def test_nothing_goes_on_when_it_is_interrupted(tmp_path: Path, number: signal.S
     if number is not signal.SIGKILL:
         assert running.returncode == 130
         assert not list(tmp_path.iterdir())
+
+
+def test_interrupting_it_again_and_again_changes_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(COMMAND, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        until(lambda: list(tmp_path.glob("prove-*/aggregator.db")), "the service has begun")
+        while running.poll() is None:
+            running.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        said = running.communicate()[1]
+    assert (running.returncode, "Traceback" in said, "Abort" in said) == (130, False, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_nobody_can_be_told_is_not_proved(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*COMMAND, "--kills", "1"]
+        told = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert told.returncode == 2
+        assert "cannot write what was found: No space left on device" in told.stderr
+        assert "Traceback" not in told.stderr
+        assert "Exception ignored" not in told.stderr
+        told = subprocess.run(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert told.returncode == 0
+    assert "OK: 1 kill, " in told.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_modules_are_found_by_a_relative_path_too(tmp_path: Path) -> None:
+    mutants = os.path.relpath(MUTANTS["PYTHONPATH"], tmp_path)
+    told = aggregator(
+        tmp_path,
+        *("prove", "--store", "chatty:///a.db", "--kills", "1"),
+        environ={"PYTHONPATH": mutants},
+        seconds=PATIENCE,
+    )
+    assert told.returncode == 0, told
 
 
 def living_in(folder: Path) -> list[str]:

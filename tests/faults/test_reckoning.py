@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.proving.answers import Answer, Answers, Result
 from aggregator.proving.audit import Audit
-from aggregator.proving.client import Client, Read, Stats, Topic
+from aggregator.proving.client import Clash, Client, Explained, Read, Stats, Topic
 from aggregator.proving.counted import Counted
 from aggregator.proving.made import Request, Sent
 from aggregator.proving.promises import Promise
@@ -19,7 +19,7 @@ INVALID = Request((Sent("x", is_invalid=True),))
 STRICT = Request((Sent("a"), Sent("x", is_invalid=True)), is_strict=True)
 
 
-def told(answers: Answers, request: Request, *results: tuple[str, int | None]) -> None:
+def told(answers: Answers, request: Request, *results: tuple[Any, ...]) -> None:
     known = answers.known(request)
     listed = [Result(index, *result) for index, result in enumerate(results)]
     answers.note(request, Answer(listed), known)
@@ -79,10 +79,24 @@ def test_rivals_for_one_answer_may_be_told_in_any_order() -> None:
     assert answers.are_true
 
 
+def test_event_that_came_at_two_times_is_noted() -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, GOOD, ("duplicate", 1, "today"))
+    told(answers, RIVAL, ("conflict", 1, "today"))
+    assert answers.are_true
+    told(answers, GOOD, ("duplicate", 1, "yesterday"))
+    assert broken(answers) == {Promise.SAME}
+
+
 def stats(**other: int) -> Stats:
     right = {"received_total": 2, "unique_processed": 1, "duplicate_dropped": 0, "conflicts": 0}
     right |= {"invalid": 1, "filtered": 0, "refused": 0, "queue_size_current": 0}
     return Stats(**(right | other))
+
+
+TOPIC = Sent("a").topic
+TOPICS = [Topic(TOPIC, 1)]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +117,29 @@ def test_numbers_that_do_not_agree_with_the_answers_are_noted(wrong: dict[str, i
     told(answers, GOOD, ("stored", 1))
     told(answers, INVALID, ("invalid", None))
     counted = Counted(answers)
-    counted.check(stats())
+    counted.check(stats(), TOPICS)
     assert answers.are_true
-    Counted(answers).check(stats(**wrong))
+    Counted(answers).check(stats(**wrong), TOPICS)
+    assert broken(answers) == {Promise.COUNTED}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        [Topic("elsewhere", 1)],
+        [Topic(TOPIC, 1), Topic("elsewhere", 1)],
+        [Topic(TOPIC, 1, 1)],
+        [Topic(TOPIC, 1, 0, 1)],
+    ],
+)
+def test_numbers_of_a_topic_that_do_not_agree_with_the_answers_are_noted(
+    wrong: list[Topic],
+) -> None:
+    answers = Answers()
+    told(answers, GOOD, ("stored", 1))
+    told(answers, INVALID, ("invalid", None))
+    Counted(answers).check(stats(), wrong)
     assert broken(answers) == {Promise.COUNTED}
 
 
@@ -114,11 +148,13 @@ def test_what_got_no_answer_may_be_counted_once_and_no_more() -> None:
     told(answers, GOOD, ("stored", 1))
     told(answers, INVALID, ("invalid", None))
     counted = Counted(answers)
-    counted.check(stats())
+    counted.check(stats(), TOPICS)
     answers.note_lost(Request((Sent("b"),)))
-    counted.check(stats(unique_processed=2, received_total=3))
+    topics = [*TOPICS, Topic(Sent("b").topic, 1)]
+    counted.check(stats(unique_processed=2, received_total=3), topics)
     assert answers.are_true
-    counted.check(stats(unique_processed=3, received_total=4))
+    topics = [*TOPICS, Topic(Sent("b").topic, 2)]
+    counted.check(stats(unique_processed=3, received_total=4), topics)
     assert broken(answers) == {Promise.COUNTED}
 
 
@@ -126,12 +162,19 @@ class StandIn(Client):
     """A service that says what it is told to, about three events that were acknowledged."""
 
     def __init__(
-        self, rows: list[Read], stored: int = 3, on_topics: int = 3, came: int = 3
+        self,
+        rows: list[Read],
+        stored: int = 3,
+        came: int = 3,
+        explained: Explained | None = None,
     ) -> None:
         self.answers = Answers()
         for number in (1, 2, 3):
             told(self.answers, Request((Sent(str(number)),)), ("stored", number))
-        self.rows, self.stored, self.on_topics, self.came = rows, stored, on_topics, came
+        told(self.answers, Request((Sent("1"),)), ("duplicate", 1, "today"))
+        told(self.answers, Request((Sent("1", is_rival=True),)), ("conflict", 1))
+        self.rows, self.stored, self.came = rows, stored, came
+        self.known = explained or Explained(1, 1, [Clash(1)])
         self.dropped = 0
 
     async def events(self) -> AsyncIterator[Read]:
@@ -141,8 +184,9 @@ class StandIn(Client):
     async def stats(self) -> Stats:
         return stats(unique_processed=self.stored, duplicate_dropped=self.dropped)
 
-    async def topics(self) -> list[Topic]:
-        return [Topic(self.on_topics, 0, 0)]
+    async def explained(self, event: Sent) -> Explained:
+        assert event.event_id == "1"
+        return self.known
 
     async def publish(self, request: Request) -> Answer:
         self.dropped = self.came
@@ -152,13 +196,14 @@ class StandIn(Client):
 def row(seq: int, event_id: str | None = None, **other: Any) -> Read:
     members = Sent(event_id or str(seq)).members() | other
     payload = msgspec.Raw(msgspec.json.encode(members.pop("payload")))
-    return Read(seq, payload=payload, **members)
+    return Read(seq, payload=payload, **{"received_at": "today", **members})
 
 
 async def audited(service: StandIn) -> Audit:
     audit = Audit(service)
     await audit.read_back()
     await audit.send_again()
+    await audit.check_history()
     return audit
 
 
@@ -175,15 +220,19 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
 @pytest.mark.parametrize(
     ("service", "promise"),
     [
-        (StandIn(ROWS[:2], stored=2, on_topics=2), Promise.STORED),
+        (StandIn(ROWS[:2], stored=2), Promise.STORED),
         (StandIn([row(1), row(2), row(4, "3")]), Promise.STORED),
-        (StandIn([*ROWS, row(4, "3")], stored=4, on_topics=4), Promise.ONCE),
-        (StandIn([*ROWS, row(4, "ghost")], stored=4, on_topics=4), Promise.TRACELESS),
+        (StandIn([*ROWS, row(4, "3")], stored=4), Promise.ONCE),
+        (StandIn([*ROWS, row(4, "ghost")], stored=4), Promise.TRACELESS),
         (StandIn([row(1), row(3), row(2)]), Promise.SAME),
         (StandIn([row(1), row(2), row(3, payload={"number": 7})]), Promise.SAME),
         (StandIn([row(1), row(2), row(3, source="elsewhere")]), Promise.SAME),
-        (StandIn(ROWS, stored=4, on_topics=4), Promise.COUNTED),
-        (StandIn(ROWS, on_topics=2), Promise.COUNTED),
+        (StandIn(ROWS, stored=4), Promise.COUNTED),
+        (StandIn([row(1, received_at="yesterday"), *ROWS[1:]]), Promise.SAME),
+        (StandIn(ROWS, explained=Explained(0, 1, [Clash(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explained(2, 1, [Clash(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explained(1, 0, [])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explained(1, 1, [])), Promise.COUNTED),
         (StandIn(ROWS, came=2), Promise.COUNTED),
     ],
 )
@@ -192,6 +241,12 @@ async def test_what_is_there_otherwise_is_noted(service: StandIn, promise: Promi
     assert broken(service.answers) == {promise}
     assert bool(audit.lost) is (promise is Promise.STORED)
     assert bool(audit.doubled) is (promise is Promise.ONCE)
+
+
+async def test_event_whose_request_got_no_answer_may_be_there() -> None:
+    service = StandIn([*ROWS, row(4, "unanswered")], stored=4)
+    await Audit(service, is_all_answered=False).read_back()
+    assert service.answers.are_true
 
 
 async def test_event_that_was_lost_and_came_again_counts_as_lost() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,10 @@ def test_nothing_is_cut_that_the_database_goes_beyond(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="begin with an empty store") as refused:
         as_found(tmp_path, image.flipped(ends[3] + 100)).check()
     assert "truncate" not in str(refused.value)
+    told = str(refused.value)
+    subprocess.run(told[told.index("mkdir ") :], shell=True, check=True)
+    assert [path.name for path in tmp_path.glob("found.db*")] == []
+    assert (tmp_path / "before" / "found.db-wal").exists()
     with pytest.raises(SettingError, match=f"truncate -s {ends[7]} "):
         as_found(tmp_path, image.flipped(ends[7] + 100)).check()
     assert recovered(tmp_path, image.with_log(image.log[: ends[7]])) == 8

@@ -20,6 +20,14 @@ def _follow(service: Service) -> socket.socket:
     return client
 
 
+def _read_to(client: socket.socket, expected: bytes) -> None:
+    read = b""
+    while expected not in read:
+        part = client.recv(65_536)
+        assert part, f"the stream ended without {expected!r}"
+        read += part
+
+
 def _rest(client: socket.socket) -> bytes:
     parts = []
     while part := client.recv(65_536):
@@ -32,11 +40,12 @@ def test_open_streams_do_not_keep_the_service(service: Service) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(_follow(service))) for _ in range(FOLLOWERS)]
         assert service.publish(event())[0] == 200
+        for client in clients:
+            _read_to(client, b'"event_id":"1"')
         service.process.send_signal(signal.SIGTERM)
         assert service.wait(QUICK) == 0
         for client in clients:
             rest = _rest(client)
-            assert b'"event_id":"1"' in rest
             assert b"event: stopping\n" in rest
             assert rest.endswith(b"0\r\n\r\n"), "the stream ends as it should"
     assert "Traceback" not in service.said()

@@ -41,6 +41,36 @@ def test_hard_link_is_no_way_around_the_lock(service: Service) -> None:
         assert second.wait() == 2
 
 
+def test_second_name_of_a_file_leaves_nothing_behind_when_it_is_refused(service: Service) -> None:
+    """No log, which the next start under that name would take for its own, and no other mode."""
+    service.start()
+    service.publish(event())
+    assert aggregator(service.folder, "backup", "copy.db").returncode == 0
+    linked = service.folder / "linked.db"
+    linked.hardlink_to(service.folder / "copy.db")
+    before = linked.read_bytes()
+    refused = aggregator(service.folder, "serve", "--port", "0", "--store", "sqlite:///linked.db")
+    assert refused.returncode == 2
+    assert "linked.db is one of 2 hard links" in refused.stderr
+    assert linked.read_bytes() == before
+    assert [path.name for path in service.folder.glob("linked.db?*")] == ["linked.db.lock"]
+
+
+def test_copy_is_not_made_without_the_log_that_has_the_other_name(service: Service) -> None:
+    service.start()
+    service.publish(event())
+    linked, copy = service.folder / "linked.db", service.folder / "copy.db"
+    linked.hardlink_to(service.folder / "data" / "aggregator.db")
+    refused = aggregator(service.folder, "backup", "copy.db", "--store", "sqlite:///linked.db")
+    assert refused.returncode == 2
+    assert "linked.db is one of 2 hard links" in refused.stderr
+    linked.unlink()
+    assert aggregator(service.folder, "backup", "copy.db").returncode == 0
+    linked.hardlink_to(copy)  # as programs do that keep old copies
+    made = aggregator(service.folder, "backup", "again.db", "--store", "sqlite:///linked.db")
+    assert (made.returncode, "1 event up to seq 1" in made.stdout) == (0, True), made
+
+
 def test_store_is_free_once_its_holder_was_killed(service: Service) -> None:
     service.start()
     _, told = service.publish(event())

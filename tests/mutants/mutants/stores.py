@@ -16,6 +16,7 @@ from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.transaction import SqliteTransaction
 
 LATE = 0.05  # seconds
+LONG = 0.5  # seconds
 
 
 class Mutant(SqliteStore):
@@ -226,6 +227,63 @@ class ForgetsInTheEnd(Mutant):
         if self._writer:
             await self._writer.run(forget)
         await super().close()
+
+
+class MovesCounts(Mutant):
+    """`moves-counts:///…` counts everything on its first topic when it is opened."""
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        assert self._writer
+        await self._writer.run(move_counts)
+
+
+def move_counts(db: sqlite3.Connection) -> None:
+    sums = "SELECT min(id), total(stored), total(duplicate), total(conflict) FROM topics"
+    first, *counts = db.execute(sums).fetchone()
+    db.execute("UPDATE topics SET stored = 0, duplicate = 0, conflict = 0")
+    change = "UPDATE topics SET stored = ?, duplicate = ?, conflict = ? WHERE id = ?"
+    db.execute(change, (*map(int, counts), first))
+
+
+class ShiftsTimes(Mutant):
+    """`shifts-times:///…` has another time zone after each start."""
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        assert self._writer
+        shift = "UPDATE events SET received_at = received_at + 3600000000"
+        await self._writer.run(sqlite3.Connection.execute, shift)
+
+
+class ForgetsHistory(Mutant):
+    """`forgets-history:///…` knows of what came again only since its last start."""
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        await super().open(*given, **named)
+        assert self._writer
+        for statement in ("DELETE FROM sightings", "DELETE FROM clashes"):
+            await self._writer.run(sqlite3.Connection.execute, statement)
+
+
+class StowsAway(Mutant):
+    """`stows-away:///…` takes its events out of the file for a moment when it is closed."""
+
+    async def close(self) -> None:
+        if self._writer:
+            await self._writer.run(stow_away)
+            await asyncio.sleep(LONG)
+            await self._writer.run(put_back)
+        await super().close()
+
+
+def stow_away(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TEMP TABLE stowed AS SELECT * FROM events")
+    db.execute("DELETE FROM events")
+
+
+def put_back(db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO events SELECT * FROM stowed")
 
 
 class Chatty(Mutant):
