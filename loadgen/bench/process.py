@@ -1,0 +1,106 @@
+"""A server as a process of its own: started, looked at from outside, and stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from loadgen.bench.errors import RoundError
+
+PATIENCE = 30.0  # seconds
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Use(NamedTuple):
+    """What a process and its children have used; None where there is no /proc."""
+
+    processor: float | None
+    """Seconds."""
+    memory: int | None
+    """Bytes resident now."""
+
+
+class Process:
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        environ: dict[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        self._log = folder / "server.log"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **(environ or {})},
+                stdout=log,
+                stderr=log,
+                user=user,
+                group=user and "nogroup",
+                extra_groups=[] if user else None,
+            )
+
+    def wait_until(self, is_ready: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if self._process.poll() is not None:
+                raise RoundError(f"it ended with {self._process.returncode}: {self.said()}")
+            try:
+                if is_ready():
+                    return
+            except (OSError, ValueError):
+                pass
+            if time.monotonic() > deadline:
+                raise RoundError(f"it was not ready within {PATIENCE:g} s: {self.said()}")
+            time.sleep(0.05)
+
+    def use(self) -> Use:
+        if not Path("/proc/self/stat").exists():
+            return Use(None, None)
+        ticks, pages = map(sum, zip(*tree(self._process.pid), strict=True))
+        return Use(ticks / TICK, pages * PAGE)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Asks it to end; after a while it is killed."""
+        self._process.send_signal(number)
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace").strip()[-400:]
+
+
+def tree(root: int) -> Iterator[tuple[int, int]]:
+    """Ticks of processor time and resident pages of a process and of all that it started."""
+    found: dict[int, tuple[int, int, int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found[int(path.parent.name)] = (
+            int(fields[1]),
+            int(fields[11]) + int(fields[12]),
+            int(fields[21]),
+        )
+    family = [root]
+    for member in family:
+        family += [one for one, (parent, _, _) in found.items() if parent == member]
+        _, ticks, pages = found.get(member, (0, 0, 0))
+        yield ticks, pages
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
