@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from loadgen.bench.contestant import Contestant
 from loadgen.bench.limits import BareAiohttp, BareSqlite, BareSqliteOrdered
 from loadgen.bench.ours import ours
+from loadgen.bench.peers.datasette import Datasette
+from loadgen.bench.peers.naive import Naive
+from loadgen.bench.peers.nats import Nats
+from loadgen.bench.peers.postgresql import Postgresql
 
-QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000")
+QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 
 
 def everybody(python: str) -> list[Contestant]:
-    return [BareSqlite(), BareSqliteOrdered(), BareAiohttp(), *ours(python)]
+    limits = [BareSqlite(), BareSqliteOrdered(), BareAiohttp()]
+    return [*limits, *ours(python), Naive(), Datasette(), Nats(), Postgresql()]
 
 
 def chosen(field: Sequence[Contestant], names: Sequence[str]) -> list[Contestant]:

@@ -30,7 +30,7 @@ class Plan(msgspec.Struct):
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; only answers that say their length."""
+    """One request at a time."""
 
     def __init__(self, publisher: "Publisher") -> None:
         self._publisher = publisher
@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if end and len(body) >= length_in(head):
+        if end and is_whole(head, body):
             self._received = b""
             self._publisher.answered(self, int(head[9:12]), self._due)
 
@@ -59,11 +59,13 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
-def length_in(head: bytes) -> int:
-    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
-    if not found:
-        raise ValueError(f"an answer without its length: {head[:80]!r}")
-    return int(rest.partition(b"\r\n")[0])
+def is_whole(head: bytes, body: bytes) -> bool:
+    """Whether an answer has arrived to its end; chunks have no trailers here."""
+    head = head.lower()
+    _, has_length, rest = head.partition(b"\r\ncontent-length:")
+    if has_length:
+        return len(body) >= int(rest.partition(b"\r\n")[0])
+    return b"\r\ntransfer-encoding: chunked" in head and body.endswith(b"0\r\n\r\n")
 
 
 class Publisher:
