@@ -30,7 +30,7 @@ prove: $(INSTALLED)
 	@exec $(BIN)/aggregator prove --kills 1000
 
 bench: $(PUBLISHING)
-	@exec $(BIN)/python -m loadgen.bench $(BENCH)
+	@exec $(BIN)/python -m loadgen.bench $(or $(BENCH),--output docs/benchmarks.md)
 
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest -q

@@ -5,23 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen.bench.body import Shape, write_bodies
-from loadgen.bench.results import Contest, Paced, Round
+from loadgen.bench.results import Contest, Effort, Paced, Round
 
 GROUPS = {"limits": "Limits", "ours": "This service", "peers": "Others doing the same job"}
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much of everything: a turn ends with its events or its seconds, whichever comes first."""
-
-    events: int
-    singles: int
-    """Events of a turn in which each is a request of its own."""
-    seconds: float
-    rounds: int
-
-    def of(self, size: int) -> int:
-        return self.singles if size == 1 else self.events
 
 
 @dataclass(frozen=True)

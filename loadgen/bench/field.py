@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from loadgen.bench.contestant import Contestant
 from loadgen.bench.limits import BareAiohttp, BareSqlite, BareSqliteOrdered
 from loadgen.bench.ours import ours
+from loadgen.bench.peers.absent import Rqlite
+from loadgen.bench.peers.benthos import Benthos
 from loadgen.bench.peers.datasette import Datasette
 from loadgen.bench.peers.naive import Naive
 from loadgen.bench.peers.nats import Nats
@@ -15,7 +17,8 @@ QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 
 def everybody(python: str) -> list[Contestant]:
     limits = [BareSqlite(), BareSqliteOrdered(), BareAiohttp()]
-    return [*limits, *ours(python), Naive(), Datasette(), Nats(), Postgresql()]
+    peers = [Naive(), Datasette(), Nats(), Postgresql(), Benthos(), Rqlite()]
+    return [*limits, *ours(python), *peers]
 
 
 def chosen(field: Sequence[Contestant], names: Sequence[str]) -> list[Contestant]:

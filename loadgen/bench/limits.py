@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 from loadgen.bench.body import Shape, one
-from loadgen.bench.contestant import Contestant, Effort, Place
+from loadgen.bench.contestant import Contestant, Place
 from loadgen.bench.errors import RoundError
 from loadgen.bench.process import Process
-from loadgen.bench.results import Round
+from loadgen.bench.results import Effort, Round
 from loadgen.bench.served import Served, ask, program
 
 

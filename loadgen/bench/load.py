@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import msgspec
 from loadgen.bench.errors import RoundError
 
 FEED = Path(__file__).with_name("feed.lua")
+REPORT = "\nBENCH "
 PATIENCE = 120.0
 """Seconds more than were asked for, after which a publisher is given up."""
 
@@ -27,6 +29,8 @@ class Sent(msgspec.Struct):
     lost: int
     latency: dict[str, float] = {}
     """Of each answer, from the moment when the request was due; none when there was no schedule."""
+    processor: float = 0.0
+    """Seconds of processor time that the publisher used."""
     late: dict[str, float] = {}
     """How long after that moment the publisher sent it, for want of a connection or of time."""
 
@@ -68,8 +72,7 @@ def publish(target: Target, bodies: Path, connections: int, seconds: float) -> S
         "BENCH_HEAD": target.head.replace("\r\n", r"\r\n"),
         "BENCH_BODIES": str(bodies),
     }
-    said = _run(command, seconds, environ)
-    return _checked(json.loads(said.partition("\nBENCH ")[2] or "null"), said)
+    return _publish(command, seconds, environ)
 
 
 def publish_at(rate: float, target: Target, bodies: Path, connections: int, seconds: float) -> Sent:
@@ -82,8 +85,18 @@ def publish_at(rate: float, target: Target, bodies: Path, connections: int, seco
         "connections": connections,
         "seconds": seconds,
     }
-    said = _run([sys.executable, "-m", "loadgen.bench.publisher", json.dumps(plan)], seconds, {})
-    return _checked(json.loads(said or "null"), said)
+    return _publish(
+        [sys.executable, "-m", "loadgen.bench.publisher", json.dumps(plan)], seconds, {}
+    )
+
+
+def _publish(command: list[str], seconds: float, environ: dict[str, str]) -> Sent:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = _run(command, seconds, environ)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    sent = _checked(json.loads(said.partition(REPORT)[2] or "null"), said)
+    sent.processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return sent
 
 
 def _run(command: list[str], seconds: float, environ: dict[str, str]) -> str:

@@ -1,5 +1,6 @@
 """What it was measured on."""
 
+import json
 import os
 import platform
 import shutil
@@ -7,12 +8,15 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SYNCS = 200
-SHOWN = ("event-aggregator", "aiohttp", "aiosqlite", "msgspec", "marshmallow", "uvloop")
-VERSION_OF_SQLITE = "import sqlite3; print(sqlite3.sqlite_version)"
+ASKING = """
+import importlib.metadata, json, platform, sqlite3
+names = ("event-aggregator", "aiohttp", "aiosqlite", "msgspec", "marshmallow")
+found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
+print(json.dumps(found | {name: importlib.metadata.version(name) for name in names}))
+"""
 
 
 def machine(folder: Path) -> dict[str, str]:
@@ -27,17 +31,9 @@ def machine(folder: Path) -> dict[str, str]:
 
 
 def versions(python: str) -> dict[str, str]:
-    """Of what is measured and of what measures."""
-    ran = subprocess.run([python, "-V"], capture_output=True, text=True, check=True)
-    sqlite = subprocess.run(
-        [python, "-c", VERSION_OF_SQLITE], capture_output=True, text=True, check=True
-    )
-    found = {"Python": ran.stdout.split()[-1], "SQLite": sqlite.stdout.strip()}
-    for name in SHOWN:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    """Of what is measured, asked of its own Python, and of what measures."""
+    asked = subprocess.run([python, "-c", ASKING], capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(asked.stdout)
     return found | {"commit": _commit(python), "load": _wrk()}
 
 

@@ -25,25 +25,27 @@ class Use(NamedTuple):
     """Bytes resident now."""
 
 
+def between(before: Use, after: Use) -> float | None:
+    """Seconds of processor time."""
+    if before.processor is None or after.processor is None:
+        return None
+    return after.processor - before.processor
+
+
 class Process:
     def __init__(
         self,
         command: list[str],
         folder: Path,
-        environ: dict[str, str] | None = None,
-        user: str | None = None,
     ) -> None:
         self._log = folder / "server.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**os.environ, **(environ or {})},
+                env={name: word for name, word in os.environ.items() if not is_ours(name)},
                 stdout=log,
                 stderr=log,
-                user=user,
-                group=user and "nogroup",
-                extra_groups=[] if user else None,
             )
 
     def wait_until(self, is_ready: Callable[[], object]) -> None:
@@ -77,6 +79,11 @@ class Process:
 
     def said(self) -> str:
         return self._log.read_text(errors="replace").strip()[-400:]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a variable is a setting of the service, which is measured with none."""
+    return name.startswith("AGGREGATOR_")
 
 
 def tree(root: int) -> Iterator[tuple[int, int]]:

