@@ -11,7 +11,7 @@ from loadgen.bench.load import has_wrk
 from loadgen.bench.measurement import Order, measure
 from loadgen.bench.page import write_page
 from loadgen.bench.results import Effort, from_json, to_json
-from loadgen.bench.table import table
+from loadgen.bench.terminal import table
 
 FULL = Effort(events=400_000, singles=60_000, seconds=15.0, rounds=3)
 LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)

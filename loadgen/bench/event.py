@@ -1,10 +1,12 @@
 """The events that everybody is given: number 7 is the same one whoever sends it."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+EPOCH_MS = int(BEGINNING.timestamp()) * 1000
 TOPICS = ("auth.login", "auth.logout", "auth.refresh")
 METHODS = ("password", "passkey", "sso", "token")
 
@@ -24,18 +26,23 @@ def row(number: int, *, ordered: bool = False) -> Row:
     digest = blake2b(b"%d" % number, digest_size=20).hexdigest()
     noise = int(digest[32:], 16)
     millisecond = f"{number % 1000:03}"
-    second = BEGINNING + timedelta(seconds=number // 1000)
+    second = moment(number // 1000)
     key = digest[:32]
     if ordered:
-        key = f"{(int(second.timestamp()) * 1000 + number % 1000):012x}7{key[13:]}"
+        key = f"{EPOCH_MS + number:012x}7{key[13:]}"
     return Row(
         TOPICS[noise % 3],
         f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}",
-        f"{second:%Y-%m-%dT%H:%M:%S}.{millisecond}Z",
+        f"{second}.{millisecond}Z",
         f"web-{noise % 7}",
         f'{{"user":"user-{noise % 100_003:06}","method":"{METHODS[noise % 4]}","successful":true,'
         f'"ip":"10.{noise % 251}.{noise % 241}.{noise % 239}"}}',
     )
+
+
+@lru_cache(maxsize=8)
+def moment(second: int) -> str:
+    return f"{BEGINNING + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}"
 
 
 def as_json(event: Row) -> str:

@@ -32,7 +32,7 @@ class Sent(msgspec.Struct):
     processor: float = 0.0
     """Seconds of processor time that the publisher used."""
     late: dict[str, float] = {}
-    """How long after that moment the publisher sent it, for want of a connection or of time."""
+    """How long after that moment the publisher itself got to it."""
 
 
 @dataclass(frozen=True)

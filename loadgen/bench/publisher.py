@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from loadgen.bench.body import read_bodies
+from loadgen.bench.connection import Connection
 from loadgen.bench.load import REPORT, Sent
 from loadgen.latency import Latency
 
@@ -27,45 +28,6 @@ class Plan(msgspec.Struct):
     bodies: str
     connections: int
     seconds: float
-
-
-class Connection(asyncio.Protocol):
-    """One request at a time."""
-
-    def __init__(self, publisher: "Publisher") -> None:
-        self._publisher = publisher
-        self._received = b""
-        self._due = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def send(self, request: bytes, due: float) -> None:
-        self._due = due
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if end and is_whole(head, body):
-            self._received = b""
-            self._publisher.answered(self, int(head[9:12]), self._due)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's name
-        self._publisher.lose()
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-def is_whole(head: bytes, body: bytes) -> bool:
-    """Whether an answer has arrived to its end; chunks have no trailers here."""
-    head = head.lower()
-    _, has_length, rest = head.partition(b"\r\ncontent-length:")
-    if has_length:
-        return len(body) >= int(rest.partition(b"\r\n")[0])
-    return b"\r\ntransfer-encoding: chunked" in head and body.endswith(b"0\r\n\r\n")
 
 
 class Publisher:
@@ -85,7 +47,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         for _ in range(self._plan.connections):
             _, connection = await loop.create_connection(
-                lambda: Connection(self), "127.0.0.1", self._plan.port
+                lambda: Connection(self.answered, self.lose), "127.0.0.1", self._plan.port
             )
             self._free.append(connection)
         gc.disable()
@@ -109,6 +71,7 @@ class Publisher:
                 await asyncio.sleep(wait)
             elif number % 16 == 0:
                 await asyncio.sleep(0)
+            self._late.record(time.perf_counter() - due)
             self._due.append(due)
             if not self._feed():
                 return
@@ -129,7 +92,6 @@ class Publisher:
                 self._due.clear()
                 return False
             due, connection = self._due.popleft(), self._free.popleft()
-            self._late.record(time.perf_counter() - due)
             self._sent += 1
             self._under_way += 1
             connection.send(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body), due)

@@ -10,7 +10,7 @@ other, and not with those of another machine."""
 METHOD = """\
 ## How it is measured
 
-- Everybody gets the same events: about 230 bytes of JSON each, with random UUIDs unless said
+- Everybody gets the same events: about 220 bytes of JSON each, with random UUIDs unless said
   otherwise. Bodies are made beforehand, and no event is sent twice unless that is the point.
 - {effort.rounds} rounds, each contestant once a round, on an empty store: up to
   {effort.events:,} events ({effort.singles:,} where each is a request of its own) or

@@ -39,8 +39,8 @@ class Benthos(Served):
     size = 100
     connections = 16
     promise = (
-        "durable; one answer for all, none for each; remembered for good; an event whose write failed "
-        "is taken for a copy when it comes again (its documentation warns of that)"
+        "durable; one answer for all, none for each; remembered for good; an event whose write "
+        "failed is taken for a copy when it comes again (its documentation warns of that)"
     )
     note = (
         "dedupe in memory for 10 minutes; the SQLite output is ours (modernc, WAL, FULL, INSERT OR "
