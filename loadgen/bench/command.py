@@ -13,7 +13,7 @@ from loadgen.bench.page import write_page
 from loadgen.bench.results import Effort, from_json, to_json
 from loadgen.bench.terminal import table
 
-FULL = Effort(events=400_000, singles=60_000, seconds=15.0, rounds=3)
+FULL = Effort(events=400_000, singles=60_000, seconds=12.0, rounds=3)
 LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
 GROWTH = 10_000_000
 
@@ -37,6 +37,7 @@ GROWTH = 10_000_000
     show_default=True,
 )
 @click.option("--python", default=sys.executable, help="Whose `aggregator` is measured.")
+@click.option("--before", help="Whose is measured beside it, as ours-100-before and so on.")
 def command(
     *,
     only: str | None,
@@ -51,6 +52,7 @@ def command(
     results: Path | None,
     folder: Path,
     python: str,
+    before: str | None,
 ) -> None:
     """Measure the service beside its limits and its peers; everything without arguments."""
     least = LESS if quick else FULL
@@ -68,7 +70,10 @@ def command(
         if not has_wrk():
             click.echo("wrk is not installed: a publisher of ours is used, which is slower")
         found = measure(
-            Order(choose(only, python, quick=quick), effort, growth, folder, python), click.echo
+            Order(
+                choose(only, everybody(python, before), quick=quick), effort, growth, folder, python
+            ),
+            click.echo,
         )
     for line in table(found):
         click.echo(line)
@@ -80,8 +85,7 @@ def command(
         sys.exit(1)
 
 
-def choose(only: str | None, python: str, *, quick: bool) -> list[Contestant]:
-    field = everybody(python)
+def choose(only: str | None, field: list[Contestant], *, quick: bool) -> list[Contestant]:
     if not only and not quick:
         return field
     try:

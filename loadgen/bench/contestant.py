@@ -35,6 +35,8 @@ class Contestant(ABC):
     promise: str
     """What is true once it has answered, and how long."""
     note = ""
+    is_same = False
+    """Whether it promises all that this service does."""
 
     def prepare(self, place: Place) -> None:  # noqa: B027 most have nothing to prepare
         """Installs what it needs. Raises UnavailableError with the reason when it cannot be had."""
@@ -59,4 +61,5 @@ class Contestant(ABC):
             self.connections,
             self.promise,
             self.note,
+            self.is_same,
         )

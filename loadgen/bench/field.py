@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadgen.bench.contestant import Contestant
 from loadgen.bench.limits import BareAiohttp, BareSqlite, BareSqliteOrdered
-from loadgen.bench.ours import ours
+from loadgen.bench.ours import BEFORE, ours
 from loadgen.bench.peers.absent import Rqlite
 from loadgen.bench.peers.benthos import Benthos
 from loadgen.bench.peers.datasette import Datasette
@@ -15,14 +15,14 @@ from loadgen.bench.peers.postgresql import Postgresql
 QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 
 
-def everybody(python: str) -> list[Contestant]:
+def everybody(python: str, before: str | None = None) -> list[Contestant]:
     limits = [BareSqlite(), BareSqliteOrdered(), BareAiohttp()]
     peers = [Naive(), Datasette(), Nats(), Postgresql(), Benthos(), Rqlite()]
-    return [*limits, *ours(python), *peers]
+    return [*limits, *ours(python, before), *peers]
 
 
 def chosen(field: Sequence[Contestant], names: Sequence[str]) -> list[Contestant]:
-    """Those named; a group's name, or the beginning of a name, stands for all of its kind."""
+    """Those named; a group's name stands for all of it."""
     known = [one for one in field if any(is_meant(one, name) for name in names)]
     missing = [name for name in names if not any(is_meant(one, name) for one in field)]
     if missing:
@@ -32,4 +32,4 @@ def chosen(field: Sequence[Contestant], names: Sequence[str]) -> list[Contestant
 
 
 def is_meant(one: Contestant, name: str) -> bool:
-    return name in (one.name, one.group)
+    return name in (one.name, one.name.removesuffix(BEFORE), one.group)

@@ -38,11 +38,10 @@ def _ahead(contest: Contest, mine: Contest, results: Results) -> Iterator[str]:
 
 def _by_growth(results: Results) -> Iterator[str]:
     growth = results.growth
-    if growth and len(growth.ours) > 1 and growth.ours[-1].rate < growth.ours[0].rate:
-        first, last = growth.ours[0], growth.ours[-1]
+    if growth and growth.share and growth.share < 1:
         yield (
-            f"**With {last.size:,} events stored** the service is at {last.rate / first.rate:.2f} "
-            f"of its rate at {first.size:,}."
+            f"**With {growth.ours[-1].size:,} events stored** the service is at {growth.share:.2f} "
+            f"of its rate at {growth.ours[0].size:,}."
         )
 
 

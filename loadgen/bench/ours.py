@@ -42,10 +42,23 @@ class Ours(Served):
         return stored
 
 
-def ours(python: str) -> list[Ours]:
-    """Each way to publish."""
+BEFORE = "-before"
+
+
+def ours(python: str, before: str | None = None) -> list[Ours]:
+    """Each way to publish, perhaps to another checkout's service too."""
+    found = ways(python)
+    if before:
+        for one in ways(before):
+            one.name += BEFORE
+            one.title += ", before"
+            found.append(one)
+    return found
+
+
+def ways(python: str) -> list[Ours]:
     ndjson = Shape(100, lines, "application/x-ndjson")
-    ways = (
+    each = (
         ("ours-1", "one event a request", Shape(1, one), 64),
         ("ours-100", "100 events a request", Shape(100), 16),
         ("ours-1000", "1,000 events a request", Shape(1000), 16),
@@ -54,7 +67,7 @@ def ours(python: str) -> list[Ours]:
         ("ours-100-ordered", "100 events a request, ids in order of time", ordered(100), 16),
         ("ours-100-again", "100 events a request, 20 % sent before", again(100), 16),
     )
-    return [Ours(*way, python) for way in ways]
+    return [Ours(*way, python) for way in each]
 
 
 def ordered(size: int) -> Shape:

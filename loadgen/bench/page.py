@@ -46,6 +46,14 @@ def page(stem: str, results: Results) -> str:
 
 def _in_short(results: Results) -> Iterator[str]:
     ratios = [(words, results.ratio(one, other)) for words, one, other in IN_SHORT]
+    best = results.best_peer
+    if best:
+        words = f"100 events a request, against the fastest that promises the same: {best.title}"
+        ratios.append((words, results.ratio("ours-100", best.name)))
+    if results.growth and results.growth.ours:
+        first, last = results.growth.ours[0], results.growth.ours[-1]
+        words = f"with {last.size:,} random keys stored, against {first.size:,}"
+        ratios.append((words, results.growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:
         yield "| events durably stored a second by this service | times as many |"

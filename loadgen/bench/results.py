@@ -58,6 +58,8 @@ class Contest(msgspec.Struct):
     connections: int
     promise: str
     note: str = ""
+    is_same: bool = False
+    """Whether it promises all that this service does."""
     rounds: list[Round | None] = []
     """None for a round that failed, so that the others stand beside those of their turn."""
     paced: Paced | None = None
@@ -113,6 +115,11 @@ class Growth(msgspec.Struct):
     bare: list[Step] = []
     trouble: str = ""
 
+    @property
+    def share(self) -> float | None:
+        """What is left of this service's rate in the first step when it comes to the last."""
+        return self.ours[-1].rate / self.ours[0].rate if len(self.ours) > 1 else None
+
 
 class Results(msgspec.Struct):
     date: str
@@ -126,6 +133,12 @@ class Results(msgspec.Struct):
 
     def contest(self, name: str) -> Contest | None:
         return next((one for one in self.contests if one.name == name), None)
+
+    @property
+    def best_peer(self) -> Contest | None:
+        """The fastest of those who promise the same."""
+        same = [one for one in self.contests if one.is_same and one.rate]
+        return max(same, key=lambda one: one.rate or 0, default=None)
 
     def ratio(self, name: str, other: str) -> float | None:
         """How often faster, as the median of the rounds in which both took their turn."""

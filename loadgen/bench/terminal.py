@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from loadgen.bench.contestant import GROUPS
+from loadgen.bench.ours import BEFORE
 from loadgen.bench.results import Contest, Results
 
 GOALS = (
@@ -21,10 +22,17 @@ def table(results: Results) -> Iterator[str]:
         if found:
             yield name
         yield from map(_line, found)
-    for one, other, goal in GOALS:
+    for contest in results.contests:
+        ratio = results.ratio(contest.name, contest.name + BEFORE)
+        if ratio is not None:
+            yield f"{contest.name} / {contest.name}{BEFORE}: {ratio:,.2f}"
+    goals = [*GOALS, ("ours-100", results.best_peer.name, 3.0)] if results.best_peer else GOALS
+    for one, other, goal in goals:
         ratio = results.ratio(one, other)
         if ratio is not None:
             yield f"{one} / {other}: {ratio:,.2f} (goal: {goal:g})"
+    if results.growth and results.growth.share:
+        yield f"last step of growth / first: {results.growth.share:.2f} (goal: 0.9)"
 
 
 def _line(contest: Contest) -> str:

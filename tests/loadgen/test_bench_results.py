@@ -78,6 +78,15 @@ def test_page_says_where_we_lose() -> None:
     assert "worse" not in said
 
 
+def test_best_peer_is_one_that_promises_the_same() -> None:
+    slow, fast = contest("slow", "peers", 10), contest("fast", "peers", 20)
+    slow.is_same = fast.is_same = True
+    found = results(contest("ours-100", "ours", 60), slow, fast, contest("less", "peers", 90))
+    assert found.best_peer is fast
+    said = page("x", found)
+    assert "the fastest that promises the same: the fast | 3.00 |" in said
+
+
 def test_page_says_what_growing_costs() -> None:
     found = results(contest("ours-100", "ours", 100))
     found.growth = growth()

@@ -79,6 +79,8 @@ def test_contestants_are_chosen_by_name_or_group() -> None:
         "ours-100",
     ]
     assert len(chosen(field, QUICK)) == len(QUICK)
+    beside = everybody("python", "another")
+    assert [one.name for one in chosen(beside, ["ours-100"])] == ["ours-100", "ours-100-before"]
     with pytest.raises(ValueError, match="nobody is called nobody"):
         chosen(field, ["nobody"])
 

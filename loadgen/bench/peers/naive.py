@@ -20,6 +20,7 @@ class Naive(Served):
     )
     shape = Shape(1, one)
     is_paced = True
+    is_same = True
 
     def start(self, place: Place, port: int) -> Process:
         path = str(place.data / "naive.db")

