@@ -14,11 +14,13 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 .page { fill: #ffffff }
 .grid { stroke: #d8dee4 }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round }
+.spread { stroke: #24292f; stroke-opacity: 0.6 }
 .limits { fill: #8c959f } .ours { fill: #0969da } .peers { fill: #bf8700 }
 .a { stroke: #0969da } .b { stroke: #8c959f }
 text.a { fill: #0969da; stroke: none } text.b { fill: #57606a; stroke: none }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 } .quiet { fill: #9198a1 } .page { fill: #0d1117 } .grid { stroke: #30363d }
+.spread { stroke: #e6edf3 }
 .limits { fill: #6e7681 } .ours { fill: #58a6ff } .peers { fill: #d29922 }
 .a { stroke: #58a6ff } .b { stroke: #9198a1 } text.a { fill: #58a6ff } text.b { fill: #9198a1 }
 }

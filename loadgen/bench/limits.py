@@ -55,10 +55,10 @@ class BareSqliteOrdered(BareSqlite):
 class BareAiohttp(Served):
     name = "aiohttp"
     group = "limits"
-    title = "bare aiohttp, parses and answers"
+    title = "bare aiohttp, one event a request"
     connections = 64
     promise = "nothing: it stores nothing"
-    note = "one event a request, json.loads, the answer is four bytes of JSON"
+    note = "parses the body with json.loads and answers {}"
     shape = Shape(1, one)
 
     def start(self, place: Place, port: int) -> Process:

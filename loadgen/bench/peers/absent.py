@@ -8,7 +8,7 @@ from loadgen.bench.results import Effort, Round
 class Rqlite(Contestant):
     name = "rqlite"
     group = "peers"
-    title = "rqlite, INSERT OR IGNORE over HTTP"
+    title = "rqlite, 100 events a request"
     size = 100
     connections = 16
     promise = "not measured"

@@ -35,7 +35,7 @@ cache_resources:
 class Benthos(Served):
     name = "benthos"
     group = "peers"
-    title = "Benthos 4.60, HTTP to dedupe to SQLite"
+    title = "Benthos 4.60 into SQLite, 100 events a request"
     size = 100
     connections = 16
     promise = (

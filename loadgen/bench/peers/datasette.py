@@ -29,11 +29,11 @@ def insert(events: list[Row]) -> str:
 class Datasette(Served):
     name = "datasette"
     group = "peers"
-    title = "Datasette 1.0a41, insert API with ignore"
+    title = "Datasette 1.0a41, 100 rows a request"
     size = 100
     connections = 16
     promise = "durable; one answer for all, none for each; remembered for good"
-    note = "WAL; takes at most 100 rows a request by default"
+    note = "insert API with ignore, WAL; takes at most 100 rows a request by default"
     shape = Shape(100, insert)
     path = "/events/events/-/insert"
     requirements = ("datasette==1.0a41",)

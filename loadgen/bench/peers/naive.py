@@ -11,11 +11,11 @@ from loadgen.bench.served import Served, ask, program
 class Naive(Served):
     name = "naive"
     group = "peers"
-    title = "the naive design: a queue, one consumer, a commit an event"
+    title = "the naive design, one event a request"
     connections = 64
     promise = "durable; every event answered; remembered for good"
     note = (
-        "aiohttp and aiosqlite, WAL, FULL; it answers after the commit, where the usual sketch "
+        "aiohttp, a queue, one consumer with aiosqlite, a commit an event, WAL, FULL; it answers after the commit, where the usual sketch "
         "answers before it and promises nothing"
     )
     shape = Shape(1, one)

