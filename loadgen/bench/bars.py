@@ -39,5 +39,6 @@ def _bar(contest: Contest, y: float, longest: float) -> Iterator[str]:
         f'height="{BAR}" rx="2"/>'
     )
     middle = y + 1 + BAR / 2
-    yield f'<line class="spread" x1="{low:.1f}" x2="{high:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
+    ends = f'x1="{low:.1f}" x2="{high:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"'
+    yield f'<line class="spread" {ends}/>'
     yield text(max(high, LEFT + width) + 8, y + 12, f"{contest.rate:,.0f}", "quiet")

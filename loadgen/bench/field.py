@@ -10,14 +10,14 @@ from loadgen.bench.peers.benthos import Benthos
 from loadgen.bench.peers.datasette import Datasette
 from loadgen.bench.peers.naive import Naive
 from loadgen.bench.peers.nats import Nats
-from loadgen.bench.peers.postgresql import Postgresql
+from loadgen.bench.peers.postgresql import Postgresql, PostgresqlOne
 
 QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 
 
 def everybody(python: str, before: str | None = None) -> list[Contestant]:
     limits = [BareSqlite(), BareSqliteOrdered(), BareAiohttp()]
-    peers = [Naive(), Datasette(), Nats(), Postgresql(), Benthos(), Rqlite()]
+    peers = [Naive(), Datasette(), Nats(), Postgresql(), PostgresqlOne(), Benthos(), Rqlite()]
     return [*limits, *ours(python, before), *peers]
 
 

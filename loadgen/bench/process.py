@@ -25,6 +25,15 @@ class Use(NamedTuple):
     """Bytes resident now."""
 
 
+class Member(NamedTuple):
+    """One of the processes that a server is made of."""
+
+    id: int
+    parent: int
+    ticks: int
+    pages: int
+
+
 def between(before: Use, after: Use) -> float | None:
     """Seconds of processor time."""
     if before.processor is None or after.processor is None:
@@ -65,8 +74,9 @@ class Process:
     def use(self) -> Use:
         if not Path("/proc/self/stat").exists():
             return Use(None, None)
-        ticks, pages = map(sum, zip(*tree(self._process.pid), strict=True))
-        return Use(ticks / TICK, pages * PAGE)
+        root, *started = family(self._process.pid)
+        memory = root.pages * PAGE + sum(map(own_memory, started))
+        return Use(sum(member.ticks for member in (root, *started)) / TICK, memory)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end; after a while it is killed."""
@@ -86,24 +96,33 @@ def is_ours(name: str) -> bool:
     return name.startswith("AGGREGATOR_")
 
 
-def tree(root: int) -> Iterator[tuple[int, int]]:
-    """Ticks of processor time and resident pages of a process and of all that it started."""
-    found: dict[int, tuple[int, int, int]] = {}
+def family(root: int) -> list[Member]:
+    """A process and all that it started, and what they started."""
+    found = {member.id: member for member in running()}
+    members = [found[root]]
+    for member in members:
+        members += [one for one in found.values() if one.parent == member.id]
+    return members
+
+
+def running() -> Iterator[Member]:
+    """Every process there is."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
-            continue
-        found[int(path.parent.name)] = (
-            int(fields[1]),
-            int(fields[11]) + int(fields[12]),
-            int(fields[21]),
-        )
-    family = [root]
-    for member in family:
-        family += [one for one, (parent, _, _) in found.items() if parent == member]
-        _, ticks, pages = found.get(member, (0, 0, 0))
-        yield ticks, pages
+            continue  # it has ended
+        ticks = int(fields[11]) + int(fields[12])
+        yield Member(int(path.parent.name), int(fields[1]), ticks, int(fields[21]))
+
+
+def own_memory(member: Member) -> int:
+    """Bytes, where what several share is counted once; PostgreSQL's processes share most."""
+    try:
+        lines = Path(f"/proc/{member.id}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return member.pages * PAGE
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
 def free_port() -> int:

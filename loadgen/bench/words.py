@@ -21,7 +21,8 @@ METHOD = """\
 - Requests are sent by `wrk` with one thread where it is installed, otherwise by a publisher of
   ours.{publisher}
 - Bare SQLite is handed rows that are tuples already; making them is not counted.
-- Processor time and memory are those of the server and of all processes that it started.
+- Processor time and memory are those of the server and of all processes that it started; memory
+  that these share is counted once.
 - Peers are set up to promise as much as they can, and otherwise left as they come."""
 
 LATENCY = """\

@@ -15,8 +15,8 @@ class Naive(Served):
     connections = 64
     promise = "durable; every event answered; remembered for good"
     note = (
-        "aiohttp, a queue, one consumer with aiosqlite, a commit an event, WAL, FULL; it answers after the commit, where the usual sketch "
-        "answers before it and promises nothing"
+        "aiohttp, a queue, one consumer with aiosqlite, a commit an event, WAL, FULL; it answers "
+        "after the commit, where the usual sketch answers before it and promises nothing"
     )
     shape = Shape(1, one)
     is_paced = True

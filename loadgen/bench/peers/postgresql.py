@@ -34,7 +34,7 @@ class Postgresql(Served):
 
     def prepare(self, place: Place) -> None:
         """PostgreSQL refuses to run as root: then nobody must be able to."""
-        self._python = python_with(place.cache, self.name, self.requirements)
+        self._python = python_with(place.cache, "postgresql", self.requirements)
         said = subprocess.run(
             [self._python, "-c", WHERE], capture_output=True, text=True, check=False
         )
@@ -69,3 +69,11 @@ class Postgresql(Served):
     def stored(self, place: Place, port: int) -> int:  # noqa: ARG002
         stored: int = ask(port, "/stats")["stored"]
         return stored
+
+
+class PostgresqlOne(Postgresql):
+    name = "postgresql-1"
+    title = "PostgreSQL 18 behind aiohttp, one event a request"
+    size = 1
+    connections = 64
+    shape = Shape(1)
