@@ -29,7 +29,7 @@ demo: $(PUBLISHING)
 prove: $(INSTALLED)
 	@exec $(BIN)/aggregator prove --kills 1000
 
-bench: $(PUBLISHING)
+bench: $(INSTALLED)
 	@exec $(BIN)/python -m loadgen.bench $(or $(BENCH),--output docs/benchmarks.md)
 
 test: $(DEVELOPING)

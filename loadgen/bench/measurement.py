@@ -1,5 +1,6 @@
 """A whole run, from an empty folder to results."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from loadgen.bench.machine import machine, versions
 from loadgen.bench.results import Effort, Results
 from loadgen.bench.turns import Prepared, prepared, take_times, take_turns, workplace
 
+BUSY = 0.5
 Say = Callable[[str], None]
 
 
@@ -32,6 +34,8 @@ class Order:
 
 def measure(order: Order, say: Say) -> Results:
     effort = order.effort
+    if (load := os.getloadavg()[0]) > BUSY:
+        say(f"this machine is busy with something else: its load is {load:.1f}")
     with workplace(order.folder) as place:
         results = Results(
             f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
