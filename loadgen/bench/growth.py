@@ -15,7 +15,7 @@ from loadgen.bench.turns import Say
 
 FIRST = 100_000
 STEPS = 20
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds of one step, after which whoever is not done grows no further."""
 PACED = 4.0
 """Seconds for which latency is looked at in each step."""
