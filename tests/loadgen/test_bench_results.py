@@ -66,12 +66,15 @@ def test_one_who_was_skipped_or_failed_is_named_with_the_reason() -> None:
 def test_page_says_where_we_lose() -> None:
     found = results(
         contest("ours-100", "ours", 100, p99=9.0, memory=60),
+        contest("ours-100-ordered", "ours", 200),
+        contest("sqlite-ordered", "limits", 300),
         contest("faster", "peers", 250, p99=10.0, memory=70),
         contest("calmer", "peers", 50, p99=3.0, memory=70),
         contest("smaller", "peers", 50, memory=20),
         contest("worse", "peers", 50, p99=30.0, memory=70),
     )
     said = "\n".join(losses(found))
+    assert "**the sqlite-ordered**: 1.50 times as many events a second" in said
     assert "**the faster**: 2.50 times as many events a second" in said
     assert "**the calmer**: p99 3.0 ms at half its highest rate, ours 9.0 ms" in said
     assert "**the smaller**: 20 MiB of memory, ours 60" in said
