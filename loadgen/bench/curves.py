@@ -53,7 +53,7 @@ def _panel(panel: Panel, y: float, end: float) -> Iterator[str]:
     for part in range(5):
         height = y + PANEL * (1 - part / 4)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height}" y2="{height}"/>'
-        yield text(LEFT - 8, height + 4, f"{top * part / 4:,.4g}", "quiet end")
+        yield text(LEFT - 8, height + 4, f"{top * part / 4:,.10g}", "quiet end")
     right = float(WIDTH - RIGHT)
     for colour, (label, points) in reversed(list(zip("ab", panel.lines, strict=False))):
         yield text(right, y - 10, label, f"end {colour}")

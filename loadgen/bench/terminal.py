@@ -26,7 +26,8 @@ def table(results: Results) -> Iterator[str]:
         ratio = results.ratio(contest.name, contest.name + BEFORE)
         if ratio is not None:
             yield f"{contest.name} / {contest.name}{BEFORE}: {ratio:,.2f}"
-    goals = [*GOALS, ("ours-100", results.best_peer.name, 3.0)] if results.best_peer else GOALS
+    best = results.best_peer
+    goals = [*GOALS, ("ours-100", best.name, 3.0)] if best and best.name != "naive" else GOALS
     for one, other, goal in goals:
         ratio = results.ratio(one, other)
         if ratio is not None:
