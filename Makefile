@@ -7,11 +7,12 @@ INSTALLED := $(VENV)/installed
 PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
-.PHONY: help run demo prove test check format test-container overload clean
+.PHONY: help run demo prove bench test check format test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
 	@echo 'make prove           kill a service 1,000 times, and check every word it gave (a quarter of an hour)'
+	@echo 'make bench           measure the service beside its limits and its peers (half an hour)'
 	@echo 'make test            run all tests'
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'
@@ -27,6 +28,9 @@ demo: $(PUBLISHING)
 
 prove: $(INSTALLED)
 	@exec $(BIN)/aggregator prove --kills 1000
+
+bench: $(INSTALLED)
+	@exec $(BIN)/python -m loadgen.bench $(or $(BENCH),--output docs/benchmarks.md)
 
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest -q

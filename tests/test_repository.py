@@ -149,9 +149,10 @@ def test_core_never_imports_a_plugin() -> None:
 
 def test_only_the_sqlite_plugin_knows_sqlite() -> None:
     home = ROOT / "plugins" / "aggregator_sqlite"
+    measured = ROOT / "loadgen" / "bench" / "programs"  # other people's designs, and SQLite alone
     for folder in ("aggregator", "plugins", "loadgen"):
         for path in (ROOT / folder).glob("**/*.py"):
-            if home not in path.parents:
+            if not {home, measured} & set(path.parents):
                 drivers = {"sqlite3", "aiosqlite"}
                 assert not drivers & {name.split(".")[0] for name in imports(path)}, path
 

@@ -1,0 +1,94 @@
+"""The arguments of the measurement, and its exit status."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from loadgen.bench.contestant import Contestant
+from loadgen.bench.field import QUICK, chosen, everybody
+from loadgen.bench.load import has_wrk
+from loadgen.bench.measurement import Order, measure
+from loadgen.bench.page import write_page
+from loadgen.bench.results import Effort, from_json, to_json
+from loadgen.bench.terminal import table
+
+FULL = Effort(events=400_000, singles=60_000, seconds=12.0, rounds=3)
+LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
+GROWTH = 10_000_000
+
+
+@click.command("loadgen.bench")
+@click.option("--only", metavar="NAMES", help="Who is measured, with commas: names or groups.")
+@click.option("--quick", is_flag=True, help="Limits, this service and the naive design; less.")
+@click.option("--rounds", type=click.IntRange(1), help="Turns of everybody.")
+@click.option("--events", type=click.IntRange(1000), help="Most events of a turn.")
+@click.option("--singles", type=click.IntRange(100), help="Most where each is a request.")
+@click.option("--seconds", type=click.FloatRange(0.5), help="Longest turn.")
+@click.option("--growth", type=click.IntRange(0), help="Random keys to grow to; 0: not at all.")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write results there.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write a page there, and its SVGs.")
+@click.option("--results", type=click.Path(path_type=Path), help="Do not measure; read these.")
+@click.option(
+    "--folder",
+    default=Path("build/bench"),
+    type=click.Path(path_type=Path),
+    help="On the disk that is measured; what is installed stays in it.",
+    show_default=True,
+)
+@click.option("--python", default=sys.executable, help="Whose `aggregator` is measured.")
+@click.option("--before", help="Whose is measured beside it, as ours-100-before and so on.")
+def command(
+    *,
+    only: str | None,
+    quick: bool,
+    rounds: int | None,
+    events: int | None,
+    singles: int | None,
+    seconds: float | None,
+    growth: int | None,
+    as_json: Path | None,
+    output: Path | None,
+    results: Path | None,
+    folder: Path,
+    python: str,
+    before: str | None,
+) -> None:
+    """Measure the service beside its limits and its peers; everything without arguments."""
+    least = LESS if quick else FULL
+    effort = Effort(
+        events or least.events,
+        singles or least.singles,
+        seconds or least.seconds,
+        rounds or least.rounds,
+    )
+    if growth is None:
+        growth = 0 if only or quick else GROWTH
+    if results:
+        found = from_json(results.read_bytes())
+    else:
+        if not has_wrk():
+            click.echo("wrk is not installed: a publisher of ours is used, which is slower")
+        found = measure(
+            Order(
+                choose(only, everybody(python, before), quick=quick), effort, growth, folder, python
+            ),
+            click.echo,
+        )
+    for line in table(found):
+        click.echo(line)
+    if as_json:
+        as_json.write_bytes(to_json(found))
+    if output:
+        write_page(output, found)
+    if not any(contest.good for contest in found.contests):
+        sys.exit(1)
+
+
+def choose(only: str | None, field: list[Contestant], *, quick: bool) -> list[Contestant]:
+    if not only and not quick:
+        return field
+    try:
+        return chosen(field, only.split(",") if only else QUICK)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--only") from error

@@ -1,0 +1,18 @@
+"""What can keep a contestant from being measured.
+
+BenchError
+├── UnavailableError  it cannot be had on this machine; said beforehand
+└── RoundError        a round went wrong, and says nothing about speed
+"""
+
+
+class BenchError(Exception):
+    """Base of all; its message is for the reader of the results."""
+
+
+class UnavailableError(BenchError):
+    pass
+
+
+class RoundError(BenchError):
+    pass

@@ -1,0 +1,133 @@
+"""Two stores grow alike, in turns: this service's, and one of SQLite alone."""
+
+import shutil
+from collections.abc import Iterator
+
+from loadgen.bench.body import Shape, write_bodies
+from loadgen.bench.contestant import Place
+from loadgen.bench.errors import RoundError
+from loadgen.bench.limits import BareSqlite
+from loadgen.bench.load import publish, publish_at
+from loadgen.bench.ours import Ours
+from loadgen.bench.process import Process
+from loadgen.bench.results import Growth, Paced, Step
+from loadgen.bench.turns import Say
+
+FIRST = 100_000
+STEPS = 20
+PATIENCE = 240.0
+"""Seconds of one step, after which whoever is not done grows no further."""
+PACED = 4.0
+"""Seconds for which latency is looked at in each step."""
+SHAPE = Shape(100)
+CONNECTIONS = 16
+
+
+def sizes(end: int) -> Iterator[int]:
+    """Where the steps end: at the first size, then evenly up to the last."""
+    yield min(FIRST, end)
+    step = round_up(end / STEPS)
+    size = step
+    while size < end:
+        if size > FIRST:
+            yield size
+        size += step
+    if end > FIRST:
+        yield end
+
+
+def round_up(value: float) -> int:
+    """To a whole number of steps of bare SQLite."""
+    return max(1, -int(-value // BareSqlite.size)) * BareSqlite.size
+
+
+class Grower:
+    """The service with one store, through all steps."""
+
+    def __init__(self, ours: Ours, place: Place, process: Process, port: int) -> None:
+        self._ours = ours
+        self._place = place
+        self._process = process
+        self._port = port
+        self._size = 0
+
+    def grow(self, size: int) -> Step:
+        """Most of the step as fast as it goes, then the rest on a schedule at half of that."""
+        began = self._size
+        paced = (size - began) // 5
+        requests, seconds = self._at_once(size - began - paced)
+        rate = requests / seconds / 2
+        step = Step(size, requests * SHAPE.size, seconds)
+        step.paced = self._on_schedule(rate, min(paced, int(rate * PACED) * SHAPE.size))
+        if self._size < size:
+            self._at_once(size - self._size)
+        step.memory = self._process.use().memory
+        return step
+
+    def _at_once(self, events: int) -> tuple[int, float]:
+        path = write_bodies(self._place.bodies / "growing", SHAPE, events, self._size)
+        sent = publish(self._ours.target(self._port), path, CONNECTIONS, PATIENCE)
+        self._has_grown(sent.requests)
+        if sent.requests * SHAPE.size < events:
+            raise RoundError(f"{events:,} events took longer than {PATIENCE:g} s")
+        return sent.requests, sent.seconds
+
+    def _on_schedule(self, rate: float, events: int) -> Paced | None:
+        if events < SHAPE.size:
+            return None
+        path = write_bodies(self._place.bodies / "growing", SHAPE, events, self._size)
+        target = self._ours.target(self._port)
+        sent = publish_at(rate, target, path, CONNECTIONS, events / SHAPE.size / rate + 1)
+        self._has_grown(sent.requests)
+        return Paced(rate, sent.requests, sent.latency, sent.late)
+
+    def _has_grown(self, requests: int) -> None:
+        self._size += requests * SHAPE.size
+        stored = self._ours.stored(self._place, self._port)
+        if stored != self._size:
+            raise RoundError(f"{self._size:,} events should be stored, and {stored:,} are")
+
+
+def grow(end: int, python: str, place: Place, say: Say) -> Growth:
+    """Both up to so many random keys."""
+    ours = Ours("ours-100", "", SHAPE, CONNECTIONS, python)
+    growth, bare = Growth(), Place(place.cache, place.bodies, place.data.with_name("bare"))
+    place.data.mkdir()
+    bare.data.mkdir()
+    try:
+        with ours.running(place) as (process, port):
+            grower = Grower(ours, place, process, port)
+            for size in sizes(end):
+                growth.ours.append(grower.grow(size))
+                if not growth.trouble:
+                    step_of_bare(growth, bare, size)
+                say(shown(growth))
+    except (RoundError, OSError) as error:
+        growth.trouble = f"this service: {error}"
+        say(f"  growth ended: {error}")
+    finally:
+        shutil.rmtree(place.data)
+        shutil.rmtree(bare.data)
+    return growth
+
+
+def step_of_bare(growth: Growth, place: Place, size: int) -> None:
+    before = growth.bare[-1].size if growth.bare else 0
+    found = BareSqlite().insert(place, size - before, PATIENCE, before)
+    growth.bare.append(Step(before + found.events, found.events, found.seconds))
+    if found.events < size - before:
+        growth.trouble = (
+            f"bare SQLite was given up at {before + found.events:,}: the step took longer than "
+            f"{PATIENCE:g} s"
+        )
+
+
+def shown(growth: Growth) -> str:
+    step = growth.ours[-1]
+    p99 = f"{step.paced.latency['p99']:.1f} ms" if step.paced else "–"
+    memory = f"{step.memory / 2**20:.0f} MiB" if step.memory else "–"
+    beside = f"{growth.bare[-1].rate:,.0f}" if len(growth.bare) == len(growth.ours) else "–"
+    return (
+        f"  {step.size:>11,} events: {step.rate:>9,.0f} events/s, p99 {p99}, {memory}; "
+        f"bare SQLite {beside} events/s"
+    )

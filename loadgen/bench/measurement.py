@@ -1,0 +1,63 @@
+"""A whole run, from an empty folder to results."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loadgen.bench.contestant import Contestant
+from loadgen.bench.growth import grow
+from loadgen.bench.machine import machine, versions
+from loadgen.bench.results import Effort, Results
+from loadgen.bench.turns import Prepared, prepared, take_times, take_turns, workplace
+
+BUSY = 0.5
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for."""
+
+    contestants: list[Contestant]
+    effort: Effort
+    growth: int
+    """Random keys to grow to; 0 is not at all."""
+    folder: Path
+    """On the disk that is measured."""
+    python: str
+    """Whose `aggregator` is measured."""
+
+
+def measure(order: Order, say: Say) -> Results:
+    effort = order.effort
+    if (load := os.getloadavg()[0]) > BUSY:
+        say(f"this machine is busy with something else: its load is {load:.1f}")
+    with workplace(order.folder) as place:
+        results = Results(
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            machine(order.folder),
+            versions(order.python),
+            effort,
+        )
+        entries: list[Prepared] = []
+        with timed(results, "installing the peers"):
+            results.contests, entries = prepared(order.contestants, place, say)
+        with timed(results, "rates"):
+            take_turns(entries, place, effort, say)
+        with timed(results, "latencies"):
+            take_times(entries, place, effort, say)
+        if order.growth:
+            with timed(results, "growth"):
+                results.growth = grow(order.growth, order.python, place, say)
+    return results
+
+
+@contextmanager
+def timed(results: Results, part: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    results.took[part] = round(time.monotonic() - began, 1)

@@ -1,0 +1,1 @@
+"""Others that can do the same job, each set up to promise as much as it can."""
