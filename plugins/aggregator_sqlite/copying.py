@@ -4,30 +4,33 @@ import sqlite3
 from pathlib import Path
 
 from aggregator.errors import StoreError
-from aggregator_sqlite.schema import kept_recipe
+from aggregator_sqlite import runs
+from aggregator_sqlite.schema import check_version, kept_recipe
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
 SELECT (SELECT count(*) FROM events), (SELECT total(keys) FROM runs),
-    (SELECT count(*) FROM events WHERE seq > indexed_to),
+    (SELECT count(*) FROM events WHERE seq > (SELECT coalesce(max(upto), 0) FROM runs)),
     (SELECT max(seq) FROM events), stored, last_seq
-FROM counters, meta
+FROM counters
 """
 
 
 def copy(db: sqlite3.Connection, into: Path) -> None:
     """One read transaction, which takes no lock that a writer wants. Syncs nothing.
 
-    `into` is an empty file (https://sqlite.org/lang_vacuum.html).
+    `into` is an empty file (https://sqlite.org/lang_vacuum.html). Raises SettingError for a file
+    that an older release has left.
     """
+    check_version(db)
     db.execute(COPY, (str(into),))
 
 
 def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
     """How many events are in the copy, how many were ever stored, and the last seq.
 
-    Raises StoreError if the copy is damaged, or its numbers do not agree. Events that were removed
-    by hand may be missing; a key without its event is what that leaves.
+    Raises StoreError if the copy or its index of keys is damaged, or its numbers do not agree.
+    Events that were removed by hand may be missing; a key without its event is what that leaves.
     """
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if said != "ok" or kept_recipe(db) is None:
@@ -39,4 +42,6 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
             f"the numbers in the copy do not agree: {events} events, {keys} keys, {stored} stored; "
             f"the newest seq is {newest}, the last one given {last_seq}"
         )
+    for run in runs.kept(db):
+        run.check(db)
     return events, stored, last_seq

@@ -5,6 +5,7 @@ Enough of them become a run, and runs that are alike are merged into a larger on
 written at a random place. Both is done within the transactions that store events, a little in each.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +15,15 @@ from aggregator_sqlite import runs as on_disk
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.merging import AT_ONCE, Merge
-from aggregator_sqlite.runs import KEY, LEAVES_AT_ONCE, Run
+from aggregator_sqlite.runs import KEY, Run
+
+log = logging.getLogger(__name__)
 
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
-_LEVELS = 5  # as often a key is merged, in a store of half a thousand million
+_MERGED = 16  # keys for each that is new: several times what is needed, which is one a level
 
 TAIL = "SELECT key, seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-INDEXED_TO = "SELECT indexed_to FROM meta"
-SET_INDEXED_TO = "UPDATE meta SET indexed_to = ?"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class State:
     """Where the committed keys are; replaced as a whole when a run is written or replaced."""
 
     recent: dict[bytes, int] = field(default_factory=dict)
-    runs: tuple[Run, ...] = ()  # those of the newest keys first
+    runs: tuple[Run, ...] = ()  # those of the newest events first
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the event that holds the key."""
@@ -38,10 +39,15 @@ class State:
             return seq
         return next((seq for run in self.runs if (seq := run.find(db, key))), None)
 
+    @property
+    def indexed_to(self) -> int:
+        """The keys of the events up to this seq are in runs."""
+        return self.runs[0].upto if self.runs else 0
+
     def replacing(self, old: Sequence[Run], new: Run) -> "State":
-        """With the new run in place of the old ones."""
-        left = [run for run in self.runs if run not in old]
-        return State(self.recent, tuple(sorted([*left, new], key=_age)))
+        """With the new run in place of the old ones, which follow each other."""
+        place = self.runs.index(old[0])
+        return State(self.recent, (*self.runs[:place], new, *self.runs[place + len(old) :]))
 
 
 class Index:
@@ -54,12 +60,14 @@ class Index:
         self.known = known
         """A superset of the keys in the runs, also of those whose fate is unknown."""
         found = on_disk.kept(db)
-        known.is_complete |= not found
-        self.state = State({}, tuple(sorted(found, key=_age)))
+        self.state = State({}, tuple(found))
         self._merges: dict[int, Merge] = {}  # by the level of their runs
-        self._removed = list(on_disk.left_over(db, found))  # their leaves are still there
-        self._last_run = max((run.id for run in (*found, *self._removed)), default=0)
+        self._replaced: list[Run] = []  # in the transaction that is under way
+        self._leaves_of = list(on_disk.left_over(db, found))  # the ids of runs that are none
+        self._last_run = max((*(run.id for run in found), *self._leaves_of), default=0)
+        self._read_to = self.state.indexed_to
         self._due = 0  # keys to merge
+        self._given_up: set[int] = set()  # levels that are damaged
         self._is_sound = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
@@ -67,14 +75,13 @@ class Index:
 
         So the index is made, part by part, where there is none.
         """
-        last = db.execute(INDEXED_TO).fetchone()[0]
-        after = next(reversed(self.state.recent.values()), last)
-        rows = db.execute(TAIL, (after, IN_MEMORY)).fetchall()
+        rows = db.execute(TAIL, (self._read_to, IN_MEMORY)).fetchall()
         if len(self.state.recent) >= IN_MEMORY:
             with atomic(db):
                 state = self._work(db, self.state, len(self.state.recent))
-            self.state = state
+            self._begin(state)
         self.state.recent.update(row for row in rows if len(row[0]) == KEY)
+        self._read_to = rows[-1][1] if rows else self._read_to
         return len(rows) == IN_MEMORY
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
@@ -95,8 +102,7 @@ class Index:
 
     def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Those of the keys that committed events hold, each with its event's seq."""
-        if not self._is_sound:
-            raise StoreError("a commit has failed: the index of keys must be read again")
+        self._check_sound()
         state = self.state
         wanted = set(keys)
         found = {key: state.recent[key] for key in wanted & state.recent.keys()}
@@ -107,69 +113,75 @@ class Index:
 
     def commit(self, db: sqlite3.Connection, appended: dict[bytes, int]) -> None:
         """Commit the transaction that has appended these keys, and work on the runs in it."""
+        self._check_sound()
         self._is_sound = False
         state = self._work(db, self.state, len(appended))
         db.execute("COMMIT")
         state.recent.update(appended)
-        self.state = state
+        self._begin(state)
         self._is_sound = True
+
+    def _check_sound(self) -> None:
+        """After a commit whose fate is unknown nobody knows which keys are held."""
+        if not self._is_sound:
+            raise StoreError("a commit has failed: the index of keys must be read again")
+
+    def _begin(self, state: State) -> None:
+        """It was committed. Only now may leaves go that a reader of the former state looks for."""
+        self.state = state
+        self._leaves_of += [run.id for run in self._replaced]
+        self._replaced.clear()
 
     def _work(self, db: sqlite3.Connection, state: State, keys: int) -> State:
         """Write and merge runs, as much as so many new keys make necessary."""
         if len(state.recent) >= IN_MEMORY:
             state = self._flush(db, state)
-        self._due += _LEVELS * keys
+        self._due += _MERGED * keys
         while self._due >= AT_ONCE:
             self._due -= AT_ONCE
-            if self._removed:
-                self._remove_leaves(db)
-            elif merge := self._next_merge(state):
-                merge.step(db)
-                if merge.is_done:
-                    state = self._merged(merge, state)
-            else:
+            if self._leaves_of and not on_disk.remove_leaves(db, self._leaves_of[-1]):
+                self._leaves_of.pop()
+            if merge := self._next_merge(state):
+                state = self._step(db, merge, state)
+            elif not self._leaves_of:
                 self._due = 0
         return state
 
+    def _step(self, db: sqlite3.Connection, merge: Merge, state: State) -> State:
+        """Damage is told, and no reason not to store events: the key that it hides is not new."""
+        try:
+            merge.step(db)
+        except StoreError as error:
+            log.error("keys are looked for in more and more runs: %s", error)
+            self._given_up.add(merge.level)
+            return state
+        if not merge.is_done:
+            return state
+        del self._merges[merge.level]
+        self._replaced += merge.runs
+        return state.replacing(merge.runs, merge.into)
+
     def _flush(self, db: sqlite3.Connection, state: State) -> State:
         """Make a run of the keys in memory."""
-        run = self._new_run(0)
+        run = Run(self._new_id(), 0, state.indexed_to, max(state.recent.values()))
         run.write(db, sorted(map(on_disk.entry, state.recent, state.recent.values())))
         run.finish(db)
-        db.execute(SET_INDEXED_TO, (max(state.recent.values()),))
         self.known.add(state.recent.keys())
         return State({}, (run, *state.runs))
 
     def _next_merge(self, state: State) -> Merge | None:
-        """The one of the smallest runs. None before the filter is built: that reads the runs."""
-        if not self.known.is_complete:
+        """The one of the smallest runs. None while the filter is built: that reads the runs."""
+        if self.known.is_learning:
             return None
-        for level in sorted({run.level for run in state.runs}):
+        for level in sorted({run.level for run in state.runs} - self._given_up):
             if level in self._merges:
                 return self._merges[level]
             alike = [run for run in state.runs if run.level == level]
             if len(alike) >= ALIKE:
-                self._merges[level] = Merge(alike[-ALIKE:], self._new_run(level + 1))
+                self._merges[level] = Merge(alike[-ALIKE:], self._new_id())
                 return self._merges[level]
         return None
 
-    def _merged(self, merge: Merge, state: State) -> State:
-        del self._merges[merge.runs[0].level]
-        self._removed += merge.runs
-        return state.replacing(merge.runs, merge.into)
-
-    def _remove_leaves(self, db: sqlite3.Connection) -> None:
-        """The last ones first: what is left is found again, should the service end meanwhile."""
-        run = self._removed.pop()
-        left = max(0, len(run.fences) - LEAVES_AT_ONCE)
-        run.remove_leaves(db, left, len(run.fences) - 1)
-        if left:
-            self._removed.append(Run(run.id, run.level, 0, run.fences[:left]))
-
-    def _new_run(self, level: int) -> Run:
+    def _new_id(self) -> int:
         self._last_run += 1
-        return Run(self._last_run, level)
-
-
-def _age(run: Run) -> tuple[int, int]:
-    return run.level, -run.id
+        return self._last_run

@@ -4,6 +4,7 @@ A Bloom filter in memory: 1.8 bytes a key, and one key in a thousand has to be l
 """
 
 from collections.abc import Collection
+from threading import RLock
 
 from rbloom import Bloom
 
@@ -14,29 +15,34 @@ _WRONG = 0.001  # of the new keys seem to be known, at the most
 class Known:
     """The keys that are in runs, or somewhat more than these.
 
-    Keys are only ever added: one that was rolled back is looked for in vain.
+    Keys are only ever added, by any thread: one that was rolled back is looked for in vain.
     """
 
     def __init__(self) -> None:
+        self.is_learning = False
+        """Whether the keys of the runs are being added: until then no run may be merged."""
         self.is_complete = False
         """Whether every key that is in a run was added; until then any key may be in one."""
         self._filters: list[Bloom] = []
         self._capacity = self._room = 0
+        self._turn = RLock()
 
     def reserve(self, keys: int) -> None:
         """Make room for so many, so that one filter holds them."""
-        self._capacity = self._room = max(keys, _FIRST)
-        self._filters.append(Bloom(self._room, _WRONG))
+        with self._turn:
+            self._capacity = self._room = max(keys, _FIRST)
+            self._filters.append(Bloom(self._room, _WRONG))
 
     def add(self, keys: Collection[bytes]) -> None:
         """Add these. Where the room is used up, another filter has twice of it."""
-        if self._room < len(keys):
-            self.reserve(2 * self._capacity)
-        self._filters[-1].update(keys)
-        self._room -= len(keys)
+        with self._turn:
+            if self._room < len(keys):
+                self.reserve(2 * self._capacity)
+            self._filters[-1].update(keys)
+            self._room -= len(keys)
 
     def may_hold(self, keys: Collection[bytes]) -> Collection[bytes]:
         """Those of the keys that may be in a run."""
         if not self.is_complete:
             return keys
-        return {key for one in self._filters for key in keys if key in one}
+        return {key for one in tuple(self._filters) for key in keys if key in one}

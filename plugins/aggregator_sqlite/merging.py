@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from aggregator_sqlite.runs import END, PER_LEAF, Run
+from aggregator_sqlite.runs import END, PER_LEAF, Run, damaged
 
 AT_ONCE = 8_192  # keys, about: keys are hashes, so a slice of them holds its share
 
@@ -11,9 +11,11 @@ AT_ONCE = 8_192  # keys, about: keys are hashes, so a slice of them holds its sh
 class Merge:
     """One merge on its way. What it has written is none of the runs until it is done."""
 
-    def __init__(self, runs: Sequence[Run], into: Run) -> None:
+    def __init__(self, runs: Sequence[Run], into: int) -> None:
+        """Merge these, which follow each other, those of the newest events first."""
         self.runs = runs
-        self.into = into
+        self.level = runs[0].level
+        self.into = Run(into, self.level + 1, runs[-1].after, runs[0].upto)
         self.is_done = False
         keys = sum(run.keys for run in runs)
         self._slices = max(1, keys // AT_ONCE)
@@ -21,7 +23,7 @@ class Merge:
         self._rest: list[bytes] = []  # too few for a leaf
 
     def step(self, db: sqlite3.Connection) -> None:
-        """Merge the next slice; with the last one the runs are replaced."""
+        """Merge the next slice; with the last one the runs are replaced. Raises StoreError."""
         low, high = (END * at // self._slices for at in (self._slice, self._slice + 1))
         found = sorted(entry for run in self.runs for entry in run.between(db, low, high))
         self._slice += 1
@@ -31,6 +33,8 @@ class Merge:
         self.into.write(db, entries[:whole])
         self._rest = entries[whole:]
         if self.is_done:
+            if self.into.keys != sum(run.keys for run in self.runs):
+                raise damaged()
             self.into.finish(db)
             for run in self.runs:
                 run.remove(db)

@@ -64,7 +64,8 @@ def find(
     wanted = {"name": name, "source": source, "most": limit}
     found = {seq for (seq,) in db.execute(SEQS_OF_NAME, wanted)}
     holder = index.find(db, name)
-    if holder and (source is None or db.execute(SOURCE, (holder,)).fetchone() == (source,)):
+    sent_by = db.execute(SOURCE, (holder,)).fetchone()
+    if holder and sent_by and source in (None, *sent_by):
         found.add(holder)
     seqs = sorted(found)[:limit]
     return [event for seq in seqs if (event := _event(db, seq))]

@@ -11,37 +11,48 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 from aggregator.errors import StoreError
+from aggregator_sqlite.bulk import Insert
 
 KEY = 16  # bytes
 ENTRY = KEY + 8
 PER_LEAF = 168  # entries; with its checksum a leaf is as large as a row in a page can be
-LEAVES_AT_ONCE = 100
-"""Some milliseconds of work."""
+LEAVES_AT_ONCE = 50
+"""About as many keys as are merged at once."""
 _SUM = 4
 _FENCE = 8
 END = 2 ** (8 * _FENCE)
 """More than the beginning of any key."""
 _LEAVES = 2**24  # the most that a run can have
 
-ADD_LEAF = "INSERT INTO leaves (id, entries) VALUES (?, ?)"
+ADD_LEAVES = Insert("INSERT INTO leaves (id, entries) VALUES (?, ?)")
 LEAF = "SELECT entries FROM leaves WHERE id = ?"
 SOME_LEAVES = "SELECT id, entries FROM leaves WHERE id BETWEEN ? AND ? ORDER BY id"
 NEXT_LEAF = "SELECT min(id) FROM leaves WHERE id >= ?"
-LAST_LEAF = "SELECT max(id) FROM leaves WHERE id < ?"
-REMOVE_LEAVES = "DELETE FROM leaves WHERE id BETWEEN ? AND ?"
-ADD_RUN = "INSERT INTO runs (id, level, keys, fences) VALUES (?, ?, ?, ?)"
+REMOVE_LEAVES = """
+DELETE FROM leaves WHERE id IN (SELECT id FROM leaves WHERE id >= ? AND id < ? LIMIT ?)
+"""
+ADD_RUN = """
+INSERT INTO runs (id, level, keys, after, upto, fences, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 REMOVE_RUN = "DELETE FROM runs WHERE id = ?"
-RUNS = "SELECT id, level, keys, fences FROM runs ORDER BY id DESC"
+RUNS = "SELECT id, level, keys, after, upto, fences, checksum FROM runs"
 
 
 @dataclass(eq=False)
 class Run:
-    """One run, whole on disk or while it is written, leaf after leaf."""
+    """One run, whole on disk or while it is written, leaf after leaf.
+
+    It has the keys of all events whose seq is more than `after`, up to and with `upto`.
+    """
 
     id: int
-    level: int
+    level: int = 0
+    after: int = 0
+    upto: int = 0
     keys: int = 0
     fences: "array[int]" = field(default_factory=lambda: array("Q"))
 
@@ -62,17 +73,26 @@ class Run:
         last = bisect_left(self.fences, high) - 1
         if last < first:
             return []
-        rows = db.execute(SOME_LEAVES, (self._id(first), self._id(last))).fetchall()
-        if len(rows) != last - first + 1:
-            raise StoreError(_DAMAGED)
-        found = [entry for _, leaf in rows for entry in split(_sound(leaf))]
+        found = [
+            leaf[at : at + ENTRY]
+            for leaf in self._leaves(db, first, last)
+            for at in range(0, len(leaf), ENTRY)
+        ]
         return found[bisect_left(found, _bytes(low)) : bisect_left(found, _bytes(high))]
 
     def some_keys(self, db: sqlite3.Connection, first: int, leaves: int) -> list[bytes]:
-        """The keys in so many leaves, from number `first` on."""
-        rows = db.execute(SOME_LEAVES, (self._id(first), self._id(first + leaves - 1)))
-        sound = [_sound(leaf) for _, leaf in rows]
-        return [leaf[at : at + KEY] for leaf in sound for at in range(0, len(leaf), ENTRY)]
+        """The keys in so many leaves, from number `first` on, or in those that there are."""
+        last = min(first + leaves, len(self.fences)) - 1
+        return [
+            leaf[at : at + KEY]
+            for leaf in self._leaves(db, first, last)
+            for at in range(0, len(leaf), ENTRY)
+        ]
+
+    def check(self, db: sqlite3.Connection) -> None:
+        """Raise StoreError if a leaf is damaged or missing."""
+        for first in range(0, len(self.fences), LEAVES_AT_ONCE):
+            self.some_keys(db, first, LEAVES_AT_ONCE)
 
     def write(self, db: sqlite3.Connection, entries: Sequence[bytes]) -> None:
         """Add leaves with these entries, which are in order and follow those that it has."""
@@ -81,51 +101,68 @@ class Run:
         self.fences.extend(_beginning(leaf[0]) for leaf in leaves)
         self.keys += len(entries)
         ids = range(self._id(first), self._id(first + len(leaves)))
-        db.executemany(ADD_LEAF, zip(ids, map(_summed, leaves), strict=True))
+        ADD_LEAVES(db, list(zip(ids, map(_summed, leaves), strict=True)))
 
     def finish(self, db: sqlite3.Connection) -> None:
         """Make it one of the runs: it is whole."""
-        db.execute(ADD_RUN, (self.id, self.level, self.keys, _swapped(self.fences).tobytes()))
+        numbers = self.id, self.level, self.keys, self.after, self.upto
+        fences = _swapped(self.fences).tobytes()
+        db.execute(ADD_RUN, (*numbers, fences, _sum(fences, numbers)))
 
     def remove(self, db: sqlite3.Connection) -> None:
         """Make it none of the runs; its leaves stay."""
         db.execute(REMOVE_RUN, (self.id,))
 
-    def remove_leaves(self, db: sqlite3.Connection, first: int, last: int) -> None:
-        """Remove the leaves from number `first` to number `last`."""
-        db.execute(REMOVE_LEAVES, (self._id(first), self._id(last)))
+    def _leaves(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
+        rows = db.execute(SOME_LEAVES, (self._id(first), self._id(last))).fetchall()
+        if len(rows) != last - first + 1:
+            raise damaged()
+        return [_sound(leaf) for _, leaf in rows]
 
     def _id(self, number: int) -> int:
         return self.id * _LEAVES + number
 
 
 def kept(db: sqlite3.Connection) -> list[Run]:
-    """The runs that the file has, the newest first."""
-    return [
-        Run(number, level, keys, _swapped(array("Q", fences)))
-        for number, level, keys, fences in db.execute(RUNS)
-    ]
+    """The runs that the file has, those of the newest events first. Raises StoreError.
+
+    Were one of them missing, its keys would be new: so each begins where another one has ended.
+    """
+    found = [_read(*row) for row in db.execute(RUNS)]
+    found.sort(key=attrgetter("upto"), reverse=True)
+    ends = [run.upto for run in found[1:]] + [0] * bool(found)
+    if [run.after for run in found] != ends:
+        raise damaged()
+    return found
 
 
-def left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[Run]:
-    """Those that were not finished, or not removed to the end: they have leaves and no more."""
+def _read(*row: Any) -> Run:
+    number, level, keys, after, upto, fences, checksum = row
+    if not isinstance(fences, bytes) or checksum != _sum(fences, row[:5]):
+        raise damaged()
+    return Run(number, level, after, upto, keys, _swapped(array("Q", fences)))
+
+
+def left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
+    """The ids of those that were not finished, or not removed to the end: they have only leaves."""
     known = {run.id for run in runs}
     leaf = 0
     while (found := db.execute(NEXT_LEAF, (leaf,)).fetchone()[0]) is not None:
-        run, leaf = found // _LEAVES, (found // _LEAVES + 1) * _LEAVES
+        run = found // _LEAVES
+        leaf = (run + 1) * _LEAVES
         if run not in known:
-            last = db.execute(LAST_LEAF, (leaf,)).fetchone()[0]
-            yield Run(run, 0, 0, array("Q", bytes(_FENCE * (last % _LEAVES + 1))))
+            yield run
+
+
+def remove_leaves(db: sqlite3.Connection, run: int) -> bool:
+    """Remove some of that run's leaves; whether there may be more."""
+    bounds = run * _LEAVES, (run + 1) * _LEAVES
+    return db.execute(REMOVE_LEAVES, (*bounds, LEAVES_AT_ONCE)).rowcount == LEAVES_AT_ONCE
 
 
 def entry(key: bytes, seq: int) -> bytes:
     """As it stands in a leaf; entries are in the order of their keys."""
     return key + seq.to_bytes(ENTRY - KEY)
-
-
-def split(leaf: bytes) -> list[bytes]:
-    """The entries of a leaf."""
-    return [leaf[at : at + ENTRY] for at in range(0, len(leaf), ENTRY)]
 
 
 def _find(leaf: bytes, key: bytes) -> int | None:
@@ -144,11 +181,17 @@ def _sound(leaf: bytes) -> bytes:
     """A key that a flipped bit hides would be new, and its event stored twice."""
     entries = leaf[:-_SUM]
     if zlib.crc32(entries).to_bytes(_SUM) != leaf[-_SUM:]:
-        raise StoreError(_DAMAGED)
+        raise damaged()
     return entries
 
 
-_DAMAGED = "the index of keys is damaged; docs/reliability.md tells how to make it anew"
+def _sum(fences: bytes, numbers: tuple[int, ...]) -> int:
+    return zlib.crc32(repr(numbers).encode(), zlib.crc32(fences))
+
+
+def damaged() -> StoreError:
+    """The index is not as it was written."""
+    return StoreError("the index of keys is damaged; docs/reliability.md tells how to make it anew")
 
 
 def _beginning(key: bytes) -> int:

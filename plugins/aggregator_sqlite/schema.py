@@ -123,13 +123,14 @@ STEPS = (
     ),
     (
         "DROP TABLE keys",
-        # the keys of later events are in no run
-        "ALTER TABLE meta ADD COLUMN indexed_to INTEGER NOT NULL DEFAULT 0",
         """CREATE TABLE runs (
             id INTEGER PRIMARY KEY,
             level INTEGER NOT NULL, -- how often its keys were merged
             keys INTEGER NOT NULL,
-            fences BLOB NOT NULL    -- the first 8 bytes of each leaf
+            after INTEGER NOT NULL, -- the keys of the events whose seq is more than this
+            upto INTEGER NOT NULL,  -- and not more than this
+            fences BLOB NOT NULL,   -- the first 8 bytes of each leaf
+            checksum INTEGER NOT NULL
         )""",
         """CREATE TABLE leaves (
             id INTEGER PRIMARY KEY, -- the run's id, and the leaf's number in it
@@ -159,6 +160,16 @@ def kept_recipe(db: sqlite3.Connection) -> str | None:
         return None
     kept = db.execute("SELECT recipe FROM meta").fetchone()
     return str(kept[0]) if kept else None
+
+
+def check_version(db: sqlite3.Connection) -> None:
+    """Raise SettingError for a file that an older release has left."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version < len(STEPS):
+        raise SettingError(
+            f"store: the file has schema version {version}, this release has {len(STEPS)}: "
+            "start the service once before"
+        )
 
 
 def check_recipe(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
@@ -31,9 +32,10 @@ from aggregator_sqlite.draft import Draft
 from aggregator_sqlite.files import Files, check_names, is_there, unreadable
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
+from aggregator_sqlite.learning import learn
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
-from aggregator_sqlite.runs import LEAVES_AT_ONCE
+from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -98,7 +100,7 @@ class SqliteStore(Store):
             await self._index_fields(indexed)
             await self._open_readers()
             self._files = Files(self.path)
-            self._learning = asyncio.create_task(self._learn())
+            self._begin_to_learn()
         except StoreError as error:
             await self.close()
             raise StoreError(f"store: {self.path}: {error}") from error
@@ -210,33 +212,13 @@ class SqliteStore(Store):
                 await writer.run(prepare, self._log, self._recipe, replaces)
                 await asyncio.to_thread(folder.sync, self.path.parent)
                 index = await writer.run(Index, self._known)
+                self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
-                    pass
+                    log.info("the index of keys is made, up to event %d", index.state.indexed_to)
             except BaseException:
                 await writer.close()
                 raise
         self._writer, self._index = writer, index
-
-    async def _learn(self) -> None:
-        """Tell the filter which keys are in runs, beside what goes on; no run is merged before.
-
-        Should it not come to its end, keys are looked for in all runs, which takes longer.
-        """
-        assert self._index
-        if self._known.is_complete:
-            return
-        runs = self._index.state.runs
-        self._known.reserve(2 * sum(run.keys for run in runs))
-        reader = await _read_only(self.path)
-        try:
-            for run in runs:
-                for first in range(0, len(run.fences), LEAVES_AT_ONCE):
-                    self._known.add(await reader.run(run.some_keys, first, LEAVES_AT_ONCE))
-            self._known.is_complete = True
-        except StoreError as error:
-            log.error("new events take longer until the next start: %s", error)
-        finally:
-            await reader.close()
 
     @asynccontextmanager
     async def _guarding(self) -> AsyncIterator[None]:
@@ -265,6 +247,13 @@ class SqliteStore(Store):
         while await self._writer.run(fields.build_some):
             pass
         self._pointers = await self._writer.run(fields.indexed)
+
+    def _begin_to_learn(self) -> None:
+        def runs() -> Sequence[Run]:
+            return self._index.state.runs if self._index else ()
+
+        connect = partial(_read_only, self.path)
+        self._learning = asyncio.create_task(learn(self._known, runs, connect), name="learn")
 
     async def _close_writer(self) -> None:
         if self._writer:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from aggregator.app import create_app
 from aggregator.configuration import load
 from aggregator.plugins import Plugins
 from events import event
+from small_runs import make_runs_small
 
 # Few keys and few contents, so that they meet; two spellings of each content.
 KEYS = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2", "3"]))
@@ -135,7 +137,21 @@ def written(one: tuple[tuple[str, str], int, str] | None) -> str:
     return members.replace("null", payload)
 
 
+class WithSmallRuns(AgainstADictionary):
+    """The same where keys leave the memory at once, and runs are merged all the time."""
+
+    def __init__(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        make_runs_small(self.patch, in_memory=1, at_once=1)
+        super().__init__()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.patch.undo()
+
+
+TestWithSmallRuns = WithSmallRuns.TestCase
 TestAgainstADictionary = AgainstADictionary.TestCase
-TestAgainstADictionary.settings = hypothesis_settings(
+TestAgainstADictionary.settings = TestWithSmallRuns.settings = hypothesis_settings(
     max_examples=40, stateful_step_count=15, deadline=None
 )

@@ -12,6 +12,7 @@ from aggregator.event import Event
 from aggregator.store import Counters, Holder, StoreTransaction
 from aggregator_sqlite import writing
 from aggregator_sqlite.index import State
+from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.transaction import SqliteTransaction
 
@@ -305,5 +306,6 @@ class Chatty(Mutant):
 
 
 def forget(db: sqlite3.Connection) -> None:
+    last = db.execute(writing.LAST_SEQ).fetchone()[0]
     db.execute("DELETE FROM runs")
-    db.execute("UPDATE meta SET indexed_to = (SELECT last_seq FROM counters)")
+    Run(1, upto=last).finish(db)
