@@ -12,7 +12,6 @@ import pytest
 from power.cuts import Answered, cuts, moments
 from power.promises import (
     ANSWERED_IS_STORED,
-    SOUND,
     BrokenPromise,
     Examiner,
     lay_out,
@@ -29,6 +28,7 @@ DATABASE = "data/aggregator.db"
 LOG = f"{DATABASE}-wal"
 FULL = 1000 * (4096 + 24)  # bytes, https://sqlite.org/pragma.html#pragma_wal_autocheckpoint
 MOMENTS = 300
+FEWER = 60
 
 pytestmark = pytest.mark.usefixtures("strace")
 
@@ -90,6 +90,20 @@ async def test_what_was_answered_survives_a_power_cut_at_any_moment(
     assert examiner.examined > MOMENTS
 
 
+async def test_power_cut_while_runs_of_keys_are_made_and_merged_forgets_no_key(
+    service: Service, seed: int, tmp_path: Path
+) -> None:
+    recording = Recording(service)
+    flags = ("--store", f"small-runs:///{DATABASE}")
+    recording.start(*flags, environ={"PYTHONPATH": str(MUTANTS)})
+    for number in range(60):
+        assert service.publish([event(f"{number}-{name}") for name in "abc"])[0] == 200
+    recording.kill()
+    examiner = Examiner(recording.steps, tmp_path / "cuts", seed)
+    await examiner.examine(moments(recording.steps, FEWER, Random(seed)))
+    assert examiner.examined > FEWER
+
+
 def test_service_starts_after_a_power_cut_and_knows_what_it_had_answered(
     steps: list[Step], seed: int, tmp_path: Path
 ) -> None:
@@ -112,7 +126,6 @@ def test_service_starts_after_a_power_cut_and_knows_what_it_had_answered(
     [
         ("skips-fsync", ANSWERED_IS_STORED),
         ("answers-early", ANSWERED_IS_STORED),
-        ("keys-apart", SOUND),
     ],
 )
 async def test_store_that_is_broken_on_purpose_is_found_out(

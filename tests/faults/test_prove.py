@@ -31,6 +31,11 @@ def prove(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return ran.returncode, told
 
 
+def test_index_of_keys_that_is_rewritten_all_the_time_forgets_none(tmp_path: Path) -> None:
+    status, told = prove(tmp_path, "--store", "small-runs:///a.db", "--kills", str(2 * ROUND))
+    assert (status, told["broken"]) == (0, [])
+
+
 def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
     status, told = prove(tmp_path, "--kills", str(2 * ROUND))
     assert (status, told["ok"], told["broken"]) == (0, True, [])

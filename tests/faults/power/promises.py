@@ -21,6 +21,7 @@ from aggregator.configuration import load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
+from aggregator_sqlite.runs import kept
 from events import event
 from power.cuts import Answered, Cut, Key, cuts
 from power.steps import Step
@@ -179,12 +180,19 @@ def check_numbers(stats: dict[str, Any], stored: int, cut: Cut) -> None:
 
 
 def check_file(folder: Path) -> None:
-    """SQLite finds the file sound, and there are as many events as keys, each with its own."""
+    """SQLite finds the file sound, no key stands in it twice, and the runs of keys are whole."""
     with closing(sqlite3.connect(f"file:{folder}/data/aggregator.db?mode=ro", uri=True)) as db:
         said = db.execute("PRAGMA integrity_check").fetchall()
-        keys, events, pairs = (
-            db.execute(f"SELECT count(*) FROM {counted}").fetchone()[0]
-            for counted in ("keys", "events", "keys JOIN events USING (key, seq)")
-        )
+        events, keys, newest = db.execute(EVENTS).fetchone()
+        found = kept(db)
+        for run in found:
+            run.check(db)
+        upto = found[0].upto if found else 0
+        indexed = db.execute("SELECT count(*) FROM events WHERE seq <= ?", (upto,)).fetchone()[0]
     hold(SOUND, said == [("ok",)], said[:3])
-    hold(SOUND, keys == events == pairs, f"{keys} keys, {events} events, {pairs} pairs")
+    hold(SOUND, keys == events, f"{keys} keys, {events} events")
+    told = f"{indexed} events up to {upto} of {newest}, {found}"
+    hold(SOUND, upto <= newest and sum(run.keys for run in found) == indexed, told)
+
+
+EVENTS = "SELECT count(*), count(DISTINCT key), coalesce(max(seq), 0) FROM events"

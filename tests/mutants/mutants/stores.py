@@ -10,7 +10,7 @@ from msgspec import structs
 
 from aggregator.event import Event
 from aggregator.store import Counters, Holder, StoreTransaction
-from aggregator_sqlite import writing
+from aggregator_sqlite import index, merging, writing
 from aggregator_sqlite.index import State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
@@ -303,6 +303,15 @@ class Chatty(Mutant):
         print("hello " * 10_000, flush=True)
         async with super().transaction() as tx:
             yield tx
+
+
+class SmallRuns(Mutant):
+    """`small-runs:///…` breaks nothing, and makes and merges runs of keys all the time."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        index.IN_MEMORY, index.ALIKE = 5, 2
+        index.AT_ONCE = merging.AT_ONCE = 7
 
 
 def forget(db: sqlite3.Connection) -> None:
