@@ -1,17 +1,15 @@
 """What happens in the request: a submission passes the bar, and waits for what becomes of it."""
 
-from collections.abc import Sequence
-
 from aggregator.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
-from aggregator.event import Event, Submission
+from aggregator.event import Submission
 from aggregator.ledger import Ledger
 from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
 from aggregator.pipeline import Line
 from aggregator.queue import Queue
 from aggregator.worker import Worker
 
-_NOT_YET = (Stored, Duplicate, Conflict, Refused)
+_NOT_YET = {Stored, Duplicate, Conflict, Refused}
 
 
 class Intake:
@@ -37,13 +35,9 @@ class Intake:
         for event in left:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
-        if len(left) < len(open_events):
-            self._check_kept_back(open_events)
-        return await self._hand_over(submission, share)
-
-    def _check_kept_back(self, events: Sequence[Event]) -> None:
-        if any(isinstance(event.outcome, _NOT_YET) for event in events):
+        if any(type(event.verdict) in _NOT_YET for event in open_events):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
+        return await self._hand_over(submission, share)
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
@@ -60,4 +54,7 @@ class Intake:
         except BaseException:
             self.ledger.withdraw(submission)
             raise
-        return submission if submission.is_detached else await answer
+        try:
+            return submission if submission.is_detached else await answer
+        finally:
+            del answer  # what it raises refers to this frame, and so to the whole request

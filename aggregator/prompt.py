@@ -31,6 +31,7 @@ class PromptLine(Line):
             begun = _begin(named.stage, going)
             if not _go_all_on(going, begun.answer):
                 stages = [Named(named.name, _Rest(named.stage, begun)), *self.stages[place + 1 :]]
+                del begun  # what it has raised refers to this very frame, and all that is in it
                 return await Line(stages, self.timeout, self.stuck).run(going, work)
         return going
 
@@ -40,17 +41,21 @@ class _Begun(NamedTuple):
 
     answer: Any = _NONE
     error: BaseException | None = None
-    rest: Any = None
+    rest: Any = _NONE
 
 
 def _begin(stage: IntakeStage, events: Sequence[Event]) -> _Begun:
     try:
         call: Any = stage.process(list(events))
-        is_plain = type(call) is CoroutineType
-        return _Begun(rest=_rest(call, call.send(None)) if is_plain else call)
+    except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
+        return _Begun(error=error)
+    if type(call) is not CoroutineType:
+        return _Begun(rest=call)
+    try:
+        return _Begun(rest=_rest(call, call.send(None)))
     except StopIteration as end:
         return _Begun(end.value)
-    except BaseException as error:  # noqa: BLE001, it is raised where a stage is blamed for it
+    except BaseException as error:  # noqa: BLE001, as above
         return _Begun(error=error)
 
 
@@ -76,9 +81,12 @@ class _Rest(IntakeStage):
         begun, self._begun = self._begun, None
         if begun is None:
             return await self._stage.process(events)
-        if begun.error:
-            raise begun.error
-        return begun.answer if begun.rest is None else await begun.rest
+        try:
+            if begun.error is not None:
+                raise begun.error
+            return begun.answer if begun.rest is _NONE else await begun.rest
+        finally:
+            del begun  # what was raised refers to this frame
 
 
 @coroutine
@@ -95,3 +103,5 @@ def _rest(call: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, A
             awaited = step()
         except StopIteration as end:
             return end.value
+        finally:
+            del step  # what was thrown refers to this frame

@@ -18,7 +18,8 @@ from aggregator.settings import Settings
 from aggregator.store import Quarantined
 
 _SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else,
-_PLAIN = 4 * _SMALL  # unless that takes no second look
+_PLAIN = 4 * _SMALL  # unless that takes no second look,
+_BRACKETS = 5_000  # as it does where so many may be nested
 
 T = TypeVar("T")
 
@@ -79,7 +80,11 @@ class Receiver:
     async def _decoded(
         self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
     ) -> list[Event]:
-        is_worth_a_try = format_ is Format.JSON and _SMALL < len(read) <= _PLAIN
+        is_worth_a_try = (
+            format_ is Format.JSON
+            and _SMALL < len(read) <= _PLAIN
+            and read.count(b"[") + read.count(b"{") < _BRACKETS
+        )
         if is_worth_a_try and (events := self.decoder.plain_array(read, arrival)):
             return events
         return await _beside(len(read), self._decode, format_, request, read, arrival)

@@ -49,7 +49,7 @@ class Lines:
         if not end:
             return []
         whole, _, rest = others.rpartition(b"\n")
-        found = [self._line(bytes(self._rest)), *map(self._line, whole.split(b"\n"))]
+        found = [self._line(bytes(self._rest)), *map(self._line, filter(None, whole.split(b"\n")))]
         self._rest.clear()
         self._keep(rest)
         return [line for line in found if line]

@@ -47,6 +47,7 @@ class Lean(web.Response):
         assert isinstance(self.body, bytes)
         head = _head(self.status, self.reason, self.headers[_TYPE])
         transport.write(b"%b%d%b%b" % (head, len(self.body), _rest(int(time.time())), self.body))
+        await self._to.writer.drain()  # or who never reads would fill the memory with answers
 
 
 def _is_usual(request: BaseRequest) -> bool:

@@ -38,8 +38,9 @@ class Accept:
     def learn(self, event: Event) -> None:
         """Know the topic and the source of a plain event that keeps the schema."""
         for known, value in ((self._topics, event.topic), (self._sources, event.source)):
-            if len(known) < _MOST_KNOWN:
-                known.add(value)
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known.add(value)
 
 
 def _bounds(schema: Schema, name: str, kind: type[validate.Validator]) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+from contextlib import suppress
 
 import pytest
 from wire import LIMIT
@@ -52,3 +54,31 @@ async def test_answers_are_the_same_byte_for_byte(
     monkeypatch.setattr(lean, "_is_usual", lambda _: False)
     assert in_one_piece
     assert in_one_piece == await _bytes(client.host, client.port, version, header)
+
+
+async def test_who_never_reads_answers_is_answered_no_further(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many requests come on one connection: what is not read stays bounded."""
+    written: list[int] = []
+    write_eof = lean.Lean.write_eof
+
+    async def counted(self: lean.Lean, data: bytes = b"") -> None:
+        await write_eof(self, data)
+        written.append(self.status)
+
+    monkeypatch.setattr(lean.Lean, "write_eof", counted)
+    client = await start()
+    events = b"[%b%b]" % (EVENT, b",0" * 300)
+    request = (HEAD % 1) + b"Content-Length: %d\r\n\r\n%b" % (len(events), events)
+    with socket.create_connection((client.host, client.port)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        before = -1
+        while len(written) > before:  # until no more is answered
+            before = len(written)
+            with suppress(BlockingIOError):
+                while True:
+                    deaf.send(request)
+            await asyncio.sleep(0.5)
+    assert len(written) < 1000

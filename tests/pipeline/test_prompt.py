@@ -1,6 +1,7 @@
 """A stage that is called before its time is limited does what it does in any other line."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -103,7 +104,28 @@ class Cancels(IntakeStage):
         raise asyncio.CancelledError
 
 
+class StopsIteration(IntakeStage):
+    def process(self, events: Sequence[Event]) -> Any:
+        raise StopIteration(list(events))
+
+
+class IsNotAwaitable(IntakeStage):
+    def process(self, events: Sequence[Event]) -> Any:
+        return None
+
+
+class RaisesWhatIsFalse(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        raise Empty("why")
+
+
+class Empty(Exception):
+    def __len__(self) -> int:
+        return 0
+
+
 STAGES = [
+    *(StopsIteration, IsNotAwaitable, RaisesWhatIsFalse),
     *(Passes, Filters, Rests, Catches, IsNoCoroutine, Waits, Hangs, Raises, RaisesLater),
     *(Empties, Copies, ForgetsToReturn, KeepsAndReturns, Cancels),
 ]
@@ -142,3 +164,20 @@ async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("stage", [Raises, RaisesLater, RaisesWhatIsFalse, Hangs, Cancels])
+async def test_events_of_a_failed_stage_are_freed_without_the_collector(
+    stage: type[IntakeStage],
+) -> None:
+    line = PromptLine([Named("stage", stage())], SHORT, print)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await outcome(line.run([Event(0, "0", 0, topic="freed")]))
+        await asyncio.sleep(0)
+        left = [one for one in gc.get_objects() if type(one) is Event and one.topic == "freed"]
+    finally:
+        gc.enable()
+    assert not left
