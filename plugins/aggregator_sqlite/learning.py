@@ -20,10 +20,11 @@ async def learn(known: Known, runs: Callable[[], Sequence[Run]], connect: Connec
     """Add the keys of the runs, on a connection of its own. Until then keys are looked for."""
     if not known.is_complete:
         known.reserve(2 * sum(run.keys for run in runs()))
+    added: dict[int, int] = {}
     while not known.is_complete:
         known.is_learning = True
         try:
-            await _read(known, runs(), connect)
+            await _read(known, runs(), connect, added)
             known.is_complete = True
         except StoreError as error:
             log.error("new events take longer for the time being: %s", error)
@@ -32,11 +33,16 @@ async def learn(known: Known, runs: Callable[[], Sequence[Run]], connect: Connec
             known.is_learning = False
 
 
-async def _read(known: Known, runs: Sequence[Run], connect: Connect) -> None:
+async def _read(known: Known, runs: Sequence[Run], connect: Connect, added: dict[int, int]) -> None:
+    """Go on where it has ended last: `added` has how many leaves of each run, by its id.
+
+    The filter grows with what is added to it, known to it or not.
+    """
     reader = await connect()
     try:
         for run in runs:
-            for first in range(0, len(run.fences), LEAVES_AT_ONCE):
+            for first in range(added.get(run.id, 0), len(run.fences), LEAVES_AT_ONCE):
                 known.add(await reader.run(run.some_keys, first, LEAVES_AT_ONCE))
+                added[run.id] = first + LEAVES_AT_ONCE
     finally:
         await reader.close()

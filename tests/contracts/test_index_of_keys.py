@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from aggregator.key import RECIPE
 from aggregator.store import Counters, Holder
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
-from aggregator_sqlite import runs
+from aggregator_sqlite import learning, runs
 from aggregator_sqlite.index import Index, State
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.runs import Run
@@ -259,6 +259,40 @@ async def test_missing_leaf_hides_no_key(store: SqliteStore) -> None:
     told = [await holders_or_trouble(store, event) for event in events]
     assert None not in told
     assert "damaged" in told
+
+
+async def test_filter_does_not_grow_while_it_is_tried_again(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(store, make(1000))
+    await store.close()
+    asked(store.path, "DELETE FROM leaves WHERE id = (SELECT min(id) << 24 FROM runs)")
+    added: list[int] = []
+    add = Known.add
+
+    def counted(known: Known, keys: Collection[bytes]) -> None:
+        added.append(len(keys))
+        add(known, keys)
+
+    monkeypatch.setattr(Known, "add", counted)
+    monkeypatch.setattr(learning, "_PAUSE", 0.01)
+    tries = count_calls(monkeypatch, learning, "_read")
+    await store.open(RECIPE)
+    while len(tries) < 5:
+        await asyncio.sleep(0.01)
+    assert 0 < sum(added) < 1000
+
+
+def count_calls(patch: pytest.MonkeyPatch, module: object, name: str) -> list[None]:
+    calls: list[None] = []
+    function = getattr(module, name)
+
+    def counting(*given: object) -> object:
+        calls.append(None)
+        return function(*given)
+
+    patch.setattr(module, name, counting)
+    return calls
 
 
 async def holders_or_trouble(store: SqliteStore, event: Event) -> int | str | None:
