@@ -30,7 +30,7 @@ _LEAVES = 2**24  # the most that a run can have
 
 ADD_LEAVES = Insert("INSERT INTO leaves (id, entries) VALUES (?, ?)")
 LEAF = "SELECT entries FROM leaves WHERE id = ?"
-SOME_LEAVES = "SELECT id, entries FROM leaves WHERE id BETWEEN ? AND ? ORDER BY id"
+SOME_LEAVES = "SELECT entries FROM leaves WHERE id BETWEEN ? AND ? ORDER BY id"
 NEXT_LEAF = "SELECT min(id) FROM leaves WHERE id >= ?"
 REMOVE_LEAVES = """
 DELETE FROM leaves WHERE id IN (SELECT id FROM leaves WHERE id >= ? AND id < ? LIMIT ?)
@@ -73,26 +73,17 @@ class Run:
         last = bisect_left(self.fences, high) - 1
         if last < first:
             return []
-        found = [
-            leaf[at : at + ENTRY]
-            for leaf in self._leaves(db, first, last)
-            for at in range(0, len(leaf), ENTRY)
-        ]
+        found = _beginnings(self._leaves(db, first, last), ENTRY)
         return found[bisect_left(found, _bytes(low)) : bisect_left(found, _bytes(high))]
 
     def some_keys(self, db: sqlite3.Connection, first: int, leaves: int) -> list[bytes]:
         """The keys in so many leaves, from number `first` on, or in those that there are."""
-        last = min(first + leaves, len(self.fences)) - 1
-        return [
-            leaf[at : at + KEY]
-            for leaf in self._leaves(db, first, last)
-            for at in range(0, len(leaf), ENTRY)
-        ]
+        return _beginnings(self._some(db, first, leaves), KEY)
 
     def check(self, db: sqlite3.Connection) -> None:
         """Raise StoreError if a leaf is damaged or missing."""
         for first in range(0, len(self.fences), LEAVES_AT_ONCE):
-            self.some_keys(db, first, LEAVES_AT_ONCE)
+            self._some(db, first, LEAVES_AT_ONCE)
 
     def write(self, db: sqlite3.Connection, entries: Sequence[bytes]) -> None:
         """Add leaves with these entries, which are in order and follow those that it has."""
@@ -113,11 +104,14 @@ class Run:
         """Make it none of the runs; its leaves stay."""
         db.execute(REMOVE_RUN, (self.id,))
 
+    def _some(self, db: sqlite3.Connection, first: int, leaves: int) -> list[bytes]:
+        return self._leaves(db, first, min(first + leaves, len(self.fences)) - 1)
+
     def _leaves(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
         rows = db.execute(SOME_LEAVES, (self._id(first), self._id(last))).fetchall()
         if len(rows) != last - first + 1:
             raise damaged()
-        return [_sound(leaf) for _, leaf in rows]
+        return [_sound(leaf) for (leaf,) in rows]
 
     def _id(self, number: int) -> int:
         return self.id * _LEAVES + number
@@ -163,6 +157,11 @@ def remove_leaves(db: sqlite3.Connection, run: int) -> bool:
 def entry(key: bytes, seq: int) -> bytes:
     """As it stands in a leaf; entries are in the order of their keys."""
     return key + seq.to_bytes(ENTRY - KEY)
+
+
+def _beginnings(leaves: Iterable[bytes], length: int) -> list[bytes]:
+    """So many bytes of each entry, in order."""
+    return [leaf[at : at + length] for leaf in leaves for at in range(0, len(leaf), ENTRY)]
 
 
 def _find(leaf: bytes, key: bytes) -> int | None:
