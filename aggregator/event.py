@@ -70,8 +70,7 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def outcome(self) -> Outcome | None:
         """What became of the event, or None while that is open."""
-        verdict = self.verdict
-        return None if verdict is _GOING or isinstance(verdict, Pending) else verdict
+        return None if isinstance(self.verdict, Pending) else self.verdict
 
     @property
     def moment(self) -> int | None:
@@ -106,10 +105,8 @@ class Event(msgspec.Struct, frozen=True):
 
         Raises ValueError if it has an outcome already, TypeError if that is none.
         """
-        if type(self.verdict) is not Pending:
-            self._check_open()
-        if type(outcome) is not Stored or type(outcome.seq) is not int:  # nearly every one is that
-            outcomes.check(outcome)
+        self._check_open()
+        outcomes.check(outcome)
         force_setattr(self, "verdict", outcome)
 
     def wait(self, other: "Event") -> None:
@@ -143,7 +140,6 @@ class Event(msgspec.Struct, frozen=True):
             raise ValueError(f"event {self.index} is {self.outcome.status} already")
 
 
-_GOING = Pending.GOING
 _NAMES = {name: name for name in ("topic", "event_id", "timestamp", "source")}
 _CLOUD_NAMES = {"topic": "type", "event_id": "id", "timestamp": "time", "source": "source"}
 

@@ -188,9 +188,14 @@ async def _process(
 
 def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
     """Raise StageFault unless each given event went on, in order, or was kept back."""
-    going = [event for event in given if event.verdict is _GOING]
-    if len(going) != len(returned) or not all(map(is_, going, returned)):
+    if not go_on(given, returned):
         raise StageFault(_breach(given, returned))
+
+
+def go_on(given: Sequence[Event], returned: Sequence[Event]) -> bool:
+    """Whether those that were returned are the given ones that were not kept back, in order."""
+    going = [event for event in given if event.verdict is _GOING]
+    return len(going) == len(returned) and all(map(is_, going, returned))
 
 
 def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:

@@ -2,16 +2,14 @@
 
 from collections.abc import Coroutine, Generator, Sequence
 from functools import partial
-from operator import is_
 from types import CoroutineType, coroutine
 from typing import Any, NamedTuple
 
-from aggregator.event import Event, Pending
-from aggregator.pipeline import Line, Named
+from aggregator.event import Event
+from aggregator.pipeline import Line, Named, go_on
 from aggregator.stage import IntakeStage
 from aggregator.transaction import UnitOfWork
 
-_GOING = Pending.GOING
 _NONE = object()
 
 
@@ -61,12 +59,7 @@ def _begin(stage: IntakeStage, events: Sequence[Event]) -> _Begun:
 
 def _go_all_on(events: Sequence[Event], answer: Any) -> bool:
     """Whether a stage has answered, and has kept nothing back."""
-    return (
-        type(answer) is list
-        and len(answer) == len(events)
-        and all(map(is_, answer, events))
-        and not [event for event in events if event.verdict is not _GOING]
-    )
+    return type(answer) is list and len(answer) == len(events) and go_on(events, answer)
 
 
 class _Rest(IntakeStage):
