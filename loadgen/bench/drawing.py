@@ -27,12 +27,13 @@ text { fill: #e6edf3 } .quiet { fill: #9198a1 } .page { fill: #0d1117 } .grid { 
 """
 
 
-def page(title: str, height: float, parts: Iterable[str]) -> str:
+def page(title: str, height: float, parts: Iterable[str], style: str = "") -> str:
+    """The whole picture; `style` is what it needs beyond ours."""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
             'role="img">',
-            f"<title>{escape(title)}</title><style>{STYLE}</style>",
+            f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
             f'<rect class="page" width="{WIDTH}" height="{height:.0f}"/>',
             text(20, 26, title, "title"),
             *parts,

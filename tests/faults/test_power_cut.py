@@ -93,15 +93,21 @@ async def test_what_was_answered_survives_a_power_cut_at_any_moment(
 async def test_power_cut_while_runs_of_keys_are_made_and_merged_forgets_no_key(
     service: Service, seed: int, tmp_path: Path
 ) -> None:
+    steps = recorded(service, "small-runs", commits=60)
+    examiner = Examiner(steps, tmp_path / "cuts", seed)
+    await examiner.examine(moments(steps, FEWER, Random(seed)))
+    assert examiner.examined > FEWER
+
+
+def recorded(service: Service, scheme: str, commits: int) -> list[Step]:
+    """A run on a store of the tests, killed in the end."""
     recording = Recording(service)
-    flags = ("--store", f"small-runs:///{DATABASE}")
+    flags = ("--store", f"{scheme}:///{DATABASE}")
     recording.start(*flags, environ={"PYTHONPATH": str(MUTANTS)})
-    for number in range(60):
+    for number in range(commits):
         assert service.publish([event(f"{number}-{name}") for name in "abc"])[0] == 200
     recording.kill()
-    examiner = Examiner(recording.steps, tmp_path / "cuts", seed)
-    await examiner.examine(moments(recording.steps, FEWER, Random(seed)))
-    assert examiner.examined > FEWER
+    return recording.steps
 
 
 def test_service_starts_after_a_power_cut_and_knows_what_it_had_answered(
@@ -131,13 +137,7 @@ def test_service_starts_after_a_power_cut_and_knows_what_it_had_answered(
 async def test_store_that_is_broken_on_purpose_is_found_out(
     service: Service, tmp_path: Path, scheme: str, promise: str
 ) -> None:
-    recording = Recording(service)
-    flags = ("--store", f"{scheme}:///{DATABASE}")
-    recording.start(*flags, environ={"PYTHONPATH": str(MUTANTS)})
-    for number in range(20):
-        assert service.publish([event(f"{number}-{name}") for name in "abc"])[0] == 200
-    recording.kill()
-    steps = recording.steps
+    steps = recorded(service, scheme, commits=20)
     first = next(place for place, step in enumerate(steps) if isinstance(step, Answer))
     with pytest.raises(BrokenPromise, match=promise):
         await Examiner(steps, tmp_path / "cuts", seed=1).examine(set(range(first, len(steps))))
