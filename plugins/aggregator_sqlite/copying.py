@@ -1,17 +1,19 @@
 """Copies a database into another file, and proves the copy."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from aggregator.errors import StoreError
-from aggregator_sqlite import runs
+from aggregator_sqlite import blocks, runs
+from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import check_version, kept_recipe
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
-SELECT (SELECT count(*) FROM events), (SELECT total(keys) FROM runs),
-    (SELECT count(*) FROM events WHERE seq > (SELECT coalesce(max(upto), 0) FROM runs)),
-    (SELECT max(seq) FROM events), stored, last_seq
+SELECT (SELECT total(length(keys)) FROM blocks), (SELECT total(keys) FROM runs),
+    (SELECT coalesce(max(upto), 0) FROM runs), (SELECT max(first + length(keys) / 16) FROM blocks),
+    stored, last_seq
 FROM counters
 """
 
@@ -35,9 +37,11 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if said != "ok" or kept_recipe(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
-    events, in_runs, in_none, newest, stored, last_seq = db.execute(CONTENTS).fetchone()
-    keys = int(in_runs) + in_none
-    if not events <= keys <= stored or (newest or 0) > last_seq:
+    size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
+    events, newest = int(size) // KEY, (end or 1) - 1
+    with closing(blocks.keys_since(db, upto + 1)) as in_none:
+        keys = int(in_runs) + sum(1 for _ in in_none)
+    if not events <= keys <= stored or newest > last_seq:
         raise StoreError(
             f"the numbers in the copy do not agree: {events} events, {keys} keys, {stored} stored; "
             f"the newest seq is {newest}, the last one given {last_seq}"

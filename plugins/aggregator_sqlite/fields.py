@@ -9,10 +9,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import blake2b
+from itertools import islice
 
 from aggregator.content import Form
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
+from aggregator_sqlite import blocks
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.schema import form_of
 
@@ -36,9 +38,6 @@ COMPLETE = "UPDATE pointers SET built_to = NULL WHERE built_to IS NOT NULL"
 ADD_FIELD = "INSERT OR IGNORE INTO fields (pointer_id, value, seq) VALUES (?, ?, ?)"
 SOME_FIELDS = "SELECT pointer_id, value, seq FROM fields WHERE pointer_id = ? LIMIT ?"
 REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = ?"
-TO_INDEX = """
-SELECT seq, CAST(payload AS BLOB), form FROM events WHERE seq > ? ORDER BY seq LIMIT ?
-"""
 
 
 def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
@@ -101,17 +100,20 @@ def _build(db: sqlite3.Connection, pointers: Pointers, after: int) -> int | None
     """Index what comes after that event, as far as one transaction goes; the last one's seq."""
     last = None
     size = 0
-    with closing(db.execute(TO_INDEX, (after, BUILT_AT_ONCE))) as rows:
-        for seq, payload, form in rows:
+    with closing(blocks.since(db, after + 1)) as found:
+        for block, seq in islice(found, BUILT_AT_ONCE):
             last = seq
-            _add(db, pointers, seq, payload, form_of(form))
-            size += len(payload or b"")
+            form = form_of(block.members(seq).form)
+            _add(db, pointers, seq, block.payload(seq, form), form)
+            size += block.size(seq)
             if size >= PAGE_BYTES:
                 break
     return last
 
 
-def _add(db: sqlite3.Connection, pointers: Pointers, seq: int, payload: bytes, form: Form) -> None:
+def _add(
+    db: sqlite3.Connection, pointers: Pointers, seq: int, payload: bytes | None, form: Form
+) -> None:
     for number, where in pointers:
         value = value_at(where, payload, form)
         if value is not None:

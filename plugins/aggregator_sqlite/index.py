@@ -8,22 +8,23 @@ written at a random place. Both is done within the transactions that store event
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 
 from aggregator.errors import StoreError
+from aggregator_sqlite import blocks
 from aggregator_sqlite import runs as on_disk
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.merging import AT_ONCE, Merge
-from aggregator_sqlite.runs import KEY, Run
+from aggregator_sqlite.runs import Run
 
 log = logging.getLogger(__name__)
 
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
 _MERGED = 16  # keys for each that is new: several times what is needed, which is one a level
-
-TAIL = "SELECT key, seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,13 @@ class Index:
 
         So the index is made, part by part, where there is none.
         """
-        rows = db.execute(TAIL, (self._read_to, IN_MEMORY)).fetchall()
+        with closing(blocks.keys_since(db, self._read_to + 1)) as keys:
+            rows = list(islice(keys, IN_MEMORY))
         if len(self.state.recent) >= IN_MEMORY:
             with atomic(db):
                 state = self._work(db, self.state, len(self.state.recent))
             self._begin(state)
-        self.state.recent.update(row for row in rows if len(row[0]) == KEY)
+        self.state.recent.update(rows)
         self._read_to = rows[-1][1] if rows else self._read_to
         return len(rows) == IN_MEMORY
 

@@ -1,118 +1,108 @@
 """Which events a query means: a scan that is bounded, however few match.
 
-It looks at no more than SCANNED events, and into no more than PAGE_BYTES of payloads; then it says
+It looks at no more than SCANNED events, and at no more than PAGE_BYTES of payloads; then it says
 where to go on.
 """
 
 import sqlite3
 from contextlib import closing
 
-from aggregator.store import PAGE_BYTES, Query
-from aggregator_sqlite import fields
+from aggregator.store import PAGE_BYTES, Page, Query, StoredEvent
+from aggregator_sqlite import blocks, fields
+from aggregator_sqlite.blocks import Block, Members, Places
 from aggregator_sqlite.schema import TOPIC_ID, form_of
 
 SCANNED = 20_000
 _BEYOND_THE_NEWEST = 2**63 - 1
 
 FORWARD = """
-SELECT seq, topic_id, source, time, received_at FROM events
-WHERE seq > :after ORDER BY seq LIMIT :most
+SELECT * FROM blocks
+WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :after), 0) ORDER BY first
 """
-BACKWARD = """
-SELECT seq, topic_id, source, time, received_at FROM events
-WHERE seq < :after ORDER BY seq DESC LIMIT :most
-"""
+BACKWARD = "SELECT * FROM blocks WHERE first < :after ORDER BY first DESC"
 FORWARD_ON_TOPIC = """
-SELECT seq, topic_id, source, time, received_at FROM events
-WHERE topic_id = :topic_id AND seq > :after ORDER BY seq LIMIT :most
+SELECT blocks.* FROM blocks_by_topic AS of CROSS JOIN blocks ON blocks.first = of.first
+WHERE topic_id = :topic_id AND of.first >= coalesce(
+    (SELECT max(first) FROM blocks_by_topic WHERE topic_id = :topic_id AND first <= :after), 0
+)
+ORDER BY of.first
 """
 BACKWARD_ON_TOPIC = """
-SELECT seq, topic_id, source, time, received_at FROM events
-WHERE topic_id = :topic_id AND seq < :after ORDER BY seq DESC LIMIT :most
+SELECT blocks.* FROM blocks_by_topic AS of CROSS JOIN blocks ON blocks.first = of.first
+WHERE topic_id = :topic_id AND of.first < :after ORDER BY of.first DESC
 """
 FORWARD_BY_FIELD = """
-SELECT events.seq, topic_id, source, time, received_at
-FROM fields CROSS JOIN events ON events.seq = fields.seq
-WHERE pointer_id = :pointer_id AND value = :value AND fields.seq > :after
-ORDER BY fields.seq LIMIT :most
+SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq > :after
+ORDER BY seq
 """
 BACKWARD_BY_FIELD = """
-SELECT events.seq, topic_id, source, time, received_at
-FROM fields CROSS JOIN events ON events.seq = fields.seq
-WHERE pointer_id = :pointer_id AND value = :value AND fields.seq < :after
-ORDER BY fields.seq DESC LIMIT :most
+SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq < :after
+ORDER BY seq DESC
 """
-PAYLOAD = "SELECT CAST(payload AS BLOB), form FROM events WHERE seq = ?"
 
 
-def matching(db: sqlite3.Connection, query: Query) -> tuple[list[int], int | None]:
-    """The seqs of a page, and the seq to go on after; None where nothing is left."""
-    topic_id = _topic_id(db, query.topic)
-    if query.topic is not None and topic_id is None:
-        return [], None
-    wanted = Filter(db, query, topic_id)
-    seqs: list[int] = []
-    looked_at, last = 0, None
-    with closing(_scan(db, query, topic_id)) as rows:
-        for row in rows:
-            if len(seqs) == query.limit or wanted.has_read_enough:
-                return seqs, last
-            looked_at, last = looked_at + 1, row[0]
-            if wanted.lets_through(*row):
-                seqs.append(last)
-    return seqs, last if looked_at == SCANNED else None
+def matching(db: sqlite3.Connection, query: Query) -> Page:
+    """One page of the events that match."""
+    events: list[StoredEvent] = []
+    looked_at = looked_into = last = 0
+    with closing(_scan(db, query)) as places:
+        for block, seq in places:
+            members = block.members(seq)
+            is_on_topic = query.topic in (None, members.topic)
+            is_full = len(events) == query.limit and is_on_topic
+            if is_full or looked_into >= PAGE_BYTES or looked_at == SCANNED:
+                return Page(events, last)
+            looked_at, last = looked_at + 1, seq
+            looked_into += block.size(seq)
+            if is_on_topic and _is_wanted(query, block, seq, members):
+                events.append(block.event(seq, members))
+    return Page(events, None)
 
 
-class Filter:
-    """What a query asks of an event, and how much of payloads was read to find out."""
-
-    def __init__(self, db: sqlite3.Connection, query: Query, topic_id: int | None) -> None:
-        self._db = db
-        self._query = query
-        self._topic_id = topic_id
-        self._looked_into = 0
-
-    @property
-    def has_read_enough(self) -> bool:
-        """Whether a page should end, whatever it has found."""
-        return self._looked_into >= PAGE_BYTES
-
-    def lets_through(
-        self, seq: int, topic_id: int, source: str, time: int | None, received_at: int
-    ) -> bool:
-        """Whether the event matches; into its payload it looks last."""
-        query = self._query
-        return (
-            self._topic_id in (None, topic_id)
-            and query.source in (None, source)
-            and _is_within(query.received_since, query.received_until, received_at)
-            and _is_within(query.since, query.until, time)
-            and self._has_field(seq)
-        )
-
-    def _has_field(self, seq: int) -> bool:
-        if self._query.field is None:
-            return True
-        payload, form = self._db.execute(PAYLOAD, (seq,)).fetchone() or (None, None)
-        self._looked_into += len(payload or b"")
-        return self._query.field.is_in(payload, form_of(form))
+def _is_wanted(query: Query, block: Block, seq: int, members: Members) -> bool:
+    """Whether an event on the topic matches; into its payload it looks last."""
+    return (
+        query.source in (None, members.source)
+        and _is_within(query.received_since, query.received_until, members.received_at)
+        and _is_within(query.since, query.until, members.time)
+        and (query.field is None or _has_field(query, block, seq, members))
+    )
 
 
-def _topic_id(db: sqlite3.Connection, topic: str | None) -> int | None:
-    row = None if topic is None else db.execute(TOPIC_ID, (topic,)).fetchone()
-    return row[0] if row else None
+def _has_field(query: Query, block: Block, seq: int, members: Members) -> bool:
+    assert query.field
+    form = form_of(members.form)
+    return query.field.is_in(block.payload(seq, form), form)
 
 
-def _scan(db: sqlite3.Connection, query: Query, topic_id: int | None) -> sqlite3.Cursor:
+def _scan(db: sqlite3.Connection, query: Query) -> Places:
+    """Where to look, in the order of the query."""
     first = _BEYOND_THE_NEWEST if query.descending else 0
     after = first if query.after is None else query.after
-    wanted = {"topic_id": topic_id, "after": after, "most": SCANNED}
     if query.field and (value := fields.lookup(db, query.field)):
-        statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
-        return db.execute(statement, wanted | value)
-    if topic_id is None:
-        return db.execute(BACKWARD if query.descending else FORWARD, wanted)
-    return db.execute(BACKWARD_ON_TOPIC if query.descending else FORWARD_ON_TOPIC, wanted)
+        return _by_field(db, query, {"after": after, **value})
+    if query.topic is None:
+        return _among(db, BACKWARD if query.descending else FORWARD, query, {"after": after})
+    statement = BACKWARD_ON_TOPIC if query.descending else FORWARD_ON_TOPIC
+    topic_id = (db.execute(TOPIC_ID, (query.topic,)).fetchone() or [0])[0]
+    return _among(db, statement, query, {"after": after, "topic_id": topic_id})
+
+
+def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, object]) -> Places:
+    statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
+    with closing(db.execute(statement, wanted)) as found:
+        yield from blocks.of(db, (seq for (seq,) in found))
+
+
+def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, int]) -> Places:
+    """All events of these blocks, from where the query begins."""
+    after = wanted["after"]
+    with closing(db.execute(statement, wanted)) as rows:
+        for row in rows:
+            block = Block(row)
+            for seq in reversed(block.seqs) if query.descending else block.seqs:
+                if seq < after if query.descending else seq > after:
+                    yield block, seq
 
 
 def _is_within(since: int | None, until: int | None, time: int | None) -> bool:

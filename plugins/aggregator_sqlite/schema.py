@@ -1,9 +1,9 @@
 """The tables, and the numbered steps that bring an older file to them.
 
-`events` is only ever appended to, in the order of seq. `runs` and `leaves` are the index of their
-keys, derived from them, and appended to as well. `sightings` and `clashes` are written only when an
-event comes again, `names` only for an event whose key is not made as usual, `fields` only where an
-operator has named pointers into the payload.
+`blocks` has the events, and is only ever appended to, in the order of seq. `runs` and `leaves` are
+the index of their keys, derived from them, and appended to as well. `sightings` and `clashes` are
+written only when an event comes again, `names` only for an event whose key is not made as usual,
+`fields` only where an operator has named pointers into the payload.
 """
 
 import sqlite3
@@ -16,6 +16,7 @@ APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
+OLD_EVENTS = "SELECT 1 FROM sqlite_schema WHERE name = 'old_events'"
 
 STEPS = (
     (
@@ -137,6 +138,42 @@ STEPS = (
             entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
         )""",
     ),
+    (
+        "DROP INDEX events_by_topic",
+        "ALTER TABLE events RENAME TO old_events",  # which `converting` empties and drops
+        """CREATE TABLE blocks (
+            first INTEGER PRIMARY KEY, -- the first event's seq; those of the others follow
+            keys BLOB NOT NULL,    -- 16 bytes an event: hash over the recipe's members
+            digests BLOB NOT NULL, -- 17 bytes an event: hash over source and payload
+            ends BLOB NOT NULL,    -- 4 bytes an event, little-endian: where in `events` it ends
+            sizes BLOB NOT NULL,   -- 4 bytes an event, as above: how long its payload is there
+            events BLOB NOT NULL   -- JSON: an array of what the view `events` shows
+        )""",
+        """CREATE TABLE blocks_by_topic (
+            topic_id INTEGER NOT NULL,
+            first INTEGER NOT NULL, -- the block's that has events on the topic
+            PRIMARY KEY (topic_id, first)
+        ) WITHOUT ROWID""",
+        "ALTER TABLE topics ADD COLUMN first_seq INTEGER",
+        "ALTER TABLE topics ADD COLUMN first_at INTEGER",
+        "ALTER TABLE topics ADD COLUMN last_seq INTEGER",
+        "ALTER TABLE topics ADD COLUMN last_at INTEGER",
+        # for people: nothing here reads it, and a SQLite without JSON can do without
+        """CREATE VIEW events AS SELECT
+            first + event.key AS seq,
+            json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
+            json_extract(event.value, '$[1]') AS topic,
+            json_extract(event.value, '$[2]') AS event_id,
+            json_extract(event.value, '$[3]') AS timestamp, -- as it came
+            json_extract(event.value, '$[4]') AS source,
+            json_extract(event.value, '$[5]') AS time, -- the timestamp as received_at
+            json_extract(event.value, '$[6]') AS form, -- of the payload, as content.Form says
+            json_extract(event.value, '$[7]') AS attributes,
+            json_extract(event.value, '$[8]') AS payload, -- base64 where it is bytes
+            substr(keys, 16 * event.key + 1, 16) AS key,
+            substr(digests, 17 * event.key + 1, 17) AS digest
+        FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event""",
+    ),
 )
 
 
@@ -165,10 +202,10 @@ def kept_recipe(db: sqlite3.Connection) -> str | None:
 def check_version(db: sqlite3.Connection) -> None:
     """Raise SettingError for a file that an older release has left."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version < len(STEPS):
+    if version < len(STEPS) or has_old_events(db):
         raise SettingError(
-            f"store: the file has schema version {version}, this release has {len(STEPS)}: "
-            "start the service once before"
+            f"store: the file has schema version {version}, this release has {len(STEPS)}, and "
+            "brings it up to date when the service is started: do that once before"
         )
 
 
@@ -200,6 +237,11 @@ def check_owner(db: sqlite3.Connection) -> None:
             f"store: the file has schema version {version}, this release knows {len(STEPS)}: "
             "it was written by a newer release"
         )
+
+
+def has_old_events(db: sqlite3.Connection) -> bool:
+    """Whether there may be events that an older release has stored, a row each."""
+    return db.execute(OLD_EVENTS).fetchone() is not None
 
 
 def form_of(code: object) -> Form:

@@ -27,6 +27,7 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, folder, history, quarantine, reading
+from aggregator_sqlite.converting import convert_some
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
 from aggregator_sqlite.files import Files, check_names, is_there, unreadable
@@ -36,6 +37,7 @@ from aggregator_sqlite.learning import learn
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.runs import Run
+from aggregator_sqlite.scan import matching
 from aggregator_sqlite.schema import kept_recipe
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -173,7 +175,7 @@ class SqliteStore(Store):
 
     async def events(self, query: Query) -> Page:
         """One page of committed events."""
-        return await self._reader.run(reading.page, query)
+        return await self._reader.run(matching, query)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The committed events of that key or name."""
@@ -211,6 +213,8 @@ class SqliteStore(Store):
             try:
                 await writer.run(prepare, self._log, self._recipe, replaces)
                 await asyncio.to_thread(folder.sync, self.path.parent)
+                while await writer.run(convert_some):
+                    pass
                 index = await writer.run(Index, self._known)
                 self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):

@@ -5,23 +5,21 @@ from collections.abc import Mapping, Sequence
 
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
-from aggregator_sqlite import fields
-from aggregator_sqlite.bulk import Insert
+from aggregator_sqlite import blocks, fields
 from aggregator_sqlite.keys import Keys
-from aggregator_sqlite.schema import TOPIC_ID, form_of
+from aggregator_sqlite.schema import form_of
 
-HOLDER = "SELECT seq, digest, received_at FROM events WHERE seq = ?"
-FIND_CONTENT = "SELECT source, payload, form FROM events WHERE seq = ?"
 LAST_SEQ = "SELECT last_seq FROM counters"
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
-ADD_TOPIC = "INSERT INTO topics (name) VALUES (?) ON CONFLICT DO NOTHING"
+ADD_TOPIC = """
+INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET
+    first_seq = coalesce(first_seq, excluded.first_seq),
+    first_at = coalesce(first_at, excluded.first_at),
+    last_seq = excluded.last_seq, last_at = excluded.last_at
+RETURNING id
+"""
 ADD_NAME = "INSERT INTO names (name, seq) VALUES (?, ?)"
-ADD_EVENTS = Insert(
-    """INSERT INTO events
-(seq, received_at, key, digest, topic_id, event_id, time, timestamp, source, payload, form,
-    attributes)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-)
 COUNT_TOPIC = """
 UPDATE topics SET stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?
 WHERE name = ? RETURNING stored
@@ -41,7 +39,8 @@ def claim(db: sqlite3.Connection, keys: Keys, wanted: Sequence[bytes]) -> list[H
     seqs = keys.held(db, wanted)
     if not seqs:
         return [None] * len(wanted)
-    return [_holder(db, seqs.get(key)) for key in wanted]
+    holders = {seq: _holder(block, seq) for block, seq in blocks.of(db, sorted(seqs.values()))}
+    return [holders.get(seqs.get(key, 0)) for key in wanted]
 
 
 def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
@@ -49,8 +48,12 @@ def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
     found: list[Content] = []
     size = 0
     for seq in seqs:
-        source, payload, form = db.execute(FIND_CONTENT, (seq,)).fetchone()
-        found.append(Content(source, payload, form_of(form)))
+        block = blocks.at(db, seq)
+        assert block
+        members = block.members(seq)
+        form = form_of(members.form)
+        payload = block.payload(seq, form)
+        found.append(Content(members.source, payload, form))
         size += len(payload or b"")
         if size >= PAGE_BYTES:
             break
@@ -61,17 +64,25 @@ def append(
     db: sqlite3.Connection, keys: Keys, events: Sequence[Event], pointers: fields.Pointers
 ) -> list[int]:
     """Store events under the next seqs, and by what else they are found."""
-    topics = {topic: _topic_id(db, topic) for topic in {event.topic for event in events}}
     first = db.execute(LAST_SEQ).fetchone()[0] + 1
     seqs = list(range(first, first + len(events)))
     keys.take(db, [event.key for event in events], seqs)
+    store(db, first, events)
     appended = list(zip(seqs, events, strict=True))
-    ADD_EVENTS(db, [_row(seq, event, topics[event.topic]) for seq, event in appended])
     db.executemany(ADD_NAME, [(event.name, seq) for seq, event in appended if event.name])
     if pointers:
         fields.add(db, pointers, appended)
     db.execute(SET_LAST_SEQ, (first + len(events) - 1,))
     return seqs
+
+
+def store(db: sqlite3.Connection, first: int, events: Sequence[Event]) -> None:
+    """Store events that follow each other from that seq on, and by topic where they are."""
+    topics = _topics(db, first, events)
+    for row, some in blocks.pack(first, events):
+        db.execute(blocks.ADD, row)
+        on = {topics[event.topic] for event in some}
+        db.executemany(blocks.ADD_TO_TOPIC, [(topic, row[0]) for topic in on])
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
@@ -100,29 +111,17 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
     return Counters(*totals)
 
 
-def _holder(db: sqlite3.Connection, seq: int | None) -> Holder | None:
-    row = db.execute(HOLDER, (seq,)).fetchone() if seq else None
-    return Holder(*row) if row else None
+def _holder(block: blocks.Block, seq: int) -> Holder:
+    return Holder(seq, block.digest(seq), block.members(seq).received_at)
 
 
-def _topic_id(db: sqlite3.Connection, name: str) -> int:
-    db.execute(ADD_TOPIC, (name,))
-    topic_id: int = db.execute(TOPIC_ID, (name,)).fetchone()[0]
-    return topic_id
-
-
-def _row(seq: int, event: Event, topic_id: int) -> tuple[object, ...]:
-    return (
-        seq,
-        event.received_at,
-        event.key,
-        event.digest,
-        topic_id,
-        event.event_id,
-        event.moment,
-        event.timestamp or None,
-        event.source,
-        event.payload,
-        event.form.value,
-        event.attributes or None,
-    )
+def _topics(db: sqlite3.Connection, first: int, events: Sequence[Event]) -> dict[str, int]:
+    """The ids of their topics, which know their first and their last event."""
+    newest = {event.topic: place for place, event in enumerate(events)}
+    oldest = {event.topic: -place for place, event in enumerate(reversed(events), 1 - len(events))}
+    ids: dict[str, int] = {}
+    for topic, last in newest.items():
+        begin = oldest[topic]
+        ends = first + begin, events[begin].received_at, first + last, events[last].received_at
+        (ids[topic],) = db.execute(ADD_TOPIC, (topic, *ends)).fetchone()
+    return ids

@@ -26,9 +26,9 @@ from aggregator.store import (
 )
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import (
+    blocks,
     fields,
     history,
-    index,
     quarantine,
     reading,
     runs,
@@ -40,6 +40,7 @@ from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.thread import Thread as SqliteThread
 from first_release import make_first_release
+from tampering import empty, remove, spoil
 
 
 @pytest.fixture
@@ -107,12 +108,21 @@ async def test_page_looks_at_no_more_than_it_says(
     assert (page.events, page.next) == ([], None)
 
 
-GROWING = ("events", "quarantine", "leaves", "names", "fields", "sightings", "clashes")
+GROWING = (
+    "blocks",
+    "blocks_by_topic",
+    "quarantine",
+    "leaves",
+    "names",
+    "fields",
+    "sightings",
+    "clashes",
+)
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (reading, scan, writing, history, quarantine, fields, index, runs)
+    for module in (blocks, reading, scan, writing, history, quarantine, fields, runs)
     for name, statement in vars(module).items()
-    if name.isupper() and not name.startswith("_") and isinstance(statement, str)
+    if isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\s", statement)
 }
 SORTED = {"history.SIGHTINGS", "history.CLASHES_OF", "reading.TOPICS"}  # what a limit has cut
 
@@ -359,8 +369,8 @@ async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: Sqlit
     await store.close()
     await store.open(RECIPE, ["/user"])
     await _fill(store, 3)
-    await _by_hand(store, "UPDATE events SET payload = x'7b22' WHERE seq = 1")
-    await _by_hand(store, "UPDATE events SET payload = NULL WHERE seq = 2")
+    spoil(store.path, 1, b'{"user"', b'{"usex"')
+    empty(store.path, 2)
     await _by_hand(store, "INSERT INTO fields VALUES (1, CAST('sbob' AS BLOB), 3)")
     assert [event.seq for event in (await store.events(ADA)).events] == [3]
     assert (await store.events(Query(field=FieldIs("/user", b"sbob")))).events == []
@@ -377,31 +387,39 @@ async def test_span_and_topics_know_what_was_removed_by_hand(store: SqliteStore)
         await tx.append([make_event("1", "a"), make_event("2", "b"), make_event("3", "b")])
         by_topic = {"a": Counters(stored=1), "b": Counters(stored=2)}
         await tx.count(Counters(stored=3), by_topic)
-    await _by_hand(store, "DELETE FROM events WHERE seq = 1")
+    remove(store.path, 1)
     assert await store.span() == Span(2, 3)
     a, b = await store.topics("", 10)
-    assert (a.name, a.stored, a.first_seq, a.first_at, a.last_seq, a.last_at) == (
-        "a",
-        1,
-        0,
-        0,
-        0,
-        0,
-    )
-    assert (b.first_seq, b.last_seq) == (2, 3)
+    assert (a.name, a.stored, a.first_seq, a.last_seq) == ("a", 1, 1, 1)
+    assert (b.name, b.stored, b.first_seq, b.last_seq) == ("b", 2, 2, 3)
     assert await store.find(make_event("1", "a").key, 10) == []
-    await _by_hand(store, "DELETE FROM events")
+    remove(store.path)
     assert await store.span() == Span(4, 3)
     assert (await store.events(Query())).events == []
 
 
-@pytest.mark.parametrize("damage", ["form = 9", "topic_id = 99", "payload = CAST(payload AS TEXT)"])
-async def test_flipped_bit_hides_nothing_around_it(store: SqliteStore, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"logins"', b'"logi\xees"'),
+        (b'"logins"', b'"logins\xa2'),
+        (b"[", b"{"),
+        (b",0,", b",9,"),
+        (b'{"user"', b'{"use\xf2"'),
+        (b'{"user"', b'{\xa2user"'),
+    ],
+)
+async def test_flipped_bit_hides_nothing_around_it(
+    store: SqliteStore, before: bytes, after: bytes
+) -> None:
     await _fill(store, 3)
-    await _by_hand(store, f"UPDATE events SET {damage} WHERE seq = 2")
+    one, two, three = (await store.events(Query())).events
+    spoil(store.path, 2, before, after)
     found = (await store.events(Query())).events
-    assert [event.seq for event in found] == [1, 2, 3]
+    assert (found[0], found[1].seq, found[2]) == (one, 2, three)
     assert isinstance(found[1].payload, bytes)
+    assert (found[1].payload == two.payload) is (b"user" not in before)
+    assert (found[1].key, found[1].digest) == (two.key, two.digest)
 
 
 async def test_flipped_bit_in_quarantine_hides_nothing_around_it(store: SqliteStore) -> None:

@@ -17,6 +17,7 @@ from aggregator.testing import make_event
 from aggregator_memory.store import MemoryStore
 from aggregator_sqlite import copying
 from aggregator_sqlite.store import SqliteStore
+from tampering import remove
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ async def test_damaged_copy_is_not_kept(
 async def test_events_removed_by_hand_are_told(
     store: SqliteStore, beside: SqliteStore, tmp_path: Path
 ) -> None:
-    change(store, "DELETE FROM events WHERE seq = 2")
+    remove(store.path, 2)
     made = await beside.backup(tmp_path / "copy.db")
     assert (made.events, made.stored, made.last_seq) == (2, 3, 3)
 

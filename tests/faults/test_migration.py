@@ -37,7 +37,7 @@ async def test_kill_at_any_call_leaves_one_schema_whole(
 ) -> None:
     found = []
     for version in left_by_kills(database, strace, calls):
-        assert tables(database) == tables_of(version)
+        assert tables(database) in (tables_of(version), *converted_if_newest(version))
         await check_opens(database)
         found.append(version)
     assert found == sorted(found)
@@ -93,6 +93,13 @@ def tables_of(version: int) -> list[tuple[str, ...]]:
     return found
 
 
+def converted_if_newest(version: int) -> list[list[tuple[str, ...]]]:
+    """The tables of the newest version once no event has a row any more; none before."""
+    rows = ("table", "old_events")
+    newest = [table for table in tables_of(version) if table[:2] != rows]
+    return [newest] if version == len(schema.STEPS) else []
+
+
 async def check_opens(database: Path) -> None:
     """A start goes on from there, and all that was stored is there once."""
     store = SqliteStore(f"sqlite:///{database}")
@@ -106,7 +113,7 @@ async def check_opens(database: Path) -> None:
             assert holder.seq == 2
     finally:
         await store.close()
-    assert tables(database) == tables_of(len(schema.STEPS))
+    assert [tables(database)] == converted_if_newest(len(schema.STEPS))
 
 
 def check_starts(service: Service) -> None:

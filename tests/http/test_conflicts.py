@@ -1,7 +1,6 @@
 """A conflict says what differs, and what is done about it is a setting."""
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from clouds import ONE, cloud
 
 from conftest import Client, Start
 from events import event
+from tampering import empty
 
 DIFFERENCES = {
     "one member": ('{"a":1,"b":2}', '{"a":1,"b":3}', ["/payload/b"]),
@@ -158,10 +158,7 @@ async def test_conflict_with_a_payload_kept_no_more_shows_digests_only(
     file = tmp_path / "emptied.db"
     client = await start(store=f"sqlite:///{file}")
     await publish(client, spelled(payload='{"a":1}'))
-    db = sqlite3.connect(file)
-    with db:
-        db.execute("UPDATE events SET payload = NULL")
-    db.close()
+    empty(file, 1)
     _, same = await publish(client, spelled(payload='{"a":1}'))
     assert same["results"][0]["status"] == "duplicate", "equal digests are enough"
     _, other = await publish(client, spelled(payload='{"a":2}'))

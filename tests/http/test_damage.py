@@ -1,12 +1,12 @@
 """A flipped bit on the disk is said, and hides nothing around it."""
 
 import json
-import sqlite3
 from typing import Any
 from urllib.request import Request, urlopen
 
 from events import event
 from running import LIMIT, Service
+from tampering import spoil
 
 
 def store_with_damage(service: Service) -> None:
@@ -14,10 +14,9 @@ def store_with_damage(service: Service) -> None:
     service.start()
     service.publish([event(str(number)) for number in range(3)])
     assert service.stop() == 0
-    with sqlite3.connect(service.folder / "data" / "aggregator.db") as db:
-        db.execute('UPDATE events SET payload = CAST(\'{"user":"bda"}\' AS BLOB) WHERE seq = 2')
-        db.execute("UPDATE events SET source = CAST(x'74ff' AS TEXT) WHERE seq = 3")
-    db.close()
+    path = service.folder / "data" / "aggregator.db"
+    spoil(path, 2, b'"ada"', b'"bda"')
+    spoil(path, 3, b'"tests"', b'"test\xf3"')
     service.start()
 
 

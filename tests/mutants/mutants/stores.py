@@ -1,6 +1,7 @@
 """Stores that are SQLite's but for one mistake, each one that somebody has made in earnest."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -253,8 +254,13 @@ class ShiftsTimes(Mutant):
     async def open(self, *given: Any, **named: Any) -> None:
         await super().open(*given, **named)
         assert self._writer
-        shift = "UPDATE events SET received_at = received_at + 3600000000"
-        await self._writer.run(sqlite3.Connection.execute, shift)
+        await self._writer.run(move_an_hour_on)
+
+
+def move_an_hour_on(db: sqlite3.Connection) -> None:
+    for first, events in db.execute("SELECT first, events FROM blocks").fetchall():
+        later = re.sub(rb"(?<=\[)\d{16}", lambda at: b"%d" % (int(at[0]) + 3_600_000_000), events)
+        db.execute("UPDATE blocks SET events = ? WHERE first = ?", (later, first))
 
 
 class ForgetsHistory(Mutant):
@@ -279,12 +285,12 @@ class StowsAway(Mutant):
 
 
 def stow_away(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TEMP TABLE stowed AS SELECT * FROM events")
-    db.execute("DELETE FROM events")
+    db.execute("CREATE TEMP TABLE stowed AS SELECT * FROM blocks")
+    db.execute("DELETE FROM blocks")
 
 
 def put_back(db: sqlite3.Connection) -> None:
-    db.execute("INSERT INTO events SELECT * FROM stowed")
+    db.execute("INSERT INTO blocks SELECT * FROM stowed")
 
 
 class Chatty(Mutant):

@@ -1,0 +1,271 @@
+"""Events stand in blocks, and each is read as if it stood alone."""
+
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET
+
+from aggregator.content import Form
+from aggregator.errors import SettingError, StoreError
+from aggregator.event import Event
+from aggregator.key import RECIPE
+from aggregator.store import FieldIs, Query, StoredEvent
+from aggregator.testing import make_event
+from aggregator_sqlite import blocks, converting
+from aggregator_sqlite.store import SqliteStore
+from first_release import make_with_rows
+from tampering import as_sent, empty, remove
+
+CLOUD = b'{"specversion":"1.0","note":"a]b\\\\\\"c"}'
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "spelled": {
+        "payload": b'{"a" : [1.50, "]\\u00e9"],\n"b":\t{}}',
+        "source": 'two\n"a" \u00e9',
+    },
+    "null": {"payload": b"null", "attributes": CLOUD, "timestamp": ""},
+    "text": {"payload": b'"\xc3\xa9"', "attributes": CLOUD},
+    "nothing": {"payload": b"", "form": Form.NOTHING, "attributes": CLOUD},
+    "no bytes": {"payload": b"", "form": Form.BYTES, "attributes": CLOUD},
+    "bytes": {"payload": bytes(range(256)), "form": Form.BYTES, "attributes": CLOUD},
+    "no JSON": {"payload": b'{"a":'},
+    "other topic": {"topic": "\U0001f600 \u2028"},
+    "early": {"received_at": 0, "timestamp": "0001-01-01T00:00:00Z"},
+}
+
+
+@pytest.fixture
+async def old(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """Not open yet."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/old.db")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(RECIPE)
+    yield store
+    await store.close()
+
+
+def every_kind() -> list[Event]:
+    return [make_event(name, **members) for name, members in KINDS.items()]
+
+
+async def append(store: SqliteStore, events: Sequence[Event], at_once: int) -> None:
+    for first in range(0, len(events), at_once):
+        async with store.transaction() as tx:
+            await tx.append(events[first : first + at_once])
+
+
+def as_stored(seq: int, event: Event) -> StoredEvent:
+    payload = None if (event.form, event.payload) == (Form.JSON, b"") else event.payload
+    members = (event.topic, event.event_id, event.timestamp or None, event.source, payload)
+    kept = (event.key, event.digest, event.form, event.attributes)
+    return StoredEvent(seq, event.received_at, *members, *kept)
+
+
+def asked(path: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as db, db:
+        return db.execute(statement).fetchall()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, len(KINDS)])
+async def test_each_kind_of_event_is_read_as_it_was_stored(
+    store: SqliteStore, at_once: int
+) -> None:
+    events = every_kind()
+    await append(store, events, at_once)
+    expected = [as_stored(seq, event) for seq, event in enumerate(events, 1)]
+    assert (await store.events(Query())).events == expected
+    assert [(await store.find(event.key, 1))[0] for event in events] == expected
+    async with store.transaction() as tx:
+        contents = await tx.contents(range(1, len(events) + 1))
+        holders = await tx.claim([event.key for event in events])
+    assert [(content.source, content.payload, content.form) for content in contents] == [
+        (event.source, event.payload, event.form) for event in expected
+    ]
+    assert [(one.seq, one.digest, one.received_at) for one in holders if one] == [
+        (event.seq, event.digest, event.received_at) for event in expected
+    ]
+
+
+async def test_sqlite_itself_can_show_events(store: SqliteStore) -> None:
+    events = [event for event in every_kind() if event.event_id != "no JSON"]
+    await append(store, events, 100)
+    statement = (
+        "SELECT seq, received_at, topic, event_id, timestamp, source, time, form, key, digest "
+        "FROM events"
+    )
+    assert asked(store.path, statement) == [
+        (
+            *(seq, one.received_at, one.topic, one.event_id, one.timestamp or None, one.source),
+            *(one.moment, one.form.value, one.key, one.digest),
+        )
+        for seq, one in enumerate(events, 1)
+    ]
+    shown = dict(asked(store.path, "SELECT event_id, payload FROM events"))
+    assert shown["plain"] == '{"user":"ada"}'
+    assert shown["nothing"] is None
+    assert shown["bytes"].startswith("AAECAwQF")
+
+
+async def test_blocks_end_where_there_is_enough_in_them(store: SqliteStore) -> None:
+    await append(store, [make_event(str(number)) for number in range(300)], 300)
+    large = [make_event(f"large {number}", payload=b'"%b"' % bytes(40_000)) for number in range(3)]
+    huge = make_event("huge", payload=b'"%b"' % bytes(400_000))
+    await append(store, [*large, huge, make_event("last")], 100)
+    counted = asked(store.path, "SELECT first, length(keys) / 16 FROM blocks")
+    assert counted == [(1, 128), (129, 128), (257, 44), *((seq, 1) for seq in range(301, 306))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_pages_are_what_a_list_would_give(
+    store: SqliteStore, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MOST", 4)
+    await store.close()
+    await store.open(RECIPE, ["/user"] * (seed % 2))
+    chance = random.Random(seed)
+    events = [an_event(chance, number) for number in range(120)]
+    for first in range(0, 120, 10):
+        await append(store, events[first : first + 10], chance.randint(1, 10))
+    gone = set(chance.sample(range(1, 121), 15))
+    remove(store.path, *gone)
+    kept = [as_stored(seq, one) for seq, one in enumerate(events, 1) if seq not in gone]
+    for _ in range(200):
+        query = a_query(chance)
+        found = await store.events(query)
+        expected = what_matches(kept, query)
+        assert found.events == expected[: query.limit]
+        if found.next is None:
+            assert found.events == expected
+        else:
+            rest = msgspec.structs.replace(query, after=found.next, limit=200)
+            assert found.events + (await store.events(rest)).events == expected
+
+
+def an_event(chance: random.Random, number: int) -> Event:
+    return make_event(
+        str(number),
+        chance.choice(["a", "a", "a", "b", "c"]),
+        source=chance.choice("xy"),
+        received_at=1000 + number,
+        payload=b'{"user":"%d"}' % chance.randrange(4),
+    )
+
+
+def a_query(chance: random.Random) -> Query:
+    since = chance.choice([None, 1030])
+    user = FieldIs("/user", b"s%d" % chance.randrange(4))
+    return Query(
+        topic=chance.choice([None, None, "a", "b", "c", "d"]),
+        source=chance.choice([None, None, "x"]),
+        received_since=since,
+        received_until=chance.choice([None, 1090]),
+        field=chance.choice([None, None, user]),
+        after=chance.choice([None, chance.randrange(125)]),
+        limit=chance.choice([1, 3, 10, 200]),
+        descending=chance.random() < 0.5,
+    )
+
+
+def what_matches(stored: Sequence[StoredEvent], query: Query) -> list[StoredEvent]:
+    matching = [
+        event
+        for event in (reversed(stored) if query.descending else stored)
+        if query.topic in (None, event.topic)
+        and query.source in (None, event.source)
+        and (query.received_since is None or query.received_since <= event.received_at)
+        and (query.received_until is None or event.received_at < query.received_until)
+        and (query.field is None or query.field.is_in(event.payload, event.form))
+    ]
+    if query.after is None:
+        return matching
+    after = query.after
+    return [one for one in matching if (one.seq < after if query.descending else one.seq > after)]
+
+
+async def test_payload_that_is_kept_no_more_is_none(store: SqliteStore) -> None:
+    await append(store, every_kind(), 100)
+    empty(store.path, 1)
+    first, second, *_ = (await store.events(Query())).events
+    assert (first.event_id, first.payload) == ("plain", None)
+    assert second == as_stored(2, every_kind()[1])
+
+
+async def test_rows_of_an_older_release_become_blocks(old: SqliteStore) -> None:
+    kinds = every_kind()
+    rows = dict(zip((1, 2, 3, 7, 8, 9, 20, 21, 22, 23), kinds, strict=True))
+    rows[30] = emptied = make_event("emptied", payload=b"")
+    make_with_rows(old.path, rows)
+    asked(old.path, "UPDATE events SET payload = NULL WHERE seq = 30")
+    await old.open(RECIPE)
+    expected = [as_stored(seq, event) for seq, event in rows.items()]
+    assert (await old.events(Query())).events == expected
+    on_topic = await old.events(Query(topic="logins", after=8))
+    assert on_topic.events == [one for one in expected if one.topic == "logins" and one.seq > 8]
+    topics = {one.name: (one.first_seq, one.last_seq) for one in await old.topics("", 9)}
+    assert topics == {"logins": (1, 30), "\U0001f600 \u2028": (22, 22)}
+    async with old.transaction() as tx:
+        holders = await tx.claim([event.key for event in rows.values()])
+        assert [one.seq for one in holders if one] == list(rows)
+        assert await tx.append([make_event("new")]) == [31]
+    assert asked(old.path, "SELECT first FROM blocks") == [(1,), (7,), (20,), (30,), (31,)]
+    assert asked(old.path, "SELECT * FROM sqlite_schema WHERE name = 'old_events'") == []
+    assert emptied.payload == b""
+
+
+async def test_conversion_that_is_cut_off_goes_on_from_there(
+    old: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = {seq: make_event(str(seq)) for seq in range(1, 26)}
+    make_with_rows(old.path, events)
+    monkeypatch.setattr(converting, "AT_ONCE", 10)
+    original, calls = converting.convert_some, 0
+
+    def cut_off(db: sqlite3.Connection) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise sqlite3.OperationalError("cut off")
+        return original(db)
+
+    monkeypatch.setattr("aggregator_sqlite.store.convert_some", cut_off)
+    with pytest.raises(StoreError, match="cut off"):
+        await old.open(RECIPE)
+    assert asked(old.path, "SELECT count(*) FROM events") == [(20,)]
+    assert asked(old.path, "SELECT count(*) FROM old_events") == [(5,)]
+    with pytest.raises(SettingError, match="when the service is started"):
+        await old.backup(tmp_path / "copy.db")
+    await old.open(RECIPE)
+    found = (await old.events(Query())).events
+    assert found == [as_stored(seq, event) for seq, event in events.items()]
+
+
+async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore) -> None:
+    make_with_rows(old.path, {seq: make_event(str(seq)) for seq in range(1, 4)})
+    damage = "topic_id = 99, form = 9, digest = x'01', source = CAST(x'74ff' AS TEXT)"
+    asked(old.path, f"UPDATE events SET {damage} WHERE seq = 2")
+    await old.open(RECIPE)
+    one, two, three = (await old.events(Query())).events
+    assert (one, three) == (as_stored(1, make_event("1")), as_stored(3, make_event("3")))
+    assert (two.seq, two.event_id, two.digest[:2]) == (2, "2", b"\1\0")
+
+
+def test_events_are_taken_apart_as_they_were_put_together() -> None:
+    events = every_kind()
+    ((row, some),) = blocks.pack(5, events)
+    block = blocks.Block(row)
+    assert list(block.seqs) == list(range(5, 5 + len(events)))
+    for seq, event in zip(block.seqs, some, strict=True):
+        again = as_sent(block, seq)
+        assert msgspec.structs.replace(again, submission="submission", known_moment=UNSET) == event
