@@ -76,7 +76,7 @@ class Event(msgspec.Struct, frozen=True):
     def moment(self) -> int | None:
         """The timestamp in microseconds since 1970; None where there is none that can be read."""
         known = self.known_moment
-        return timestamp.moment(self.timestamp) if isinstance(known, UnsetType) else known
+        return timestamp.moment(self.timestamp) if known is UNSET else known
 
     @property
     def is_refused(self) -> bool:
@@ -105,7 +105,8 @@ class Event(msgspec.Struct, frozen=True):
 
         Raises ValueError if it has an outcome already, TypeError if that is none.
         """
-        self._check_open()
+        if type(self.verdict) is not Pending:
+            self._check_open()
         outcomes.check(outcome)
         force_setattr(self, "verdict", outcome)
 

@@ -2,7 +2,7 @@
 
 from aggregator.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
-from aggregator.event import Submission
+from aggregator.event import Pending, Submission
 from aggregator.ledger import Ledger
 from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
 from aggregator.pipeline import Line
@@ -30,7 +30,7 @@ class Intake:
         nothing is known to be stored.
         """
         self.check_ready()
-        open_events = [event for event in submission.events if event.outcome is None]
+        open_events = [event for event in submission.events if type(event.verdict) is Pending]
         left = await self.line.run(open_events)
         for event in left:
             if event.malformed:

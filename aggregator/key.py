@@ -30,7 +30,8 @@ def key_of(topic: str, event_id: str) -> bytes:
     """
     begun = _usual_of(topic) if len(topic) <= _LONGEST_KEPT else _begun(topic)
     hashed = begun.copy()
-    hashed.update(_with_length(event_id.encode()))
+    encoded = event_id.encode()
+    hashed.update(len(encoded).to_bytes(4, "big") + encoded)  # as _with_length: a call less
     return hashed.digest()
 
 

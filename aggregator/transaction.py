@@ -53,9 +53,8 @@ class Transaction:
         nothing behind: a key that no event is appended under stays new.
         """
         holders = await self._call(self._work.tx.claim(keys))
-        for key, holder in zip(keys, holders, strict=True):
-            if holder:
-                self._work.held[holder.seq] = key
+        held = zip(keys, holders, strict=True) if any(holders) else ()
+        self._work.held.update((holder.seq, key) for key, holder in held if holder)
         return holders
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
@@ -72,7 +71,7 @@ class Transaction:
         Each is to be settled as `Stored` with its seq.
         """
         seqs = await self._call(self._work.tx.append(events))
-        self._work.appended.update(zip(seqs, (event.key for event in events), strict=True))
+        self._work.appended.update(zip(seqs, [event.key for event in events], strict=True))
         return seqs
 
     async def aside(self, function: Callable[..., R], *args: Any) -> R:
