@@ -136,7 +136,7 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
     texts = [_spelled(event) for event in events]
     done = 0
     while done < len(events):
-        ends = list(accumulate(len(text) + 1 for text in texts[done : done + MOST]))
+        ends = list(accumulate([len(text) + 1 for text in texts[done : done + MOST]]))
         upto = done + max(1, bisect_right(ends, _LARGE))
         some = events[done:upto]
         count = len(some)
@@ -187,12 +187,13 @@ def keys_since(db: sqlite3.Connection, seq: int) -> Generator[tuple[bytes, int],
 
 def _spelled(event: Event) -> bytes:
     """As `Members`, and its payload: base64 if it is bytes, null if there is none any more."""
-    payload: Any = event.payload
-    if event.form is Form.JSON:
-        payload = Raw(payload) if payload else None
-    elif event.form is Form.NOTHING:
-        payload = None
-    attributes = Raw(event.attributes) if event.attributes else None
+    form: Any = _JSON_CODE
+    payload: Any = None
+    if event.form is not _JSON:
+        form = event.form
+        payload = event.payload if form is Form.BYTES else None
+    elif event.payload:
+        payload = Raw(event.payload)
     return _write(
         (
             event.received_at,
@@ -201,17 +202,19 @@ def _spelled(event: Event) -> bytes:
             event.timestamp or None,
             event.source,
             event.moment,
-            event.form,
-            attributes,
+            form,
+            Raw(event.attributes) if event.attributes else None,
             payload,
         )
     )
 
 
 def _size(event: Event) -> int:
-    if event.form is Form.JSON:
-        return len(event.payload)
-    return 0 if event.form is Form.NOTHING else 2 + 4 * -(-len(event.payload) // 3)
+    """Of its payload, as that stands there."""
+    size = len(event.payload)
+    if event.form is _JSON:
+        return size
+    return 2 + 4 * -(-size // 3) if event.form is Form.BYTES else 0
 
 
 def _plain(stored: bytes) -> bytes:
@@ -225,6 +228,8 @@ def _plain(stored: bytes) -> bytes:
 def _numbers(entries: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(entries) // _PLACE}I", entries)
 
+
+_JSON, _JSON_CODE = Form.JSON, Form.JSON.value  # looked up once: enumerations take their time
 
 _write = msgspec.json.Encoder().encode
 _reader = msgspec.json.Decoder(Members)

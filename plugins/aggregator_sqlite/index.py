@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
-_MERGED = 16  # keys for each that is new: several times what is needed, which is one a level
+_MERGED = 8  # keys for each that is new: twice what is needed, which is one a level
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Index:
     def _flush(self, db: sqlite3.Connection, state: State) -> State:
         """Make a run of the keys in memory."""
         run = Run(self._new_id(), 0, state.indexed_to, max(state.recent.values()))
-        run.write(db, sorted(map(on_disk.entry, state.recent, state.recent.values())))
+        run.write(db, on_disk.entries(state.recent))
         run.finish(db)
         self.known.add(state.recent.keys())
         return State({}, (run, *state.runs))

@@ -5,11 +5,12 @@ beginnings of its leaves are held in memory, 8 bytes a leaf.
 """
 
 import sqlite3
+import struct
 import sys
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,7 @@ ENTRY = KEY + 8
 PER_LEAF = 168  # entries; with its checksum a leaf is as large as a row in a page can be
 LEAVES_AT_ONCE = 50
 """About as many keys as are merged at once."""
+_ENTRY = struct.Struct(f">{KEY}sQ")
 _SUM = 4
 _FENCE = 8
 END = 2 ** (8 * _FENCE)
@@ -154,9 +156,9 @@ def remove_leaves(db: sqlite3.Connection, run: int) -> bool:
     return db.execute(REMOVE_LEAVES, (*bounds, LEAVES_AT_ONCE)).rowcount == LEAVES_AT_ONCE
 
 
-def entry(key: bytes, seq: int) -> bytes:
-    """As it stands in a leaf; entries are in the order of their keys."""
-    return key + seq.to_bytes(ENTRY - KEY)
+def entries(seqs: Mapping[bytes, int]) -> list[bytes]:
+    """Keys with their seqs as they stand in leaves: in the order of the keys."""
+    return sorted(map(_ENTRY.pack, seqs, seqs.values()))
 
 
 def _beginnings(leaves: Iterable[bytes], length: int) -> list[bytes]:

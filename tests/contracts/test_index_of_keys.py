@@ -383,7 +383,7 @@ def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:
     alike = [bytes(8) + number.to_bytes(8) for number in range(1, 2 * runs.PER_LEAF)]
     keys = sorted([*alike, *(os.urandom(16) for _ in range(1000)), b"\xff" * 16, bytes(16)])
     run = Run(1)
-    run.write(db, [runs.entry(key, seq) for seq, key in enumerate(keys, 1)])
+    run.write(db, runs.entries({key: seq for seq, key in enumerate(keys, 1)}))
     assert [run.find(db, key) for key in keys] == list(range(1, len(keys) + 1))
     assert run.find(db, b"\xff" * 15 + b"\xfe") is None
 
@@ -391,8 +391,9 @@ def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:
 def test_key_is_not_found_across_two_entries(db: sqlite3.Connection) -> None:
     first, second = b"\x01" * 16, b"\x02" * 16
     run = Run(1)
-    run.write(db, [runs.entry(first, 7), runs.entry(second, 8)])
-    across = (runs.entry(first, 7) + runs.entry(second, 8))[4:20]
+    entries = runs.entries({first: 7, second: 8})
+    run.write(db, entries)
+    across = b"".join(entries)[4:20]
     assert run.find(db, across) is None
     assert run.find(db, second) == 8
 
@@ -418,7 +419,7 @@ def test_index_is_small_beside_its_events() -> None:
         db.execute("CREATE TABLE leaves (id INTEGER PRIMARY KEY, entries BLOB)")
         before = db.execute("PRAGMA page_count").fetchone()[0]
         leaves = 50
-        entries = [runs.entry(os.urandom(16), seq) for seq in range(leaves * runs.PER_LEAF)]
-        Run(1).write(db, entries)
+        keys = {os.urandom(16): seq for seq in range(leaves * runs.PER_LEAF)}
+        Run(1).write(db, runs.entries(keys))
         pages = db.execute("PRAGMA page_count").fetchone()[0] - before
     assert leaves <= pages <= leaves + 2
