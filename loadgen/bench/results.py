@@ -1,8 +1,10 @@
 """All that a run found, as JSON keeps it; the docs are made from nothing else."""
 
-from statistics import median
+from statistics import median, median_low
 
 import msgspec
+
+_LAST = 3  # steps
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -117,8 +119,14 @@ class Growth(msgspec.Struct):
 
     @property
     def share(self) -> float | None:
-        """What is left of this service's rate in the first step when it comes to the last."""
-        return self.ours[-1].rate / self.ours[0].rate if len(self.ours) > 1 else None
+        """What is left of this service's rate in the first step when it comes to the last ones.
+
+        Of those the median, since a single one may have been disturbed.
+        """
+        if len(self.ours) < 2:
+            return None
+        last = median_low(step.rate for step in self.ours[1:][-_LAST:])
+        return last / self.ours[0].rate
 
 
 class Results(msgspec.Struct):

@@ -33,7 +33,7 @@ def table(results: Results) -> Iterator[str]:
         if ratio is not None:
             yield f"{one} / {other}: {ratio:,.2f} (goal: {goal:g})"
     if results.growth and results.growth.share:
-        yield f"last step of growth / first: {results.growth.share:.2f} (goal: 0.9)"
+        yield f"last steps of growth / first: {results.growth.share:.2f} (goal: 0.9)"
 
 
 def _line(contest: Contest) -> str:
