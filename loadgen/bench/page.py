@@ -52,7 +52,7 @@ def _in_short(results: Results) -> Iterator[str]:
         ratios.append((words, results.ratio("ours-100", best.name)))
     if results.growth and results.growth.ours:
         first, last = results.growth.ours[0], results.growth.ours[-1]
-        words = f"with {last.size:,} random keys stored (the last steps' median), against {first.size:,}"
+        words = f"with {last.size:,} random keys stored, against {first.size:,} (last three steps)"
         ratios.append((words, results.growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:
