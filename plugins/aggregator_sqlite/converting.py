@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 AT_ONCE = 20_000  # events
 
 OLDEST = """
-SELECT seq, received_at, key, digest, coalesce(topics.name, ''), event_id, timestamp, source,
-    CAST(payload AS BLOB), form, attributes, time
+SELECT seq, CAST(received_at AS INTEGER), CAST(key AS BLOB), CAST(digest AS BLOB),
+    coalesce(topics.name, ''), CAST(event_id AS TEXT), CAST(timestamp AS TEXT),
+    CAST(source AS TEXT), CAST(payload AS BLOB), form, CAST(attributes AS BLOB),
+    CAST(time AS INTEGER)
 FROM old_events LEFT JOIN topics ON topics.id = topic_id ORDER BY seq LIMIT ?
 """
 REMOVE = "DELETE FROM old_events WHERE seq <= ?"
@@ -70,7 +72,10 @@ def _following(found: Sequence[tuple[int, Event]]) -> Iterator[tuple[int, list[E
 
 
 def _read(received_at: int, key: bytes, digest: bytes, *members: Any) -> Event:
-    """The event; one whose payload is kept no more is as one of JSON with an empty one."""
+    """The event, whatever a flipped bit has made of its row.
+
+    One whose payload is kept no more is as one of JSON with an empty one.
+    """
     topic, event_id, timestamp, source, payload, code, attributes, time = members
     return Event(
         index=0,
@@ -81,8 +86,8 @@ def _read(received_at: int, key: bytes, digest: bytes, *members: Any) -> Event:
         timestamp=timestamp or "",
         source=source,
         payload=payload or b"",
-        key=bytes(key)[:KEY].ljust(KEY, b"\0"),
-        digest=bytes(digest)[:DIGEST].ljust(DIGEST, b"\0"),
+        key=key[:KEY].ljust(KEY, b"\0"),
+        digest=digest[:DIGEST].ljust(DIGEST, b"\0"),
         form=Form.JSON if payload is None else form_of(code),
         attributes=attributes or b"",
         known_moment=time,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from aggregator.content import Form
+from aggregator.content import Form, is_damaged
 from aggregator.errors import SettingError, StoreError
 from aggregator.event import Event
 from aggregator.key import RECIPE
@@ -251,14 +251,22 @@ async def test_conversion_that_is_cut_off_goes_on_from_there(
     assert found == [as_stored(seq, event) for seq, event in events.items()]
 
 
-async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "topic_id = 99, form = 9, digest = x'01', source = CAST(x'74ff' AS TEXT)",
+        "digest = '', source = x'74ff', form = 'a', attributes = 7, time = 'b', timestamp = x'ff'",
+        "digest = 1, source = 7, received_at = 'a', key = 'b', payload = 5, form = 1.5",
+    ],
+)
+async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore, damage: str) -> None:
     make_with_rows(old.path, {seq: make_event(str(seq)) for seq in range(1, 4)})
-    damage = "topic_id = 99, form = 9, digest = x'01', source = CAST(x'74ff' AS TEXT)"
     asked(old.path, f"UPDATE events SET {damage} WHERE seq = 2")
     await old.open(RECIPE)
     one, two, three = (await old.events(Query())).events
     assert (one, three) == (as_stored(1, make_event("1")), as_stored(3, make_event("3")))
-    assert (two.seq, two.event_id, two.digest[:2]) == (2, "2", b"\1\0")
+    assert (two.seq, two.event_id, len(two.key), len(two.digest)) == (2, "2", 16, 17)
+    assert is_damaged(two.source, two.payload, two.digest, two.form)
 
 
 def test_events_are_taken_apart_as_they_were_put_together() -> None:
