@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
-_MERGED = 8  # keys for each that is new: twice what is needed, which is one a level
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,8 @@ class Index:
         """Write and merge runs, as much as so many new keys make necessary."""
         if len(state.recent) >= IN_MEMORY:
             state = self._flush(db, state)
-        self._due += _MERGED * keys
+        levels = len({run.level for run in state.runs})
+        self._due += keys * (levels + 1)  # one a level is needed, but for the last
         while self._due >= AT_ONCE:
             self._due -= AT_ONCE
             if self._leaves_of and not on_disk.remove_leaves(db, self._leaves_of[-1]):
