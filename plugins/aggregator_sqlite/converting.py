@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 AT_ONCE = 20_000  # events
 
 OLDEST = """
-SELECT seq, CAST(received_at AS INTEGER), CAST(key AS BLOB), CAST(digest AS BLOB),
-    coalesce(topics.name, ''), CAST(event_id AS TEXT), CAST(timestamp AS TEXT),
-    CAST(source AS TEXT), CAST(payload AS BLOB), form, CAST(attributes AS BLOB),
+SELECT seq, CAST(coalesce(received_at, 0) AS INTEGER), CAST(coalesce(key, '') AS BLOB),
+    CAST(coalesce(digest, '') AS BLOB), coalesce(topics.name, ''),
+    CAST(coalesce(event_id, '') AS TEXT), CAST(timestamp AS TEXT),
+    CAST(coalesce(source, '') AS TEXT), CAST(payload AS BLOB), form, CAST(attributes AS BLOB),
     CAST(time AS INTEGER)
 FROM old_events LEFT JOIN topics ON topics.id = topic_id ORDER BY seq LIMIT ?
 """
@@ -39,16 +40,17 @@ def convert_some(db: sqlite3.Connection) -> bool:
     if not has_old_events(db):
         return False
     found = _some(db)
+    if not found:
+        with atomic(db):
+            db.execute(DROP)
+        return False
+    last = found[-1][0]
     with atomic(db):
         for first, events in _following(found):
             writing.store(db, first, events)
-        if found:
-            last = found[-1][0]
-            db.execute(REMOVE, (last,))
-            log.info("the events of an older release are converted, up to event %d", last)
-        else:
-            db.execute(DROP)
-    return bool(found)
+        db.execute(REMOVE, (last,))
+    log.info("the events of an older release are converted, up to event %d", last)
+    return True
 
 
 def _some(db: sqlite3.Connection) -> list[tuple[int, Event]]:
