@@ -75,8 +75,9 @@ class Block:
         return range(self.first, self.first + len(self._ends))
 
     def size(self, seq: int) -> int:
-        """Bytes of the event's payload, as it is stored."""
-        return self._sizes[seq - self.first]
+        """Bytes of the event's payload, as it is stored; no more than there are."""
+        text, size = self._text(seq)
+        return min(size, len(text))
 
     def members(self, seq: int) -> Members:
         """All but its payload; of what a flipped bit has made unreadable, nothing."""

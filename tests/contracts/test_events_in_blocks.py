@@ -269,6 +269,29 @@ async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore, damage
     assert is_damaged(two.source, two.payload, two.digest, two.form)
 
 
+@pytest.mark.parametrize("column", ["keys", "digests", "ends", "sizes", "events"])
+async def test_no_flipped_bit_hides_an_event_around_it(store: SqliteStore, column: str) -> None:
+    """Where an event ends the next one begins: two are damaged then, and never more."""
+    events = every_kind()
+    await append(store, events, 100)
+    stored = (await store.events(Query())).events
+    ((written,),) = asked(store.path, f"SELECT {column} FROM blocks")
+    chance = random.Random(column)
+    for _ in range(100):
+        flipped = bytearray(written)
+        flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+        with closing(sqlite3.connect(store.path)) as db, db:
+            db.execute(f"UPDATE blocks SET {column} = ?", (bytes(flipped),))
+        found = (await store.events(Query())).events
+        assert [event.seq for event in found] == [event.seq for event in stored]
+        damaged = sum(one != other for one, other in zip(found, stored, strict=True))
+        assert damaged <= (2 if column == "ends" else 1)
+        async with store.transaction() as tx:
+            holders = await tx.claim([event.key for event in events])
+            assert [one.seq for one in holders if one] == [event.seq for event in stored]
+            await tx.contents([event.seq for event in stored])
+
+
 def test_events_are_taken_apart_as_they_were_put_together() -> None:
     events = every_kind()
     ((row, some),) = blocks.pack(5, events)
