@@ -18,7 +18,7 @@ Change = Callable[[int, Event], Event | None]
 def rewrite(db: sqlite3.Connection, change: Change) -> None:
     """Put what `change` makes of each event in its place; None removes it."""
     with closing(blocks.since(db, 0)) as found:
-        stored = [(seq, change(seq, as_sent(block, seq))) for block, seq in found]
+        stored = [(seq, change(seq, as_sent(block, seq))) for block in found for seq in block.seqs]
     ids = dict(db.execute("SELECT name, id FROM topics"))
     db.execute("DELETE FROM blocks")
     db.execute("DELETE FROM blocks_by_topic")

@@ -2,13 +2,17 @@
 
 A row an event costs a multiple of what its bytes cost, in SQLite and in Python's side of it. Each
 event of a block stands as JSON, so that `sqlite3` can show it (the view `events`), and is read by
-itself: a flipped bit hides nothing around it.
+itself: a flipped bit spoils the one event that it is in, and in `ends` the two that meet there. One
+in the header that SQLite has put before the row takes the block: that is told, and what is around
+it is read. The keys have a checksum, since the index is made of them.
 """
 
 import base64
 import binascii
+import logging
 import sqlite3
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -19,33 +23,44 @@ import msgspec
 from msgspec import Raw
 
 from aggregator.content import Form
+from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import form_of
 
+log = logging.getLogger(__name__)
+
 MOST = 128  # events in a block
 _LARGE = 65_536  # bytes of events, after which a block ends
 DIGEST = 17
+_TAKE_AS_THEY_STAND = -1
+_UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
 _PLACE = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
 ADD = """
-INSERT INTO blocks (first, keys, digests, ends, sizes, events) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO blocks (first, again, checksum, keys, digests, ends, sizes, events)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 ADD_TO_TOPIC = "INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)"
-AT = "SELECT * FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1"
-SINCE = """
-SELECT * FROM blocks
+# A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
+AT = """
+SELECT first, again, checksum, CAST(coalesce(keys, '') AS BLOB),
+    CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
+    CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
+FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1
+"""
+BEGINNING_AT = AT.replace("first <= ? ORDER BY first DESC LIMIT 1", "first = ?")
+FIRSTS_SINCE = """
+SELECT first FROM blocks
 WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :seq), 0) ORDER BY first
 """
-KEYS_SINCE = """
-SELECT first, keys FROM blocks
-WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :seq), 0) ORDER BY first
-"""
+KEYS_AT = "SELECT again, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first = ?"
 
-Row = tuple[int, bytes, bytes, bytes, bytes, bytes]
-"""The first event's seq; of all of them the keys, digests, ends and sizes; all of them as JSON."""
+Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
+"""The first event's seq, twice; of all events a checksum over the keys, the keys, digests, ends and
+sizes; all of them as JSON. The checksum is -1 where an operator takes the keys as they stand."""
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True):
@@ -62,22 +77,27 @@ class Members(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Block:
-    """Some events that follow each other."""
+    """Some events that follow each other. Raises ValueError where its parts do not fit."""
 
     def __init__(self, row: Row) -> None:
-        self.first, self._keys, self._digests, ends, sizes, self._events = row
-        self._ends = _numbers(ends)
-        self._sizes = _numbers(sizes)
+        self.first, again, _, self._keys, self._digests, ends, sizes, self._events = row
+        count = len(ends) // _PLACE
+        if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
+            raise ValueError("its parts do not fit each other")
+        if self.first != again:
+            raise ValueError("its seqs are damaged")
+        self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
+        self.seqs = range(self.first, self.first + count)
+        """Those of its events."""
 
     @property
-    def seqs(self) -> range:
-        """Those of its events."""
-        return range(self.first, self.first + len(self._ends))
+    def size(self) -> int:
+        """Bytes of its events."""
+        return len(self._events)
 
-    def size(self, seq: int) -> int:
-        """Bytes of the event's payload, as it is stored; no more than there are."""
-        text, size = self._text(seq)
-        return min(size, len(text))
+    def size_of(self, seq: int) -> int:
+        """Bytes of the event."""
+        return len(self._text(seq)[0])
 
     def members(self, seq: int) -> Members:
         """All but its payload; of what a flipped bit has made unreadable, nothing."""
@@ -128,10 +148,6 @@ class Block:
         return self._events[begin : self._ends[place]], self._sizes[place]
 
 
-Places = Generator[tuple[Block, int], None, None]
-"""Events: of each its block, and its seq."""
-
-
 def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Event]]]:
     """Rows for events that follow each other from that seq on, and the events of each."""
     texts = [_spelled(event) for event in events]
@@ -141,9 +157,12 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         upto = done + max(1, bisect_right(ends, _LARGE))
         some = events[done:upto]
         count = len(some)
+        keys = b"".join([event.key for event in some])
         row = (
             first + done,
-            b"".join([event.key for event in some]),
+            first + done,
+            zlib.crc32(keys),
+            keys,
             b"".join([event.digest for event in some]),
             struct.pack(f"<{count}I", *ends[:count]),
             struct.pack(f"<{count}I", *map(_size, some)),
@@ -154,36 +173,83 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
 
 
 def at(db: sqlite3.Connection, seq: int) -> Block | None:
-    """The block that has the event, if there is one."""
-    row = db.execute(AT, (seq,)).fetchone()
-    block = Block(row) if row else None
+    """The block that has the event, if there is one and it can be read.
+
+    Raises StoreError if it cannot within a transaction, which SQLite will not commit then.
+    """
+    block = _read(db, AT, seq)
     return block if block and seq in block.seqs else None
 
 
-def of(db: sqlite3.Connection, seqs: Iterable[int]) -> Places:
-    """Each of these events that is there: its block, and its seq. Quick where they are in order."""
+def beginning_at(db: sqlite3.Connection, first: int) -> Block | None:
+    """The block whose first event that is, if there is one and it can be read."""
+    return _read(db, BEGINNING_AT, first)
+
+
+def of(db: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[tuple[Block | None, int]]:
+    """Where each of these events is; None as `at` says. Quick where they are in order."""
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
             block = at(db, seq)
-        if block:
-            yield block, seq
+        yield block, seq
 
 
-def since(db: sqlite3.Connection, seq: int) -> Places:
-    """Each event from that seq on: its block, and its seq. To be closed."""
-    with closing(db.execute(SINCE, {"seq": seq})) as rows:
-        for row in rows:
-            block = Block(row)
-            yield from ((block, found) for found in block.seqs if found >= seq)
+def since(db: sqlite3.Connection, seq: int) -> Generator[Block, None, None]:
+    """The blocks with events from that seq on, as far as they can be read. To be closed."""
+    with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
+        for (first,) in firsts:
+            block = beginning_at(db, first)
+            if block and block.seqs[-1] >= seq:
+                yield block
 
 
 def keys_since(db: sqlite3.Connection, seq: int) -> Generator[tuple[bytes, int], None, None]:
-    """The key of each event from that seq on, and its seq. To be closed."""
-    with closing(db.execute(KEYS_SINCE, {"seq": seq})) as rows:
-        for first, keys in rows:
+    """The key of each event from that seq on, and its seq. To be closed.
+
+    Raises StoreError if keys are damaged: what they hide would be stored twice in silence.
+    """
+    with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
+        for (first,) in firsts:
+            keys = _keys_at(db, first)
             for place in range(max(0, seq - first), len(keys) // KEY):
                 yield keys[KEY * place : KEY * (place + 1)], first + place
+
+
+def is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    """Whether what SQLite has read makes no sense to it; all else may be better next time."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
+def _read(db: sqlite3.Connection, statement: str, seq: int) -> Block | None:
+    """None where there is none, and where damage has made it unreadable, which is logged."""
+    try:
+        row = db.execute(statement, (seq,)).fetchone()
+        return Block(row) if row else None
+    except ValueError as error:
+        log.error(_UNREADABLE, seq, error)
+    except sqlite3.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        if db.in_transaction:
+            raise StoreError(_UNREADABLE % (seq, error)) from error
+        log.error(_UNREADABLE, seq, error)
+    return None
+
+
+def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
+    try:
+        again, checksum, keys = db.execute(KEYS_AT, (first,)).fetchone() or (None, None, b"")
+    except sqlite3.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        again = None
+    if again != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
+        raise StoreError(
+            f"the keys of the events from {first} on are damaged; docs/reliability.md tells what "
+            "to do"
+        )
+    return bytes(keys)
 
 
 def _spelled(event: Event) -> bytes:
@@ -226,8 +292,11 @@ def _plain(stored: bytes) -> bytes:
         return stored
 
 
-def _numbers(entries: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(entries) // _PLACE}I", entries)
+def _numbers(count: int, entries: bytes) -> tuple[int, ...]:
+    try:
+        return struct.unpack(f"<{count}I", entries)
+    except struct.error as error:
+        raise ValueError(error) from None
 
 
 _JSON, _JSON_CODE = Form.JSON, Form.JSON.value  # looked up once: enumerations take their time

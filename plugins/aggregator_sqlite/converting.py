@@ -10,10 +10,14 @@ from contextlib import closing
 from itertools import groupby
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from aggregator.content import Form
+from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES
-from aggregator_sqlite import writing
+from aggregator_sqlite import blocks, writing
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.blocks import DIGEST
 from aggregator_sqlite.runs import KEY
@@ -23,13 +27,14 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 20_000  # events
 
-OLDEST = """
-SELECT seq, CAST(coalesce(received_at, 0) AS INTEGER), CAST(coalesce(key, '') AS BLOB),
+OLDEST = "SELECT seq FROM old_events ORDER BY seq LIMIT ?"
+ROW = """
+SELECT CAST(coalesce(received_at, 0) AS INTEGER), CAST(coalesce(key, '') AS BLOB),
     CAST(coalesce(digest, '') AS BLOB), coalesce(topics.name, ''),
     CAST(coalesce(event_id, '') AS TEXT), CAST(timestamp AS TEXT),
     CAST(coalesce(source, '') AS TEXT), CAST(payload AS BLOB), form, CAST(attributes AS BLOB),
     CAST(time AS INTEGER)
-FROM old_events LEFT JOIN topics ON topics.id = topic_id ORDER BY seq LIMIT ?
+FROM old_events LEFT JOIN topics ON topics.id = topic_id WHERE seq = ?
 """
 REMOVE = "DELETE FROM old_events WHERE seq <= ?"
 DROP = "DROP TABLE old_events"
@@ -39,12 +44,11 @@ def convert_some(db: sqlite3.Connection) -> bool:
     """Bring some more into blocks, the oldest ones first; whether there may be more."""
     if not has_old_events(db):
         return False
-    found = _some(db)
-    if not found:
+    last, found = _some(db)
+    if not last:
         with atomic(db):
             db.execute(DROP)
         return False
-    last = found[-1][0]
     with atomic(db):
         for first, events in _following(found):
             writing.store(db, first, events)
@@ -53,17 +57,40 @@ def convert_some(db: sqlite3.Connection) -> bool:
     return True
 
 
-def _some(db: sqlite3.Connection) -> list[tuple[int, Event]]:
+def _some(db: sqlite3.Connection) -> tuple[int, list[tuple[int, Event]]]:
+    """The oldest ones with their seqs, and up to which seq these are all that can be read.
+
+    What cannot is left out, which is logged. Raises StoreError where SQLite finds rows no more.
+    """
     found: list[tuple[int, Event]] = []
-    size = 0
-    with closing(db.execute(OLDEST, (AT_ONCE,))) as rows:
-        for seq, *row in rows:
-            event = _read(*row)
+    size = last = 0
+    with closing(db.execute(OLDEST, (AT_ONCE,))) as seqs:
+        for (seq,) in seqs:
+            if seq <= last:
+                raise StoreError(f"the rows of an older release are out of order at event {seq}")
+            last = seq
+            event = _event(db, seq)
+            if event is None:
+                log.error("event %d of an older release cannot be read, and is left out", seq)
+                continue
             found.append((seq, event))
-            size += len(event.payload)
+            size += len(event.payload) + len(event.attributes)
+            size += len(event.topic) + len(event.event_id) + len(event.source)
             if size >= PAGE_BYTES:
                 break
-    return found
+    return last, found
+
+
+def _event(db: sqlite3.Connection, seq: int) -> Event | None:
+    try:
+        row = db.execute(ROW, (seq,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not blocks.is_corrupt(error):
+            raise
+        return None
+    if row is None:
+        raise StoreError(f"the row of event {seq} of an older release is not where it belongs")
+    return _read(*row)
 
 
 def _following(found: Sequence[tuple[int, Event]]) -> Iterator[tuple[int, list[Event]]]:
@@ -91,6 +118,15 @@ def _read(received_at: int, key: bytes, digest: bytes, *members: Any) -> Event:
         key=key[:KEY].ljust(KEY, b"\0"),
         digest=digest[:DIGEST].ljust(DIGEST, b"\0"),
         form=Form.JSON if payload is None else form_of(code),
-        attributes=attributes or b"",
+        attributes=attributes if attributes and _is_object(attributes) else b"",
         known_moment=time,
     )
+
+
+def _is_object(attributes: bytes) -> bool:
+    """What is none would make the event's other members unreadable too."""
+    try:
+        msgspec.json.decode(attributes, type=dict[str, Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True

@@ -11,9 +11,9 @@ from aggregator_sqlite.schema import check_version, kept_recipe
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
-SELECT (SELECT total(length(keys)) FROM blocks), (SELECT total(keys) FROM runs),
-    (SELECT coalesce(max(upto), 0) FROM runs), (SELECT max(first + length(keys) / 16) FROM blocks),
-    stored, last_seq
+SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks), (SELECT total(keys) FROM runs),
+    (SELECT coalesce(max(upto), 0) FROM runs),
+    (SELECT max(first + length(CAST(keys AS BLOB)) / 16) FROM blocks), stored, last_seq
 FROM counters
 """
 

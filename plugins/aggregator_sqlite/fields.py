@@ -6,10 +6,9 @@ value stands for itself or, if it is long, as a hash: whoever finds an event loo
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
-from itertools import islice
 
 from aggregator.content import Form
 from aggregator.event import Event
@@ -27,6 +26,8 @@ _HASH = 16
 
 Pointers = tuple[tuple[int, str], ...]
 """The pointers that are indexed, each with its id."""
+Entry = tuple[int, bytes, int]
+"""The id of a pointer, the value there, and the event's seq."""
 
 POINTERS = "SELECT id, pointer, built_to FROM pointers ORDER BY id"
 POINTER_ID = "SELECT id FROM pointers WHERE pointer = ? AND built_to IS NULL"
@@ -68,8 +69,9 @@ def build_some(db: sqlite3.Connection) -> bool:
     if not unbuilt:
         return False
     pointers = tuple((number, where) for number, where, _ in unbuilt)
+    last, values = _read(db, pointers, min(built_to for *_, built_to in unbuilt))
     with atomic(db):
-        last = _build(db, pointers, min(built_to for *_, built_to in unbuilt))
+        db.executemany(ADD_FIELD, values)
         if last is None:
             db.execute(COMPLETE)
         else:
@@ -87,7 +89,7 @@ def indexed(db: sqlite3.Connection) -> Pointers:
 def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int, Event]]) -> None:
     """Index events that are appended."""
     for seq, event in appended:
-        _add(db, pointers, seq, event.payload, event.form)
+        db.executemany(ADD_FIELD, _values(pointers, seq, event.payload, event.form))
 
 
 def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:
@@ -96,28 +98,30 @@ def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:
     return {"pointer_id": row[0], "value": _key(field.value)} if row else None
 
 
-def _build(db: sqlite3.Connection, pointers: Pointers, after: int) -> int | None:
-    """Index what comes after that event, as far as one transaction goes; the last one's seq."""
+def _read(db: sqlite3.Connection, pointers: Pointers, after: int) -> tuple[int | None, list[Entry]]:
+    """What is to be indexed after that event, as far as one transaction goes, and to which seq."""
     last = None
-    size = 0
-    with closing(blocks.since(db, after + 1)) as found:
-        for block, seq in islice(found, BUILT_AT_ONCE):
-            last = seq
-            form = form_of(block.members(seq).form)
-            _add(db, pointers, seq, block.payload(seq, form), form)
-            size += block.size(seq)
-            if size >= PAGE_BYTES:
+    found: list[Entry] = []
+    count = size = 0
+    with closing(blocks.since(db, after + 1)) as following:
+        for block in following:
+            for seq in block.seqs:
+                if seq > after:
+                    form = form_of(block.members(seq).form)
+                    found += _values(pointers, seq, block.payload(seq, form), form)
+            last = block.seqs[-1]
+            count += len(block.seqs)
+            size += block.size
+            if count >= BUILT_AT_ONCE or size >= PAGE_BYTES:
                 break
-    return last
+    return last, found
 
 
-def _add(
-    db: sqlite3.Connection, pointers: Pointers, seq: int, payload: bytes | None, form: Form
-) -> None:
+def _values(pointers: Pointers, seq: int, payload: bytes | None, form: Form) -> Iterator[Entry]:
     for number, where in pointers:
         value = value_at(where, payload, form)
         if value is not None:
-            db.execute(ADD_FIELD, (number, _key(value), seq))
+            yield number, _key(value), seq
 
 
 def _key(value: bytes) -> bytes:

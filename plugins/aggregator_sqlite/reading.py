@@ -8,7 +8,7 @@ from aggregator.store import Counters, Span, StoredEvent, Topic
 from aggregator_sqlite import blocks
 from aggregator_sqlite.index import Index
 
-SEQS_OF_NAME = "SELECT seq FROM names WHERE name = ? ORDER BY seq"
+SEQS_OF_NAME = "SELECT CAST(seq AS INTEGER) FROM names WHERE name = ? ORDER BY seq"
 SPAN = "SELECT (SELECT min(first) FROM blocks), last_seq FROM counters"
 COUNTERS = """
 SELECT stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics, quarantined,
@@ -31,6 +31,8 @@ def find(
         holder = index.find(db, name)
         seqs = merge([holder] if holder else [], (seq for (seq,) in rows))
         for block, seq in blocks.of(db, seqs):
+            if block is None:
+                continue
             members = block.members(seq)
             if source in (None, members.source) and not (events and events[-1].seq == seq):
                 events.append(block.event(seq, members))

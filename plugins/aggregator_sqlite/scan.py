@@ -1,59 +1,65 @@
 """Which events a query means: a scan that is bounded, however few match.
 
-It looks at no more than SCANNED events, and at no more than PAGE_BYTES of payloads; then it says
-where to go on.
+It looks at no more than SCANNED events, and at no more than PAGE_BYTES of them, for which it reads
+no more than READ_BYTES of blocks; then it says where to go on.
 """
 
 import sqlite3
+from collections.abc import Generator
 from contextlib import closing
+from typing import Any
 
 from aggregator.store import PAGE_BYTES, Page, Query, StoredEvent
 from aggregator_sqlite import blocks, fields
-from aggregator_sqlite.blocks import Block, Members, Places
+from aggregator_sqlite.blocks import Block, Members
 from aggregator_sqlite.schema import TOPIC_ID, form_of
 
 SCANNED = 20_000
+READ_BYTES = 4 * PAGE_BYTES
 _BEYOND_THE_NEWEST = 2**63 - 1
 
-FORWARD = """
-SELECT * FROM blocks
-WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :after), 0) ORDER BY first
-"""
-BACKWARD = "SELECT * FROM blocks WHERE first < :after ORDER BY first DESC"
+FORWARD = blocks.FIRSTS_SINCE
+BACKWARD = "SELECT first FROM blocks WHERE first < :seq ORDER BY first DESC"
 FORWARD_ON_TOPIC = """
-SELECT blocks.* FROM blocks_by_topic AS of CROSS JOIN blocks ON blocks.first = of.first
-WHERE topic_id = :topic_id AND of.first >= coalesce(
-    (SELECT max(first) FROM blocks_by_topic WHERE topic_id = :topic_id AND first <= :after), 0
+SELECT first FROM blocks_by_topic
+WHERE topic_id = :topic_id AND first >= coalesce(
+    (SELECT max(first) FROM blocks_by_topic WHERE topic_id = :topic_id AND first <= :seq), 0
 )
-ORDER BY of.first
+ORDER BY first
 """
 BACKWARD_ON_TOPIC = """
-SELECT blocks.* FROM blocks_by_topic AS of CROSS JOIN blocks ON blocks.first = of.first
-WHERE topic_id = :topic_id AND of.first < :after ORDER BY of.first DESC
+SELECT first FROM blocks_by_topic WHERE topic_id = :topic_id AND first < :seq ORDER BY first DESC
 """
 FORWARD_BY_FIELD = """
-SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq > :after
+SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq > :seq
 ORDER BY seq
 """
 BACKWARD_BY_FIELD = """
-SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq < :after
+SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq < :seq
 ORDER BY seq DESC
 """
+
+Places = Generator[tuple[Block, int], None, None]
+"""Events: of each its block, and its seq."""
 
 
 def matching(db: sqlite3.Connection, query: Query) -> Page:
     """One page of the events that match."""
     events: list[StoredEvent] = []
-    looked_at = looked_into = last = 0
+    looked_at = looked_into = read = last = 0
+    before = None
     with closing(_scan(db, query)) as places:
         for block, seq in places:
             members = block.members(seq)
             is_on_topic = query.topic in (None, members.topic)
             is_full = len(events) == query.limit and is_on_topic
-            if is_full or looked_into >= PAGE_BYTES or looked_at == SCANNED:
+            has_read = read >= READ_BYTES and block is not before
+            if is_full or has_read or looked_at == SCANNED or looked_into >= PAGE_BYTES:
                 return Page(events, last)
             looked_at, last = looked_at + 1, seq
-            looked_into += block.size(seq)
+            looked_into += block.size_of(seq)
+            if block is not before:
+                read, before = read + block.size, block
             if is_on_topic and _is_wanted(query, block, seq, members):
                 events.append(block.event(seq, members))
     return Page(events, None)
@@ -77,29 +83,33 @@ def _has_field(query: Query, block: Block, seq: int, members: Members) -> bool:
 
 def _scan(db: sqlite3.Connection, query: Query) -> Places:
     """Where to look, in the order of the query."""
-    first = _BEYOND_THE_NEWEST if query.descending else 0
-    after = first if query.after is None else query.after
+    beginning = _BEYOND_THE_NEWEST if query.descending else 0
+    wanted = {"seq": beginning if query.after is None else query.after}
     if query.field and (value := fields.lookup(db, query.field)):
-        return _by_field(db, query, {"after": after, **value})
+        return _by_field(db, query, wanted | value)
     if query.topic is None:
-        return _among(db, BACKWARD if query.descending else FORWARD, query, {"after": after})
+        return _among(db, BACKWARD if query.descending else FORWARD, query, wanted)
     statement = BACKWARD_ON_TOPIC if query.descending else FORWARD_ON_TOPIC
-    topic_id = (db.execute(TOPIC_ID, (query.topic,)).fetchone() or [0])[0]
-    return _among(db, statement, query, {"after": after, "topic_id": topic_id})
+    (topic_id,) = db.execute(TOPIC_ID, (query.topic,)).fetchone() or (0,)
+    return _among(db, statement, query, wanted | {"topic_id": topic_id})
 
 
-def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, object]) -> Places:
+def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> Places:
     statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
     with closing(db.execute(statement, wanted)) as found:
-        yield from blocks.of(db, (seq for (seq,) in found))
+        for block, seq in blocks.of(db, (seq for (seq,) in found)):
+            if block:
+                yield block, seq
 
 
-def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, int]) -> Places:
+def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]) -> Places:
     """All events of these blocks, from where the query begins."""
-    after = wanted["after"]
-    with closing(db.execute(statement, wanted)) as rows:
-        for row in rows:
-            block = Block(row)
+    after = wanted["seq"]
+    with closing(db.execute(statement, wanted)) as firsts:
+        for (first,) in firsts:
+            block = blocks.beginning_at(db, first)
+            if block is None:
+                continue
             for seq in reversed(block.seqs) if query.descending else block.seqs:
                 if seq < after if query.descending else seq > after:
                     yield block, seq

@@ -143,6 +143,8 @@ STEPS = (
         "ALTER TABLE events RENAME TO old_events",  # which `converting` empties and drops
         """CREATE TABLE blocks (
             first INTEGER PRIMARY KEY, -- the first event's seq; those of the others follow
+            again INTEGER NOT NULL, -- the same: by another one all its events would be others
+            checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
             keys BLOB NOT NULL,    -- 16 bytes an event: hash over the recipe's members
             digests BLOB NOT NULL, -- 17 bytes an event: hash over source and payload
             ends BLOB NOT NULL,    -- 4 bytes an event, little-endian: where in `events` it ends

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from aggregator.content import Form
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import blocks, fields
@@ -40,20 +41,20 @@ def claim(db: sqlite3.Connection, keys: Keys, wanted: Sequence[bytes]) -> list[H
     if not seqs:
         return [None] * len(wanted)
     holders = {seq: _holder(block, seq) for block, seq in blocks.of(db, sorted(seqs.values()))}
-    return [holders.get(seqs.get(key, 0)) for key in wanted]
+    return [holders[seqs[key]] if key in seqs else None for key in wanted]
 
 
 def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
     """The contents of the first of these events."""
     found: list[Content] = []
     size = 0
-    for seq in seqs:
-        block = blocks.at(db, seq)
-        assert block
-        members = block.members(seq)
-        form = form_of(members.form)
-        payload = block.payload(seq, form)
-        found.append(Content(members.source, payload, form))
+    for block, seq in blocks.of(db, seqs):
+        source, payload, form = "", None, Form.JSON
+        if block:
+            members = block.members(seq)
+            source, form = members.source, form_of(members.form)
+            payload = block.payload(seq, form)
+        found.append(Content(source, payload, form))
         size += len(payload or b"")
         if size >= PAGE_BYTES:
             break
@@ -111,7 +112,10 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
     return Counters(*totals)
 
 
-def _holder(block: blocks.Block, seq: int) -> Holder:
+def _holder(block: blocks.Block | None, seq: int) -> Holder:
+    """Where the event is unreadable or gone, nothing is the same as it."""
+    if block is None:
+        return Holder(seq, b"", 0)
     return Holder(seq, block.digest(seq), block.members(seq).received_at)
 
 

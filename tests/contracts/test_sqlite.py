@@ -3,7 +3,7 @@
 import os
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 from threading import enumerate as enumerate_threads
@@ -313,20 +313,21 @@ async def _is_indexed(store: SqliteStore) -> bool:
 async def test_index_that_was_interrupted_is_built_from_where_it_got(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blocks, "MOST", 5)
     await _fill(store, 25)
     await store.close()
     monkeypatch.setattr(fields, "BUILT_AT_ONCE", 10)
     looked_at: list[int] = []
 
-    def failing(db: sqlite3.Connection, pointers: fields.Pointers, seq: int, *rest: object) -> None:
+    def failing(pointers: fields.Pointers, seq: int, *rest: object) -> Iterator[fields.Entry]:
         if seq == 15 and seq not in looked_at:
             looked_at.append(seq)
             raise sqlite3.OperationalError("killed")
         looked_at.append(seq)
-        whole(db, pointers, seq, *rest)  # type: ignore[arg-type]
+        return whole(pointers, seq, *rest)  # type: ignore[arg-type]
 
-    whole = fields._add
-    monkeypatch.setattr(fields, "_add", failing)
+    whole = fields._values
+    monkeypatch.setattr(fields, "_values", failing)
     with pytest.raises(StoreError, match="killed"):
         await store.open(RECIPE, ["/user"])
     assert not await _is_indexed(store)
