@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from aggregator.errors import StoreError
 from aggregator_sqlite import blocks
@@ -32,6 +32,15 @@ class State:
 
     recent: dict[bytes, int] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()  # those of the newest events first
+    entries: list[list[bytes]] = field(default_factory=list)
+    """Those of the recent keys, of each commit by themselves and in order: nobody waits for one
+    long sort."""
+
+    def add(self, seqs: dict[bytes, int]) -> None:
+        """Add committed keys, each with its event's seq."""
+        if seqs:
+            self.recent.update(seqs)
+            self.entries.append(on_disk.entries(seqs))
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the event that holds the key."""
@@ -47,7 +56,8 @@ class State:
     def replacing(self, old: Sequence[Run], new: Run) -> "State":
         """With the new run in place of the old ones, which follow each other."""
         place = self.runs.index(old[0])
-        return State(self.recent, (*self.runs[:place], new, *self.runs[place + len(old) :]))
+        runs = *self.runs[:place], new, *self.runs[place + len(old) :]
+        return State(self.recent, runs, self.entries)
 
 
 class Index:
@@ -60,6 +70,7 @@ class Index:
         self.known = known
         """A superset of the keys in the runs, also of those whose fate is unknown."""
         found = on_disk.kept(db)
+        known.reserve(2 * sum(run.keys for run in found))
         self.state = State({}, tuple(found))
         self._merges: dict[int, Merge] = {}  # by the level of their runs
         self._replaced: list[Run] = []  # in the transaction that is under way
@@ -81,7 +92,7 @@ class Index:
             with atomic(db):
                 state = self._work(db, self.state, len(self.state.recent))
             self._begin(state)
-        self.state.recent.update(rows)
+        self._add(self.state, dict(rows))
         self._read_to = rows[-1][1] if rows else self._read_to
         return len(rows) == IN_MEMORY
 
@@ -118,9 +129,14 @@ class Index:
         self._is_sound = False
         state = self._work(db, self.state, len(appended))
         db.execute("COMMIT")
-        state.recent.update(appended)
+        self._add(state, appended)
         self._begin(state)
         self._is_sound = True
+
+    def _add(self, state: State, seqs: dict[bytes, int]) -> None:
+        """They are known before they come into a run: all of its keys at once would take long."""
+        self.known.add(seqs)
+        state.add(seqs)
 
     def _check_sound(self) -> None:
         """After a commit whose fate is unknown nobody knows which keys are held."""
@@ -166,9 +182,8 @@ class Index:
     def _flush(self, db: sqlite3.Connection, state: State) -> State:
         """Make a run of the keys in memory."""
         run = Run(self._new_id(), 0, state.indexed_to, max(state.recent.values()))
-        run.write(db, on_disk.entries(state.recent))
+        run.write(db, sorted(chain.from_iterable(state.entries)))
         run.finish(db)
-        self.known.add(state.recent.keys())
         return State({}, (run, *state.runs))
 
     def _next_merge(self, state: State) -> Merge | None:

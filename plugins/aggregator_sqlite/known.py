@@ -13,7 +13,7 @@ _WRONG = 0.001  # of the new keys seem to be known, at the most
 
 
 class Known:
-    """The keys that are in runs, or somewhat more than these.
+    """The keys that are in runs or will be, or somewhat more than these.
 
     Keys are only ever added, by any thread: one that was rolled back is looked for in vain.
     """
@@ -28,16 +28,16 @@ class Known:
         self._turn = RLock()
 
     def reserve(self, keys: int) -> None:
-        """Make room for so many, so that one filter holds them."""
+        """Make room for so many, so that one filter holds them; nothing where there is some."""
         with self._turn:
-            self._capacity = self._room = max(keys, _FIRST)
-            self._filters.append(Bloom(self._room, _WRONG))
+            if not self._filters:
+                self._grow(keys)
 
     def add(self, keys: Collection[bytes]) -> None:
         """Add these. Where the room is used up, another filter has twice of it."""
         with self._turn:
             if self._room < len(keys):
-                self.reserve(2 * self._capacity)
+                self._grow(2 * self._capacity)
             self._filters[-1].update(keys)
             self._room -= len(keys)
 
@@ -46,3 +46,7 @@ class Known:
         if not self.is_complete:
             return keys
         return {key for one in tuple(self._filters) for key in keys if key in one}
+
+    def _grow(self, keys: int) -> None:
+        self._capacity = self._room = max(keys, _FIRST)
+        self._filters.append(Bloom(self._room, _WRONG))

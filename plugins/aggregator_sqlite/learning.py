@@ -18,8 +18,6 @@ Connect = Callable[[], Awaitable[Thread]]
 
 async def learn(known: Known, runs: Callable[[], Sequence[Run]], connect: Connect) -> None:
     """Add the keys of the runs, on a connection of its own. Until then keys are looked for."""
-    if not known.is_complete:
-        known.reserve(2 * sum(run.keys for run in runs()))
     added: dict[int, int] = {}
     while not known.is_complete:
         known.is_learning = True
