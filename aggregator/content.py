@@ -29,16 +29,19 @@ def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
     values, which `Value` decides.
     """
-    begin = _kept if len(source) <= _LONGEST_KEPT else _begun
-    content = begin(source, form).copy()
+    if form is _JSON and len(source) <= _LONGEST_KEPT:
+        content = _kept(source).copy()
+    else:
+        content = _begun(source, form)
     content.update(payload)
     return _VERSION + content.digest()
 
 
+_JSON = Form.JSON  # looked up once: enumerations take their time, as what is hashed too
 _PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
 
 
-def _begun(source: str, form: Form) -> blake2b:
+def _begun(source: str, form: Form = Form.JSON) -> blake2b:
     encoded = source.encode()
     length = len(encoded).to_bytes(4, "big")
     return blake2b(length + encoded, digest_size=_SIZE, person=_PERSONS[form])

@@ -28,7 +28,15 @@ def now() -> int:
 
 
 def parse(text: str) -> int:
-    """Microseconds since 1970. Raises ValueError unless it is ISO 8601 with an offset.
+    """As `moment`. Raises ValueError unless the text is ISO 8601 with an offset."""
+    found = moment(text)
+    if found is None:
+        raise ValueError(_EXPECTED)
+    return found
+
+
+def moment(text: str) -> int | None:
+    """Microseconds since 1970; None unless the text is ISO 8601 with an offset.
 
     Digits beyond microseconds are cut off.
     """
@@ -40,9 +48,7 @@ def parse(text: str) -> int:
         if is_number and (whole := _second(text[:19] + "Z")) is not None:
             return whole + int(digits) * _DIGITS[len(digits)]
     upper = text.upper()
-    if not _SHAPE.fullmatch(upper):
-        raise ValueError(_EXPECTED)
-    return _read(upper)
+    return _read(upper) if _SHAPE.fullmatch(upper) else None
 
 
 def show(microseconds: int) -> str:
@@ -57,20 +63,12 @@ def is_rfc_3339(text: str) -> bool:
 
 @lru_cache(1024)
 def _second(text: str) -> int | None:
-    """The moment of a whole second in UTC; None if it is spelled otherwise. Raises ValueError."""
+    """The moment of a whole second in UTC; None if there is none, or it is spelled otherwise."""
     return _read(text) if _SECOND.fullmatch(text) else None
 
 
-def _read(text: str) -> int:
+def _read(text: str) -> int | None:
     try:
         return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
-    except ValueError:  # a month 13, say; Python's own words differ from release to release
-        raise ValueError(_EXPECTED) from None
-
-
-def moment(text: str) -> int | None:
-    """As `parse`, and None where the text is no timestamp."""
-    try:
-        return parse(text)
-    except ValueError:
+    except ValueError:  # a month 13, say
         return None
