@@ -1,7 +1,7 @@
 """The keys of one transaction: those that it has asked for, and those that it has appended."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from aggregator.errors import KeyHeld
 from aggregator_sqlite.index import Index
@@ -29,7 +29,7 @@ class Keys:
         if set(map(len, keys)) - {KEY}:
             raise ValueError(f"a key has {KEY} bytes")
         taken = dict(zip(keys, seqs, strict=True))
-        if len(taken) < len(keys) or self.held(db, keys):
+        if len(taken) < len(keys) or self._is_one_held(db, taken):
             raise KeyHeld("an event was appended under a key that is held")
         self._appended |= taken
 
@@ -46,3 +46,8 @@ class Keys:
     def commit(self, db: sqlite3.Connection) -> None:
         """Commit the transaction, and with it what it adds to the index."""
         self._index.commit(db, self._appended)
+
+    def _is_one_held(self, db: sqlite3.Connection, taken: Mapping[bytes, int]) -> bool:
+        if not self._appended.keys().isdisjoint(taken):
+            return True
+        return not self._new.issuperset(taken) and bool(self._index.held(db, taken))

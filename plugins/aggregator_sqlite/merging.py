@@ -25,7 +25,10 @@ class Merge:
     def step(self, db: sqlite3.Connection) -> None:
         """Merge the next slice; with the last one the runs are replaced. Raises StoreError."""
         low, high = (END * at // self._slices for at in (self._slice, self._slice + 1))
-        found = sorted(entry for run in self.runs for entry in run.between(db, low, high))
+        found: list[bytes] = []
+        for run in self.runs:
+            found += run.between(db, low, high)
+        found.sort()
         self._slice += 1
         self.is_done = self._slice == self._slices
         entries = self._rest + found
