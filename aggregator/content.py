@@ -37,7 +37,7 @@ def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
     return _VERSION + content.digest()
 
 
-_JSON = Form.JSON  # looked up once: enumerations take their time, as what is hashed too
+_JSON = Form.JSON  # looked up once: enumerations take their time, and to hash them more
 _PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
 
 

@@ -107,8 +107,7 @@ class Event(msgspec.Struct, frozen=True):
         """
         if type(self.verdict) is not Pending:
             self._check_open()
-        if type(outcome) is not Stored or type(outcome.seq) is not int:
-            outcomes.check(outcome)
+        outcomes.check(outcome)
         force_setattr(self, "verdict", outcome)
 
     def wait(self, other: "Event") -> None:

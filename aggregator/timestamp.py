@@ -14,6 +14,7 @@ _SHAPE = re.compile(rf"[0-9]{{4}}[0-9W-]*[T ]{_CLOCK}(?:Z|[+-]{_CLOCK})")
 # How nearly every publisher spells it: many events come in a second, which is read once.
 _SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
 _WHOLE = len("2026-01-31T12:00:00Z")
+_POINT = _WHOLE - 1  # where a fraction's stands
 _DIGITS = (0, 100_000, 10_000, 1_000, 100, 10, 1)  # microseconds in the last of so many
 _EXPECTED = "not an ISO 8601 date and time with an offset, such as 2026-01-31T12:00:00Z"
 
@@ -42,10 +43,10 @@ def moment(text: str) -> int | None:
     """
     if len(text) == _WHOLE and (whole := _second(text)) is not None:
         return whole
-    if _WHOLE < len(text) <= _WHOLE + len(_DIGITS) and text[19] == "." and text[-1] == "Z":
-        digits = text[20:-1]
+    if _WHOLE < len(text) <= _WHOLE + len(_DIGITS) and text[_POINT] == "." and text[-1] == "Z":
+        digits = text[_WHOLE:-1]
         is_number = digits.isdigit() and digits.isascii()
-        if is_number and (whole := _second(text[:19] + "Z")) is not None:
+        if is_number and (whole := _second(text[:_POINT] + "Z")) is not None:
             return whole + int(digits) * _DIGITS[len(digits)]
     upper = text.upper()
     return _read(upper) if _SHAPE.fullmatch(upper) else None

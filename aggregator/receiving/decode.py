@@ -106,7 +106,6 @@ class Decoder:
         return self._plain(read, 0, arrival)
 
     def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
-        by_topic, usual = self.rules.by_topic, self.rules.usual
         return [
             Event(
                 index,
@@ -119,7 +118,7 @@ class Decoder:
                 payload,
                 key_of(event.topic, event.event_id),
                 digest_of(event.source, payload),
-                on_conflict=by_topic.get(event.topic, usual).on_conflict,
+                on_conflict=self.rules.of(event.topic).on_conflict,
                 known_moment=timestamp.moment(event.timestamp),
             )
             for index, (event, payload) in enumerate(read, first)

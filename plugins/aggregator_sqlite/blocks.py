@@ -14,7 +14,7 @@ import sqlite3
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import accumulate
 from typing import Any
@@ -26,6 +26,7 @@ from aggregator.content import Form
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
+from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import form_of
 
@@ -51,7 +52,6 @@ SELECT first, again, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
 FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1
 """
-BEGINNING_AT = AT.replace("first <= ? ORDER BY first DESC LIMIT 1", "first = ?")
 FIRSTS_SINCE = """
 SELECT first FROM blocks
 WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :seq), 0) ORDER BY first
@@ -173,17 +173,30 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
 
 
 def at(db: sqlite3.Connection, seq: int) -> Block | None:
-    """The block that has the event, if there is one and it can be read.
+    """The block that has the event, if there is one and it can be read; if not, that is logged.
 
-    Raises StoreError if it cannot within a transaction, which SQLite will not commit then.
+    Raises StoreError where SQLite cannot read it within a transaction, which is lost with it.
     """
-    block = _read(db, AT, seq)
+    try:
+        row = row_at(db, AT, seq)
+        block = Block(row) if row else None
+    except ValueError as error:
+        if isinstance(error, Unreadable) and db.in_transaction:
+            raise StoreError(_UNREADABLE % (seq, error)) from error
+        log.error(_UNREADABLE, seq, error)
+        return None
     return block if block and seq in block.seqs else None
 
 
-def beginning_at(db: sqlite3.Connection, first: int) -> Block | None:
-    """The block whose first event that is, if there is one and it can be read."""
-    return _read(db, BEGINNING_AT, first)
+def among(
+    db: sqlite3.Connection, firsts: str, wanted: Mapping[str, Any]
+) -> Generator[Block, None, None]:
+    """The blocks whose first seqs the statement gives, as far as they can be read. To be closed."""
+    with closing(db.execute(firsts, wanted)) as found:
+        for (first,) in found:
+            block = at(db, first)
+            if block and block.first == first:
+                yield block
 
 
 def of(db: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[tuple[Block | None, int]]:
@@ -197,11 +210,8 @@ def of(db: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[tuple[Block | No
 
 def since(db: sqlite3.Connection, seq: int) -> Generator[Block, None, None]:
     """The blocks with events from that seq on, as far as they can be read. To be closed."""
-    with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
-        for (first,) in firsts:
-            block = beginning_at(db, first)
-            if block and block.seqs[-1] >= seq:
-                yield block
+    with closing(among(db, FIRSTS_SINCE, {"seq": seq})) as found:
+        yield from (block for block in found if block.seqs[-1] >= seq)
 
 
 def keys_since(db: sqlite3.Connection, seq: int) -> Generator[tuple[bytes, int], None, None]:
@@ -216,34 +226,11 @@ def keys_since(db: sqlite3.Connection, seq: int) -> Generator[tuple[bytes, int],
                 yield keys[KEY * place : KEY * (place + 1)], first + place
 
 
-def is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    """Whether what SQLite has read makes no sense to it; all else may be better next time."""
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
-
-
-def _read(db: sqlite3.Connection, statement: str, seq: int) -> Block | None:
-    """None where there is none, and where damage has made it unreadable, which is logged."""
-    try:
-        row = db.execute(statement, (seq,)).fetchone()
-        return Block(row) if row else None
-    except ValueError as error:
-        log.error(_UNREADABLE, seq, error)
-    except sqlite3.DatabaseError as error:
-        if not is_corrupt(error):
-            raise
-        if db.in_transaction:
-            raise StoreError(_UNREADABLE % (seq, error)) from error
-        log.error(_UNREADABLE, seq, error)
-    return None
-
-
 def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     try:
-        again, checksum, keys = db.execute(KEYS_AT, (first,)).fetchone() or (None, None, b"")
-    except sqlite3.DatabaseError as error:
-        if not is_corrupt(error):
-            raise
-        again = None
+        again, checksum, keys = row_at(db, KEYS_AT, first) or (None, 0, b"")
+    except Unreadable:
+        again, checksum, keys = None, 0, b""
     if again != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
         raise StoreError(
             f"the keys of the events from {first} on are damaged; docs/reliability.md tells what "

@@ -17,9 +17,10 @@ from aggregator.content import Form
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES
-from aggregator_sqlite import blocks, writing
+from aggregator_sqlite import writing
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.blocks import DIGEST
+from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import form_of, has_old_events
 
@@ -83,10 +84,8 @@ def _some(db: sqlite3.Connection) -> tuple[int, list[tuple[int, Event]]]:
 
 def _event(db: sqlite3.Connection, seq: int) -> Event | None:
     try:
-        row = db.execute(ROW, (seq,)).fetchone()
-    except sqlite3.DatabaseError as error:
-        if not blocks.is_corrupt(error):
-            raise
+        row = row_at(db, ROW, seq)
+    except Unreadable:
         return None
     if row is None:
         raise StoreError(f"the row of event {seq} of an older release is not where it belongs")

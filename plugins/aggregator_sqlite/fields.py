@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
+from itertools import chain
 
 from aggregator.content import Form
 from aggregator.event import Event
@@ -88,8 +89,8 @@ def indexed(db: sqlite3.Connection) -> Pointers:
 
 def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int, Event]]) -> None:
     """Index events that are appended."""
-    for seq, event in appended:
-        db.executemany(ADD_FIELD, _values(pointers, seq, event.payload, event.form))
+    values = (_values(pointers, seq, event.payload, event.form) for seq, event in appended)
+    db.executemany(ADD_FIELD, chain.from_iterable(values))
 
 
 def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:

@@ -53,12 +53,13 @@ def matching(db: sqlite3.Connection, query: Query) -> Page:
             members = block.members(seq)
             is_on_topic = query.topic in (None, members.topic)
             is_full = len(events) == query.limit and is_on_topic
-            has_read = read >= READ_BYTES and block is not before
+            is_another = block is not before
+            has_read = is_another and read >= READ_BYTES
             if is_full or has_read or looked_at == SCANNED or looked_into >= PAGE_BYTES:
                 return Page(events, last)
             looked_at, last = looked_at + 1, seq
             looked_into += block.size_of(seq)
-            if block is not before:
+            if is_another:
                 read, before = read + block.size, block
             if is_on_topic and _is_wanted(query, block, seq, members):
                 events.append(block.event(seq, members))
@@ -105,11 +106,8 @@ def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> P
 def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]) -> Places:
     """All events of these blocks, from where the query begins."""
     after = wanted["seq"]
-    with closing(db.execute(statement, wanted)) as firsts:
-        for (first,) in firsts:
-            block = blocks.beginning_at(db, first)
-            if block is None:
-                continue
+    with closing(blocks.among(db, statement, wanted)) as found:
+        for block in found:
             for seq in reversed(block.seqs) if query.descending else block.seqs:
                 if seq < after if query.descending else seq > after:
                     yield block, seq
