@@ -64,8 +64,8 @@ class Books:
 
     async def enter(
         self, settled: Sequence[Submission], tx: StoreTransaction, failed: Failed = ()
-    ) -> Counters:
-        """Write down what became of these submissions; return the counters as they are then.
+    ) -> None:
+        """Write down what became of these submissions.
 
         Of those that failed only what nobody waits for leaves a trace: in quarantine.
         """
@@ -83,7 +83,7 @@ class Books:
             await tx.quarantine(entries.quarantined)
         if entries.quarantined or any(not submission.events for submission in settled):
             await self._evict(tx, len(entries.quarantined))
-        return await tx.count(*entries.totals())
+        await tx.count(*entries.totals())
 
     def _note(self, submission: Submission, entries: _Entries) -> None:
         stored = [event.topic for event in submission.events if type(event.verdict) is Stored]

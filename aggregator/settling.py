@@ -93,8 +93,8 @@ class Settler:
                 await self._try_strict(batch[0], work)
             else:
                 await self._process(batch, work)
-            counters = await self.books.enter(submissions, tx)
-        return Settled(submissions, counters, work.effects)
+            await self.books.enter(submissions, tx)
+        return Settled(submissions, tx.counters, work.effects)
 
     async def _try_strict(self, part: Part, work: UnitOfWork) -> None:
         try:
@@ -126,8 +126,8 @@ class Settler:
                     again.append(part)  # nobody would send it again
                 else:
                     failed.append((part.submission, fault))
-            counters = await self.books.enter(good, tx, failed)
-        return Settled(good, counters, work.effects, failed, again)
+            await self.books.enter(good, tx, failed)
+        return Settled(good, tx.counters, work.effects, failed, again)
 
     async def _attempt(self, part: Part, work: UnitOfWork) -> AggregatorError | None:
         part.reopen()

@@ -286,7 +286,13 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 class StoreTransaction(ABC):
-    """What happens to a store as one. `Store.transaction` commits it or rolls it back."""
+    """What happens to a store as one. `Store.transaction` commits it or rolls it back.
+
+    What only writes may wait until something is asked, or until the commit.
+    """
+
+    counters: Counters = Counters()
+    """With what it has counted. Valid once it has committed, and not before."""
 
     @abstractmethod
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
@@ -336,8 +342,8 @@ class StoreTransaction(ABC):
         """
 
     @abstractmethod
-    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
-        """Add to the counters and return their new values.
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
+        """Add to the counters; `counters` has their new values once that is committed.
 
         What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
         it knows that best. Of `by_topic` a topic is passed over on which no event was ever stored:

@@ -70,7 +70,7 @@ class MemoryTransaction(StoreTransaction):
         self._new.quarantine = self._new.quarantine.evicting(before, most)
         return self._new.quarantine.evicted - had
 
-    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         """Add to the counters."""
         appended = {event.topic for event in self._new.events}
         known = [topic for topic in by_topic if topic in appended or topic in self._kept.ends]
@@ -81,7 +81,6 @@ class MemoryTransaction(StoreTransaction):
             quarantined=len(self._new.quarantine.entries),
             evicted=self._new.quarantine.evicted,
         )
-        return self._new.counters
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -96,6 +95,7 @@ class MemoryTransaction(StoreTransaction):
     def commit(self) -> None:
         """Put what is new where everybody sees it, in one step."""
         self._kept.add(self._new)
+        self.counters = self._kept.counters
 
     def _holder(self, key: bytes) -> Holder | None:
         seq = self._kept.seqs.get(key) or self._new.seqs.get(key)

@@ -20,6 +20,7 @@ from aggregator.store import PAGE_BYTES
 from aggregator_sqlite import writing
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.blocks import DIGEST
+from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import form_of, has_old_events
@@ -52,7 +53,7 @@ def convert_some(db: sqlite3.Connection) -> bool:
         return False
     with atomic(db):
         for first, events in _following(found):
-            writing.store(db, first, events)
+            writing.store(db, Prepared.of(first, events))
         db.execute(REMOVE, (last,))
     log.info("the events of an older release are converted, up to event %d", last)
     return True

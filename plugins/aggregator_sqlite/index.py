@@ -7,7 +7,7 @@ written at a random place. Both is done within the transactions that store event
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
+
+LAST_SEQ = "SELECT last_seq FROM counters"
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,12 @@ class Index:
 
     def __init__(self, db: sqlite3.Connection, known: Known) -> None:
         self.known = known
-        """A superset of the keys in the runs, also of those whose fate is unknown."""
+        """A superset of all keys, also of those whose fate is unknown."""
         found = on_disk.kept(db)
         known.reserve(2 * sum(run.keys for run in found))
         self.state = State({}, tuple(found))
+        self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
+        """Of the events that are committed."""
         self._merges: dict[int, Merge] = {}  # by the level of their runs
         self._replaced: list[Run] = []  # in the transaction that is under way
         self._leaves_of = list(on_disk.left_over(db, found))  # the ids of runs that are none
@@ -112,16 +116,16 @@ class Index:
                 if seq or state is self.state:
                     return seq
 
+    def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
+        """Those of the keys that have to be looked for; none of the others is held."""
+        self._check_sound()
+        return self.known.may_hold(keys)
+
     def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Those of the keys that committed events hold, each with its event's seq."""
         self._check_sound()
         state = self.state
-        wanted = set(keys)
-        found = {key: state.recent[key] for key in wanted & state.recent.keys()}
-        for key in self.known.may_hold(wanted) if state.runs else ():
-            if key not in found and (seq := state.find(db, key)):
-                found[key] = seq
-        return found
+        return {key: seq for key in keys if (seq := state.find(db, key))}
 
     def commit(self, db: sqlite3.Connection, appended: dict[bytes, int]) -> None:
         """Commit the transaction that has appended these keys, and work on the runs in it."""
@@ -129,12 +133,12 @@ class Index:
         self._is_sound = False
         state = self._work(db, self.state, len(appended))
         db.execute("COMMIT")
+        self.last_seq += len(appended)
         self._add(state, appended)
         self._begin(state)
         self._is_sound = True
 
     def _add(self, state: State, seqs: dict[bytes, int]) -> None:
-        """They are known before they come into a run: all of its keys at once would take long."""
         self.known.add(seqs)
         state.add(seqs)
 

@@ -1,7 +1,7 @@
 """The keys of one transaction: those that it has asked for, and those that it has appended."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from aggregator.errors import KeyHeld
 from aggregator_sqlite.index import Index
@@ -9,29 +9,49 @@ from aggregator_sqlite.runs import KEY
 
 
 class Keys:
-    """What a transaction adds to the index, should it be committed."""
+    """What a transaction adds to the index, should it be committed.
+
+    Belongs to the event loop, and to the writer's thread while the transaction waits for that.
+    """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._appended: dict[bytes, int] = {}
-        self._new: set[bytes] = set()  # no committed event holds them
+        self._new: set[bytes] = set()  # no event holds them
 
-    def held(self, db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Those of the keys that events hold, each with its event's seq."""
-        wanted = set(keys)
-        held = self._index.held(db, wanted - self._new)
-        self._new |= wanted - held.keys()
-        held.update((key, self._appended[key]) for key in wanted & self._appended.keys())
+    @property
+    def next_seq(self) -> int:
+        """That of the next event that is appended."""
+        return self._index.last_seq + len(self._appended) + 1
+
+    def unknown(self, keys: Sequence[bytes]) -> Collection[bytes]:
+        """Those of the keys that have to be looked for, since an event may hold them."""
+        wanted = set(keys) - self._new
+        unknown = wanted & self._appended.keys() | self._index.may_hold(wanted)
+        self._new |= wanted - unknown
+        return unknown
+
+    def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, each with its event's seq. For the thread."""
+        held = {key: self._appended[key] for key in self._appended.keys() & keys}
+        held |= self._index.held(db, keys - held.keys())
+        self._new |= keys - held.keys()
         return held
 
-    def take(self, db: sqlite3.Connection, keys: Sequence[bytes], seqs: Iterable[int]) -> None:
-        """Events with these keys and seqs are appended. Raises KeyHeld if one is held already."""
+    def take(self, keys: Sequence[bytes]) -> list[int]:
+        """Append events with these keys, which were asked for: their seqs.
+
+        Raises KeyHeld if one is held already or stands twice among them.
+        """
         if set(map(len, keys)) - {KEY}:
             raise ValueError(f"a key has {KEY} bytes")
-        taken = dict(zip(keys, seqs, strict=True))
-        if len(taken) < len(keys) or self._is_one_held(db, taken):
+        first = self.next_seq
+        taken = dict(zip(keys, range(first, first + len(keys)), strict=True))
+        if len(taken) < len(keys) or not self._new.issuperset(taken):
             raise KeyHeld("an event was appended under a key that is held")
+        self._new.difference_update(taken)
         self._appended |= taken
+        return list(taken.values())
 
     @property
     def mark(self) -> int:
@@ -39,15 +59,11 @@ class Keys:
         return len(self._appended)
 
     def undo(self, mark: int) -> None:
-        """Forget those that were appended since."""
+        """Forget those that were appended since: they are new again."""
         while len(self._appended) > mark:
-            self._appended.popitem()
+            key, _ = self._appended.popitem()
+            self._new.add(key)
 
     def commit(self, db: sqlite3.Connection) -> None:
-        """Commit the transaction, and with it what it adds to the index."""
+        """Commit the transaction, and with it what it adds to the index. For the thread."""
         self._index.commit(db, self._appended)
-
-    def _is_one_held(self, db: sqlite3.Connection, taken: Mapping[bytes, int]) -> bool:
-        if not self._appended.keys().isdisjoint(taken):
-            return True
-        return not self._new.issuperset(taken) and bool(self._index.held(db, taken))

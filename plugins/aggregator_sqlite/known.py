@@ -3,7 +3,7 @@
 A Bloom filter in memory: 2.2 bytes a key, and one key in 5,000 has to be looked for in vain.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from threading import RLock
 
 from rbloom import Bloom
@@ -14,7 +14,7 @@ _WRONG = 0.0002  # of the new keys seem to be known, at the most
 
 
 class Known:
-    """The keys that are in runs or will be, or somewhat more than these.
+    """The keys that committed events hold, or somewhat more than these.
 
     Keys are only ever added, by any thread: one that was rolled back is looked for in vain.
     """
@@ -23,7 +23,7 @@ class Known:
         self.is_learning = False
         """Whether the keys of the runs are being added: until then no run may be merged."""
         self.is_complete = False
-        """Whether every key that is in a run was added; until then any key may be in one."""
+        """Whether every key that is in a run was added; until then any key may be known."""
         self._filters: list[Bloom] = []
         self._capacity = self._room = 0
         self._turn = RLock()
@@ -42,8 +42,8 @@ class Known:
             self._filters[-1].update(keys)
             self._room -= len(keys)
 
-    def may_hold(self, keys: Collection[bytes]) -> Collection[bytes]:
-        """Those of the keys that may be in a run."""
+    def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
+        """Those of the keys that may be held."""
         if not self.is_complete:
             return keys
         return {key for one in tuple(self._filters) for key in keys if key in one}

@@ -7,27 +7,38 @@ from typing import Any, TypeVar
 
 from aggregator.event import Event
 from aggregator.store import Content, Counters, Holder, Quarantined, Sighting, StoreTransaction
-from aggregator_sqlite import history, quarantine, writing
+from aggregator_sqlite import fields, history, quarantine, writing
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.keys import Keys
-from aggregator_sqlite.thread import Thread
+from aggregator_sqlite.prepared import Prepared
+from aggregator_sqlite.thread import Thread, called
 
 R = TypeVar("R")
+_Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class SqliteTransaction(StoreTransaction):
-    """Begins with the first call. Each call is one hop to the writer's thread."""
+    """One hop to the writer's thread for each call that has to know something, and to commit.
+
+    What only writes waits for the next hop, and the transaction begins with the first. Whether keys
+    are new is mostly known without one, so that most batches take one hop, the commit.
+    """
 
     def __init__(self, writer: Thread, index: Index, pointers: Pointers) -> None:
         self._writer = writer
         self._keys = Keys(index)
         self._pointers = pointers
+        self._waiting: list[_Call] = []
         self._begun = False
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
-        """The holder of each key. The writer's lock, held from the start, keeps rivals waiting."""
-        return await self._call(writing.claim, self._keys, keys)
+        """The holder of each key. No other transaction has begun, so there are no rivals."""
+        unknown = self._keys.unknown(keys)
+        if not unknown:
+            return [None] * len(keys)
+        holders = await self._call(writing.claim, self._keys, unknown)
+        return [holders.get(key) for key in keys]
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
@@ -35,61 +46,87 @@ class SqliteTransaction(StoreTransaction):
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store events under the next seqs, and index their keys and fields."""
-        return await self._call(writing.append, self._keys, events, self._pointers)
+        if not events:
+            return []
+        keys = [event.key for event in events]
+        await self.claim(keys)
+        prepared = Prepared.of(self._keys.next_seq, events)
+        seqs = self._keys.take(keys)
+        self._later(writing.append, prepared)
+        if self._pointers:
+            await self._call(fields.add, self._pointers, list(zip(seqs, events, strict=True)))
+        return seqs
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Add to the history of each event."""
-        await self._call(history.record, sightings)
+        self._later(history.record, sightings)
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
         """Put these into quarantine."""
-        await self._call(quarantine.take, entries)
+        self._later(quarantine.take, entries)
 
     async def drop(self, ids: Sequence[int]) -> None:
         """Take these out of quarantine."""
-        await self._call(quarantine.drop, ids)
+        self._later(quarantine.drop, ids)
 
     async def evict(self, before: int, most: int) -> int:
         """Take out of quarantine what is too old or too much."""
         return await self._call(quarantine.evict, before, most)
 
-    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         """Add to the counters."""
-        return await self._call(writing.count, counted, by_topic)
+        self._later(self._count, counted, by_topic)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undone alone when the block raises."""
-        await self._call(_savepoint)
+        self._later(_savepoint)
         mark = self._keys.mark
         try:
             yield
         except BaseException:
-            await self._call(_undo_savepoint)
+            self._later(_undo_savepoint)
             self._keys.undo(mark)
             raise
-        await self._call(_release_savepoint)
+        self._later(_release_savepoint)
 
     async def commit(self) -> None:
         """Make it durable: one fsync."""
-        if self._begun:
-            await self._writer.run(_commit, self._keys)
+        if self._begun or self._waiting:
+            await self._call(_commit, self._keys)
 
     async def roll_back(self) -> None:
         """Undo everything, after whatever is still under way."""
         if self._begun:
             await self._writer.run(_roll_back)
 
+    def _count(
+        self, db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]
+    ) -> None:
+        self.counters = writing.count(db, counted, by_topic)
+
+    def _later(self, function: Callable[..., object], *args: Any) -> None:
+        self._waiting.append((function, args))
+
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
-        is_first, self._begun = not self._begun, True
-        if is_first:
-            return await self._writer.run(_begin_with, function, *args)
-        return await self._writer.run(function, *args)
+        """Run what waits, and then this."""
+        before, self._waiting = self._waiting, []
+        if not self._begun:
+            before.insert(0, (_begin, ()))
+        self._begun = True
+        return await self._writer.run(_after, before, function, *args)
 
 
-def _begin_with(db: sqlite3.Connection, function: Callable[..., R], *args: Any) -> R:
+def _after(
+    db: sqlite3.Connection, before: Sequence[_Call], function: Callable[..., R], *args: Any
+) -> R:
+    for earlier, its_args in before:
+        called(earlier, db, *its_args)
+    return called(function, db, *args)
+
+
+def _begin(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
-    return function(db, *args)
 
 
 def _commit(db: sqlite3.Connection, keys: Keys) -> None:

@@ -1,16 +1,15 @@
 """What is written in a transaction: events and counters."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aggregator.content import Form
-from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
-from aggregator_sqlite import blocks, fields
+from aggregator_sqlite import blocks
 from aggregator_sqlite.keys import Keys
+from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.schema import form_of
 
-LAST_SEQ = "SELECT last_seq FROM counters"
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPIC = """
 INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
@@ -35,13 +34,11 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async,
 """
 
 
-def claim(db: sqlite3.Connection, keys: Keys, wanted: Sequence[bytes]) -> list[Holder | None]:
-    """The holder of each key."""
+def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, Holder]:
+    """The holders of those of the keys that are held."""
     seqs = keys.held(db, wanted)
-    if not seqs:
-        return [None] * len(wanted)
     holders = {seq: _holder(block, seq) for block, seq in blocks.of(db, sorted(seqs.values()))}
-    return [holders[seqs[key]] if key in seqs else None for key in wanted]
+    return {key: holders[seq] for key, seq in seqs.items()}
 
 
 def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
@@ -61,29 +58,19 @@ def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
     return found
 
 
-def append(
-    db: sqlite3.Connection, keys: Keys, events: Sequence[Event], pointers: fields.Pointers
-) -> list[int]:
-    """Store events under the next seqs, and by what else they are found."""
-    first = db.execute(LAST_SEQ).fetchone()[0] + 1
-    seqs = list(range(first, first + len(events)))
-    keys.take(db, [event.key for event in events], seqs)
-    store(db, first, events)
-    appended = list(zip(seqs, events, strict=True))
-    db.executemany(ADD_NAME, [(event.name, seq) for seq, event in appended if event.name])
-    if pointers:
-        fields.add(db, pointers, appended)
-    db.execute(SET_LAST_SEQ, (first + len(events) - 1,))
-    return seqs
+def append(db: sqlite3.Connection, events: Prepared) -> None:
+    """Store events, and by what else they are found."""
+    store(db, events)
+    db.executemany(ADD_NAME, events.names)
+    db.execute(SET_LAST_SEQ, (events.last,))
 
 
-def store(db: sqlite3.Connection, first: int, events: Sequence[Event]) -> None:
-    """Store events that follow each other from that seq on, and by topic where they are."""
-    topics = _topics(db, first, events)
-    for row, some in blocks.pack(first, events):
+def store(db: sqlite3.Connection, events: Prepared) -> None:
+    """Store events, and by topic where they are. Topics know their first and their last event."""
+    ids = {ends[0]: db.execute(ADD_TOPIC, ends).fetchone()[0] for ends in events.topics}
+    for row, on in events.rows:
         db.execute(blocks.ADD, row)
-        on = {topics[event.topic] for event in some}
-        db.executemany(blocks.ADD_TO_TOPIC, [(topic, row[0]) for topic in on])
+        db.executemany(blocks.ADD_TO_TOPIC, [(ids[topic], row[0]) for topic in on])
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
@@ -117,15 +104,3 @@ def _holder(block: blocks.Block | None, seq: int) -> Holder:
     if block is None:
         return Holder(seq, b"", 0)
     return Holder(seq, block.digest(seq), block.members(seq).received_at)
-
-
-def _topics(db: sqlite3.Connection, first: int, events: Sequence[Event]) -> dict[str, int]:
-    """The ids of their topics, which know their first and their last event."""
-    newest = {event.topic: place for place, event in enumerate(events)}
-    oldest = {event.topic: -place for place, event in enumerate(reversed(events), 1 - len(events))}
-    ids: dict[str, int] = {}
-    for topic, last in newest.items():
-        begin = oldest[topic]
-        ends = first + begin, events[begin].received_at, first + last, events[last].received_at
-        (ids[topic],) = db.execute(ADD_TOPIC, (topic, *ends)).fetchone()
-    return ids

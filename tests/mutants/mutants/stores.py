@@ -11,7 +11,7 @@ from msgspec import structs
 
 from aggregator.event import Event
 from aggregator.store import Counters, Holder, StoreTransaction
-from aggregator_sqlite import index, merging, writing
+from aggregator_sqlite import index, merging
 from aggregator_sqlite.index import State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
@@ -117,7 +117,7 @@ def claimed(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Holder | None
 
 
 def claim_apart(db: sqlite3.Connection, events: Sequence[Event]) -> None:
-    first = db.execute(writing.LAST_SEQ).fetchone()[0] + 1
+    first = db.execute(index.LAST_SEQ).fetchone()[0] + 1
     db.executemany(
         "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
         [
@@ -200,9 +200,13 @@ class CountingInMemory(Around):
         super().__init__(tx)
         self.store = store
 
-    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         self.store.kept.append((counted, by_topic))
-        return added(await self.tx.count(Counters(), {}), self.store.kept)
+        await self.tx.count(Counters(), {})
+
+    @property
+    def counters(self) -> Counters:
+        return added(self.tx.counters, self.store.kept)
 
 
 def added(counters: Counters, kept: Sequence[tuple[Counters, object]]) -> Counters:
@@ -321,6 +325,6 @@ class SmallRuns(Mutant):
 
 
 def forget(db: sqlite3.Connection) -> None:
-    last = db.execute(writing.LAST_SEQ).fetchone()[0]
+    last = db.execute(index.LAST_SEQ).fetchone()[0]
     db.execute("DELETE FROM runs")
     Run(1, upto=last).finish(db)

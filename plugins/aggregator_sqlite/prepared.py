@@ -1,0 +1,41 @@
+"""Events as they are going to be written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aggregator.event import Event
+from aggregator_sqlite import blocks
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Events that follow each other, for one connection to write and nobody to look into.
+
+    Made where they are appended: so what cannot be written of an event is told to whoever did that,
+    and the threads hand over few objects instead of many.
+    """
+
+    last: int  # its seq
+    rows: list[tuple[blocks.Row, set[str]]]
+    """Blocks, each with the topics in it."""
+    topics: list[tuple[str, int, int, int, int]]
+    """Each with the seq of its first event, when that was received, and the same of its last."""
+    names: list[tuple[bytes, int]]
+    """By what else than its key an event is found, and its seq."""
+
+    @classmethod
+    def of(cls, first: int, events: Sequence[Event]) -> "Prepared":
+        """The events from that seq on."""
+        rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
+        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
+        return cls(first + len(events) - 1, rows, _topics(first, events), names)
+
+
+def _topics(first: int, events: Sequence[Event]) -> list[tuple[str, int, int, int, int]]:
+    newest = {event.topic: place for place, event in enumerate(events)}
+    oldest = {event.topic: -place for place, event in enumerate(reversed(events), 1 - len(events))}
+    ends = ((topic, oldest[topic], last) for topic, last in newest.items())
+    return [
+        (topic, first + begin, events[begin].received_at, first + last, events[last].received_at)
+        for topic, begin, last in ends
+    ]

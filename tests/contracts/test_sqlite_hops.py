@@ -1,0 +1,123 @@
+"""How seldom a transaction goes to the writer's thread, and that nothing is lost by waiting."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from aggregator.errors import KeyHeld, StoreError
+from aggregator.key import RECIPE
+from aggregator.store import Counters, Sighting
+from aggregator.testing import make_event
+from aggregator.testing.making import Rollback, make_entry
+from aggregator_sqlite import quarantine
+from aggregator_sqlite.known import Known
+from aggregator_sqlite.store import SqliteStore
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(RECIPE)
+    yield store
+    await store.close()
+
+
+def hops(store: SqliteStore, patch: pytest.MonkeyPatch) -> list[object]:
+    """What the writer's thread is asked from now on."""
+    assert store._writer
+    made: list[object] = []
+    run = store._writer.run
+
+    async def counted(function: object, *args: object) -> object:
+        made.append(function)
+        return await run(function, *args)  # type: ignore[arg-type]
+
+    patch.setattr(store._writer, "run", counted)
+    return made
+
+
+async def test_batch_of_new_events_takes_one_hop(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = hops(store, monkeypatch)
+    for first in (0, 5):
+        events = [make_event(str(number)) for number in range(first, first + 5)]
+        async with store.transaction() as tx:
+            assert await tx.claim([event.key for event in events]) == [None] * 5
+            assert await tx.append(events) == list(range(first + 1, first + 6))
+            await tx.count(Counters(stored=5), {"logins": Counters(stored=5)})
+        assert tx.counters == await store.counters() == Counters(stored=first + 5, topics=1)
+    assert len(made) == 2
+
+
+async def test_transaction_that_only_asks_for_new_keys_takes_none(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = hops(store, monkeypatch)
+    async with store.transaction() as tx:
+        await tx.claim([make_event("1").key])
+    with suppress(Rollback):
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+            raise Rollback
+    assert made == []
+    assert await store.find(make_event("1").key, 10) == []
+
+
+async def test_key_that_only_seems_to_be_known_is_new(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Known, "may_hold", lambda _, keys: keys)
+    first, second = make_event("1"), make_event("2")
+    async with store.transaction() as tx:
+        assert await tx.claim([first.key, second.key]) == [None, None]
+        assert await tx.append([first]) == [1]
+        holder, nobody = await tx.claim([first.key, second.key])
+        assert holder
+        assert (holder.seq, holder.digest, nobody) == (1, first.digest, None)
+        with pytest.raises(KeyHeld):
+            await tx.append([second, first])
+        assert await tx.append([second]) == [2]
+    assert [event.seq for event in await store.find(second.key, 10)] == [2]
+
+
+async def test_event_that_cannot_be_written_is_refused_where_it_is_appended(
+    store: SqliteStore,
+) -> None:
+    good, bad = make_event("1"), replace(make_event("2"), source="\ud800")
+    async with store.transaction() as tx:
+        with pytest.raises(UnicodeEncodeError):
+            await tx.append([good, bad])
+        assert await tx.append([good]) == [1]
+    assert await store.find(bad.key, 10) == []
+
+
+async def test_what_waits_is_written_before_what_is_asked(store: SqliteStore) -> None:
+    event = make_event("1")
+    async with store.transaction() as tx:
+        (seq,) = await tx.append([event])
+        await tx.record([Sighting(seq, "tests", 5)])
+        await tx.quarantine([make_entry("1"), make_entry("2")])
+        assert await tx.evict(0, 0) == 2
+        (content,) = await tx.contents([seq])
+        assert content.payload == event.payload
+        await tx.count(Counters(), {})
+    assert (tx.counters.quarantined, tx.counters.evicted) == (0, 2)
+    assert (await store.history(seq, 10)).sightings
+
+
+async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "TAKE_IDS", "SELECT missing")
+    with pytest.raises(StoreError, match="take: no such column: missing"):
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+            await tx.quarantine([make_entry("1")])
+    monkeypatch.undo()
+    assert await store.find(make_event("1").key, 10) == []
+    async with store.transaction() as tx:
+        assert await tx.append([make_event("1")]) == [1]
