@@ -19,6 +19,9 @@ from running import LIMIT, aggregator, until
 MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 PATIENCE = 110.0
 ROUND = len(Point)
+# In the first three rounds of this seed the service dies 94 to 99 ms after it began to close its
+# store, so that a busy machine has got that far too.
+SEED_OF_LATE_DEATHS = "9490"
 COMMAND = (sys.executable, "-m", "aggregator", "prove")
 
 
@@ -73,7 +76,8 @@ def test_what_is_broken_on_purpose_is_caught(
     tmp_path: Path, option: str, mutant: str, broken: str
 ) -> None:
     most = 3 * ROUND if option == "--store" else 3  # queues are found out when nobody is killed
-    status, told = prove(tmp_path, option, mutant, "--kills", str(most))
+    seed = ("--seed", SEED_OF_LATE_DEATHS) if mutant.startswith("stows-away") else ()
+    status, told = prove(tmp_path, option, mutant, "--kills", str(most), *seed)
     assert (status, told["ok"]) == (1, False)
     assert broken in [one["promise"] for one in told["broken"]]
     (kept,) = tmp_path.glob("prove-*")
