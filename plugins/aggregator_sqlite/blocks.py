@@ -56,6 +56,8 @@ FIRSTS_SINCE = """
 SELECT first FROM blocks
 WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :seq), 0) ORDER BY first
 """
+FIRST_AT = "SELECT max(first) FROM blocks WHERE first <= ?"
+FIRSTS = "SELECT first FROM blocks ORDER BY first DESC"
 KEYS_AT = "SELECT again, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first = ?"
 
 Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
@@ -158,12 +160,15 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         some = events[done:upto]
         count = len(some)
         keys = b"".join([event.key for event in some])
+        digests = [event.digest for event in some]
+        if set(map(len, digests)) != {DIGEST}:
+            raise ValueError(f"a digest has {DIGEST} bytes")
         row = (
             first + done,
             first + done,
             zlib.crc32(keys),
             keys,
-            b"".join([event.digest for event in some]),
+            b"".join(digests),
             struct.pack(f"<{count}I", *ends[:count]),
             struct.pack(f"<{count}I", *map(_size, some)),
             b"[%b]" % b",".join(texts[done:upto]),
@@ -172,18 +177,23 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         done = upto
 
 
-def at(db: sqlite3.Connection, seq: int) -> Block | None:
-    """The block that has the event, if there is one and it can be read; if not, that is logged.
+def at(db: sqlite3.Connection, seq: int, left_alone: set[int] | None = None) -> Block | None:
+    """The block that has the event, if there is one and it can be read.
 
-    Raises StoreError where SQLite cannot read it within a transaction, which is lost with it.
+    If not, that is logged, and its first seq added to those that are left alone. Raises StoreError
+    where SQLite cannot read it within a transaction, which is lost with it.
     """
+    if left_alone and _first_at(db, seq) in left_alone:
+        return None
     try:
         row = row_at(db, AT, seq)
         block = Block(row) if row else None
     except ValueError as error:
+        log.error(_UNREADABLE, seq, error)
+        if left_alone is not None:
+            left_alone.add(_first_at(db, seq))
         if isinstance(error, Unreadable) and db.in_transaction:
             raise StoreError(_UNREADABLE % (seq, error)) from error
-        log.error(_UNREADABLE, seq, error)
         return None
     return block if block and seq in block.seqs else None
 
@@ -199,12 +209,15 @@ def among(
                 yield block
 
 
-def of(db: sqlite3.Connection, seqs: Iterable[int]) -> Iterator[tuple[Block | None, int]]:
+def of(
+    db: sqlite3.Connection, seqs: Iterable[int], left_alone: set[int] | None = None
+) -> Iterator[tuple[Block | None, int]]:
     """Where each of these events is; None as `at` says. Quick where they are in order."""
+    left_alone = set() if left_alone is None else left_alone
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
-            block = at(db, seq)
+            block = at(db, seq, left_alone)
         yield block, seq
 
 
@@ -214,16 +227,42 @@ def since(db: sqlite3.Connection, seq: int) -> Generator[Block, None, None]:
         yield from (block for block in found if block.seqs[-1] >= seq)
 
 
-def keys_since(db: sqlite3.Connection, seq: int) -> Generator[tuple[bytes, int], None, None]:
-    """The key of each event from that seq on, and its seq. To be closed.
+def keys_since(
+    db: sqlite3.Connection, seq: int, last: int
+) -> Generator[tuple[bytes, int], None, None]:
+    """The key of each event from that seq on, up to the last one, and its seq. To be closed.
 
-    Raises StoreError if keys are damaged: what they hide would be stored twice in silence.
+    Raises StoreError if keys are damaged: what they hide would be stored twice in silence. A bit
+    that flips in what SQLite finds rows by can hide a block, or show its neighbour in its place.
     """
+    due = seq
     with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
-        for (first,) in firsts:
+        for number, (first,) in enumerate(firsts):
             keys = _keys_at(db, first)
-            for place in range(max(0, seq - first), len(keys) // KEY):
+            if first < due and number:
+                raise _damaged_keys(first)
+            _check_gap(db, due, first)
+            for place in range(max(0, due - first), len(keys) // KEY):
                 yield keys[KEY * place : KEY * (place + 1)], first + place
+            due = max(due, first + len(keys) // KEY)
+    _check_gap(db, due, last + 1)
+
+
+def _check_gap(db: sqlite3.Connection, due: int, found: int) -> None:
+    """Raise StoreError if there is a block between, which an operator has not removed then.
+
+    All are looked at, in an order in which SQLite goes from row to row and looks for none.
+    """
+    if due < found:
+        with closing(db.execute(FIRSTS)) as firsts:
+            if any(due <= first < found for (first,) in firsts):
+                raise _damaged_keys(due)
+
+
+def _first_at(db: sqlite3.Connection, seq: int) -> int:
+    """Of the block that has the event, if there is one: it can be told though it is unreadable."""
+    first: int | None = db.execute(FIRST_AT, (seq,)).fetchone()[0]
+    return first or 0
 
 
 def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
@@ -232,11 +271,14 @@ def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     except Unreadable:
         again, checksum, keys = None, 0, b""
     if again != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
-        raise StoreError(
-            f"the keys of the events from {first} on are damaged; docs/reliability.md tells what "
-            "to do"
-        )
+        raise _damaged_keys(first)
     return bytes(keys)
+
+
+def _damaged_keys(first: int) -> StoreError:
+    return StoreError(
+        f"the keys of the events from {first} on are damaged; docs/reliability.md tells what to do"
+    )
 
 
 def _spelled(event: Event) -> bytes:

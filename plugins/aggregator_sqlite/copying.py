@@ -39,7 +39,7 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
         raise StoreError(f"the copy is damaged: {said}")
     size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
     events, newest = int(size) // KEY, (end or 1) - 1
-    with closing(blocks.keys_since(db, upto + 1)) as in_none:
+    with closing(blocks.keys_since(db, upto + 1, last_seq)) as in_none:
         keys = int(in_runs) + sum(1 for _ in in_none)
     if not events <= keys <= stored or newest > last_seq:
         raise StoreError(

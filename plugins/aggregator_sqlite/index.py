@@ -18,6 +18,7 @@ from aggregator_sqlite import runs as on_disk
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.merging import AT_ONCE, Merge
+from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class Index:
     Begins with the runs that the file has. `read_some` is to be called until there is no more.
     """
 
-    def __init__(self, db: sqlite3.Connection, known: Known) -> None:
+    def __init__(self, db: sqlite3.Connection, known: Known, left_alone: LeftAlone) -> None:
+        self.left_alone = left_alone
         self.known = known
         """A superset of all keys, also of those whose fate is unknown."""
         found = on_disk.kept(db)
@@ -78,11 +80,13 @@ class Index:
         """Of the events that are committed."""
         self._merges: dict[int, Merge] = {}  # by the level of their runs
         self._replaced: list[Run] = []  # in the transaction that is under way
-        self._leaves_of = list(on_disk.left_over(db, found))  # the ids of runs that are none
+        # The ids of runs that are none.
+        self._leaves_of = [
+            run for run in on_disk.left_over(db, found) if run not in left_alone.runs
+        ]
         self._last_run = max((*(run.id for run in found), *self._leaves_of), default=0)
         self._read_to = self.state.indexed_to
         self._due = 0  # keys to merge
-        self._given_up: set[int] = set()  # levels that are damaged
         self._is_sound = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
@@ -90,13 +94,14 @@ class Index:
 
         So the index is made, part by part, where there is none.
         """
-        with closing(blocks.keys_since(db, self._read_to + 1)) as keys:
+        with closing(blocks.keys_since(db, self._read_to + 1, self.last_seq)) as keys:
             rows = list(islice(keys, IN_MEMORY))
         if len(self.state.recent) >= IN_MEMORY:
             with atomic(db):
                 state = self._work(db, self.state, len(self.state.recent))
             self._begin(state)
-        self._add(self.state, dict(rows))
+        self.known.add(self.known.missing(key for key, _ in rows))
+        self.state.add(dict(rows))
         self._read_to = rows[-1][1] if rows else self._read_to
         return len(rows) == IN_MEMORY
 
@@ -127,20 +132,23 @@ class Index:
         state = self.state
         return {key: seq for key in keys if (seq := state.find(db, key))}
 
-    def commit(self, db: sqlite3.Connection, appended: dict[bytes, int]) -> None:
-        """Commit the transaction that has appended these keys, and work on the runs in it."""
+    def expect_commit(self) -> None:
+        """Tell nobody that a key is new until the commit has succeeded."""
         self._check_sound()
         self._is_sound = False
+
+    def commit(self, db: sqlite3.Connection, appended: dict[bytes, int]) -> None:
+        """Commit the transaction that has appended these keys, and work on the runs in it.
+
+        After `expect_commit`, which has checked that the index is sound.
+        """
         state = self._work(db, self.state, len(appended))
         db.execute("COMMIT")
         self.last_seq += len(appended)
-        self._add(state, appended)
+        self.known.add(appended)
+        state.add(appended)
         self._begin(state)
         self._is_sound = True
-
-    def _add(self, state: State, seqs: dict[bytes, int]) -> None:
-        self.known.add(seqs)
-        state.add(seqs)
 
     def _check_sound(self) -> None:
         """After a commit whose fate is unknown nobody knows which keys are held."""
@@ -161,7 +169,7 @@ class Index:
         self._due += keys * (levels + 1)  # one a level is needed, but for the last
         while self._due >= AT_ONCE:
             self._due -= AT_ONCE
-            if self._leaves_of and not on_disk.remove_leaves(db, self._leaves_of[-1]):
+            if self._leaves_of and not self._remove_leaves(db, self._leaves_of[-1]):
                 self._leaves_of.pop()
             if merge := self._next_merge(state):
                 state = self._step(db, merge, state)
@@ -169,13 +177,25 @@ class Index:
                 self._due = 0
         return state
 
+    def _remove_leaves(self, db: sqlite3.Connection, run: int) -> bool:
+        """Whether there may be more. Damage leaves them in their place."""
+        try:
+            return on_disk.remove_leaves(db, run)
+        except StoreError as error:
+            log.error("leaves of a run that has gone cannot be removed: %s", error)
+            self.left_alone.runs.add(run)
+            return False
+
     def _step(self, db: sqlite3.Connection, merge: Merge, state: State) -> State:
-        """Damage is told, and no reason not to store events: the key that it hides is not new."""
+        """Damage is told, and no reason not to store events: the key that it hides is not new.
+
+        But SQLite commits nothing after damage of its own, and the batch is to be sent again.
+        """
         try:
             merge.step(db)
         except StoreError as error:
             log.error("keys are looked for in more and more runs: %s", error)
-            self._given_up.add(merge.level)
+            self.left_alone.levels.add(merge.level)
             return state
         if not merge.is_done:
             return state
@@ -194,7 +214,7 @@ class Index:
         """The one of the smallest runs. None while the filter is built: that reads the runs."""
         if self.known.is_learning:
             return None
-        for level in sorted({run.level for run in state.runs} - self._given_up):
+        for level in sorted({run.level for run in state.runs} - self.left_alone.levels):
             if level in self._merges:
                 return self._merges[level]
             alike = [run for run in state.runs if run.level == level]

@@ -64,6 +64,15 @@ class Keys:
             key, _ = self._appended.popitem()
             self._new.add(key)
 
+    @property
+    def left_alone(self) -> set[int]:
+        """The blocks that cannot be read, by their first seqs."""
+        return self._index.left_alone.blocks
+
+    def expect_commit(self) -> None:
+        """To be called before the thread is asked to commit."""
+        self._index.expect_commit()
+
     def commit(self, db: sqlite3.Connection) -> None:
         """Commit the transaction, and with it what it adds to the index. For the thread."""
         self._index.commit(db, self._appended)

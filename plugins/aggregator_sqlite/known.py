@@ -3,7 +3,7 @@
 A Bloom filter in memory: 2.2 bytes a key, and one key in 5,000 has to be looked for in vain.
 """
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterable, Set
 from threading import RLock
 
 from rbloom import Bloom
@@ -47,6 +47,11 @@ class Known:
         if not self.is_complete:
             return keys
         return {key for one in tuple(self._filters) for key in keys if key in one}
+
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that were certainly never added, however complete it is."""
+        filters = tuple(self._filters)
+        return [key for key in keys if not any(key in one for one in filters)]
 
     def _grow(self, keys: int) -> None:
         self._capacity = self._room = max(keys, _FIRST)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from aggregator.event import Event
 from aggregator_sqlite import blocks
 
+Ends = tuple[str, int, int, int, int]
+"""A topic, the seq of its first event, when that was received, and the same of its last."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -18,20 +21,30 @@ class Prepared:
     last: int  # its seq
     rows: list[tuple[blocks.Row, set[str]]]
     """Blocks, each with the topics in it."""
-    topics: list[tuple[str, int, int, int, int]]
-    """Each with the seq of its first event, when that was received, and the same of its last."""
+    topics: list[Ends]
     names: list[tuple[bytes, int]]
     """By what else than its key an event is found, and its seq."""
 
     @classmethod
     def of(cls, first: int, events: Sequence[Event]) -> "Prepared":
-        """The events from that seq on."""
+        """The events from that seq on. Raises TypeError or ValueError if one cannot be written."""
         rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
-        return cls(first + len(events) - 1, rows, _topics(first, events), names)
+        topics = _topics(first, events)
+        _check(topics, names)
+        return cls(first + len(events) - 1, rows, topics, names)
 
 
-def _topics(first: int, events: Sequence[Event]) -> list[tuple[str, int, int, int, int]]:
+def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
+    """Raise TypeError or ValueError unless SQLite takes them: it is asked only when they wait."""
+    for topic, *numbers in topics:
+        if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
+            raise ValueError(f"events on topic {topic!r} that were received at {numbers[1::2]}")
+    if any(not isinstance(name, bytes) for name, _ in names):
+        raise TypeError("the name of an event should be bytes")
+
+
+def _topics(first: int, events: Sequence[Event]) -> list[Ends]:
     newest = {event.topic: place for place, event in enumerate(events)}
     oldest = {event.topic: -place for place, event in enumerate(reversed(events), 1 - len(events))}
     ends = ((topic, oldest[topic], last) for topic, last in newest.items())

@@ -11,12 +11,14 @@ import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 from aggregator.errors import StoreError
 from aggregator_sqlite.bulk import Insert
+from aggregator_sqlite.row import Unreadable, reading
 
 KEY = 16  # bytes
 ENTRY = KEY + 8
@@ -64,7 +66,8 @@ class Run:
         beginning = _beginning(key)
         first = max(bisect_left(self.fences, beginning) - 1, 0)
         for number in range(first, bisect_right(self.fences, beginning)):
-            leaf = db.execute(LEAF, (self._id(number),)).fetchone()
+            with _readable():
+                leaf = db.execute(LEAF, (self._id(number),)).fetchone()
             seq = _find(_sound(leaf[0] if leaf else b""), key)
             if seq is not None:
                 return seq
@@ -111,7 +114,8 @@ class Run:
         return self._leaves(db, first, min(first + leaves, len(self.fences)) - 1)
 
     def _leaves(self, db: sqlite3.Connection, first: int, last: int) -> list[bytes]:
-        rows = db.execute(SOME_LEAVES, (self._id(first), self._id(last))).fetchall()
+        with _readable():
+            rows = db.execute(SOME_LEAVES, (self._id(first), self._id(last))).fetchall()
         if len(rows) != last - first + 1:
             raise damaged()
         return [_sound(leaf) for (leaf,) in rows]
@@ -152,9 +156,10 @@ def left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
 
 
 def remove_leaves(db: sqlite3.Connection, run: int) -> bool:
-    """Remove some of that run's leaves; whether there may be more."""
+    """Remove some of that run's leaves; whether there may be more. Raises StoreError."""
     bounds = run * _LEAVES, (run + 1) * _LEAVES
-    return db.execute(REMOVE_LEAVES, (*bounds, LEAVES_AT_ONCE)).rowcount == LEAVES_AT_ONCE
+    with _readable():
+        return db.execute(REMOVE_LEAVES, (*bounds, LEAVES_AT_ONCE)).rowcount == LEAVES_AT_ONCE
 
 
 def entries(seqs: Mapping[bytes, int]) -> list[bytes]:
@@ -201,6 +206,15 @@ def _sum(fences: bytes, numbers: tuple[int, ...]) -> int:
 def damaged() -> StoreError:
     """The index is not as it was written."""
     return StoreError("the index of keys is damaged; docs/reliability.md tells how to make it anew")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        with reading():
+            yield
+    except Unreadable as error:
+        raise damaged() from error
 
 
 def _beginning(key: bytes) -> int:

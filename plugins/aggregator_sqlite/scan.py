@@ -39,8 +39,8 @@ SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq
 ORDER BY seq DESC
 """
 
-Places = Generator[tuple[Block, int], None, None]
-"""Events: of each its block, and its seq."""
+Places = Generator[tuple[Block | None, int], None, None]
+"""Events: of each its block, None if that is gone or cannot be read, and its seq."""
 
 
 def matching(db: sqlite3.Connection, query: Query) -> Page:
@@ -50,14 +50,16 @@ def matching(db: sqlite3.Connection, query: Query) -> Page:
     before = None
     with closing(_scan(db, query)) as places:
         for block, seq in places:
-            members = block.members(seq)
-            is_on_topic = query.topic in (None, members.topic)
+            members = block.members(seq) if block else Members()
+            is_on_topic = block is not None and query.topic in (None, members.topic)
             is_full = len(events) == query.limit and is_on_topic
             is_another = block is not before
             has_read = is_another and read >= READ_BYTES
             if is_full or has_read or looked_at == SCANNED or looked_into >= PAGE_BYTES:
                 return Page(events, last)
             looked_at, last = looked_at + 1, seq
+            if block is None:
+                continue
             looked_into += block.size_of(seq)
             if is_another:
                 read, before = read + block.size, block
@@ -98,9 +100,7 @@ def _scan(db: sqlite3.Connection, query: Query) -> Places:
 def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> Places:
     statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
     with closing(db.execute(statement, wanted)) as found:
-        for block, seq in blocks.of(db, (seq for (seq,) in found)):
-            if block:
-                yield block, seq
+        yield from blocks.of(db, (seq for (seq,) in found))
 
 
 def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]) -> Places:

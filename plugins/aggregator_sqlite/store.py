@@ -36,6 +36,7 @@ from aggregator_sqlite.known import Known
 from aggregator_sqlite.learning import learn
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
+from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.scan import matching
 from aggregator_sqlite.schema import kept_recipe
@@ -68,6 +69,7 @@ class SqliteStore(Store):
         self._recipe = ""
         self._pointers: fields.Pointers = ()
         self._known = Known()
+        self._left_alone = LeftAlone()
         self._index: Index | None = None
         self._learning: asyncio.Task[None] | None = None
         self._writer: Thread | None = None
@@ -92,7 +94,7 @@ class SqliteStore(Store):
     ) -> None:
         """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._recipe = recipe
-        self._known = Known()
+        self._known, self._left_alone = Known(), LeftAlone()
         try:
             await asyncio.to_thread(folder.make, self.path.parent)
             self._lock.take()
@@ -215,7 +217,7 @@ class SqliteStore(Store):
                 await asyncio.to_thread(folder.sync, self.path.parent)
                 while await writer.run(convert_some):
                     pass
-                index = await writer.run(Index, self._known)
+                index = await writer.run(Index, self._known, self._left_alone)
                 self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     log.info("the index of keys is made, up to event %d", index.state.indexed_to)

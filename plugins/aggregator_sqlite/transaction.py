@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, Holder, Quarantined, Sighting, StoreTransaction
 from aggregator_sqlite import fields, history, quarantine, writing
@@ -31,6 +32,7 @@ class SqliteTransaction(StoreTransaction):
         self._pointers = pointers
         self._waiting: list[_Call] = []
         self._begun = False
+        self._trouble: StoreError | None = None
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """The holder of each key. No other transaction has begun, so there are no rivals."""
@@ -42,7 +44,7 @@ class SqliteTransaction(StoreTransaction):
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
-        return await self._call(writing.contents, seqs)
+        return await self._call(writing.contents, self._keys, seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store events under the next seqs, and index their keys and fields."""
@@ -93,6 +95,7 @@ class SqliteTransaction(StoreTransaction):
     async def commit(self) -> None:
         """Make it durable: one fsync."""
         if self._begun or self._waiting:
+            self._keys.expect_commit()
             await self._call(_commit, self._keys)
 
     async def roll_back(self) -> None:
@@ -110,18 +113,30 @@ class SqliteTransaction(StoreTransaction):
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
         """Run what waits, and then this."""
+        if self._trouble:
+            raise self._trouble
         before, self._waiting = self._waiting, []
         if not self._begun:
             before.insert(0, (_begin, ()))
         self._begun = True
-        return await self._writer.run(_after, before, function, *args)
+        try:
+            return await self._writer.run(_after, before, function, *args)
+        except StoreError as error:
+            self._trouble = error
+            raise
 
 
 def _after(
     db: sqlite3.Connection, before: Sequence[_Call], function: Callable[..., R], *args: Any
 ) -> R:
+    """With what has waited the transaction fails: nobody who is there now is to blame."""
     for earlier, its_args in before:
-        called(earlier, db, *its_args)
+        try:
+            called(earlier, db, *its_args)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"{earlier.__name__.strip('_')}: {error}") from error
     return called(function, db, *args)
 
 

@@ -37,15 +37,16 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async,
 def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, Holder]:
     """The holders of those of the keys that are held."""
     seqs = keys.held(db, wanted)
-    holders = {seq: _holder(block, seq) for block, seq in blocks.of(db, sorted(seqs.values()))}
+    found = blocks.of(db, sorted(seqs.values()), keys.left_alone)
+    holders = {seq: _holder(block, seq) for block, seq in found}
     return {key: holders[seq] for key, seq in seqs.items()}
 
 
-def contents(db: sqlite3.Connection, seqs: Sequence[int]) -> list[Content]:
+def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Content]:
     """The contents of the first of these events."""
     found: list[Content] = []
     size = 0
-    for block, seq in blocks.of(db, seqs):
+    for block, seq in blocks.of(db, seqs, keys.left_alone):
         source, payload, form = "", None, Form.JSON
         if block:
             members = block.members(seq)

@@ -1,18 +1,21 @@
 """How seldom a transaction goes to the writer's thread, and that nothing is lost by waiting."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from aggregator.errors import KeyHeld, StoreError
 from aggregator.key import RECIPE
-from aggregator.store import Counters, Sighting
+from aggregator.store import Counters, Query, Sighting
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
-from aggregator_sqlite import quarantine
+from aggregator_sqlite import quarantine, writing
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.store import SqliteStore
 
@@ -84,15 +87,28 @@ async def test_key_that_only_seems_to_be_known_is_new(
     assert [event.seq for event in await store.find(second.key, 10)] == [2]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": "\ud800"},
+        {"received_at": 2**63},
+        {"name": ("no", "bytes")},
+        {"topic": 5},
+        {"key": b"short"},
+        {"digest": b"short"},
+    ],
+    ids=str,
+)
 async def test_event_that_cannot_be_written_is_refused_where_it_is_appended(
-    store: SqliteStore,
+    store: SqliteStore, wrong: dict[str, Any]
 ) -> None:
-    good, bad = make_event("1"), replace(make_event("2"), source="\ud800")
+    good, bad = make_event("1"), replace(make_event("2"), **wrong)
     async with store.transaction() as tx:
-        with pytest.raises(UnicodeEncodeError):
+        with pytest.raises((TypeError, ValueError)):
             await tx.append([good, bad])
         assert await tx.append([good]) == [1]
     assert await store.find(bad.key, 10) == []
+    assert [event.seq for event in await store.find(good.key, 10)] == [1]
 
 
 async def test_what_waits_is_written_before_what_is_asked(store: SqliteStore) -> None:
@@ -118,6 +134,54 @@ async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
             await tx.append([make_event("1")])
             await tx.quarantine([make_entry("1")])
     monkeypatch.undo()
+    await store.reopen()
     assert await store.find(make_event("1").key, 10) == []
     async with store.transaction() as tx:
         assert await tx.append([make_event("1")]) == [1]
+
+
+async def test_nothing_is_committed_once_something_that_waited_has_failed(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "ADD_NAME", "INSERT INTO names VALUES (?, 3)")
+    with pytest.raises(StoreError, match="append: "):
+        async with store.transaction() as tx:
+            async with tx.savepoint():
+                await tx.append([make_event("1", name=b"n" * 16)])
+            with suppress(StoreError):
+                async with tx.savepoint():
+                    await tx.contents([1])
+            async with tx.savepoint():
+                await tx.append([make_event("2")])
+    await store.reopen()
+    assert (await store.events(Query())).events == []
+
+
+async def test_transaction_cancelled_twice_tells_nobody_that_its_keys_are_new(
+    store: SqliteStore,
+) -> None:
+    assert store._writer
+    is_held = threading.Event()
+    event = make_event("1")
+
+    async def store_it() -> None:
+        async with store.transaction() as tx:
+            await tx.append([event])
+
+    holding = asyncio.create_task(store._writer.run(lambda _: is_held.wait(10)))
+    storing = asyncio.create_task(store_it())
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        storing.cancel()
+    with suppress(asyncio.CancelledError):
+        await storing
+    with pytest.raises(StoreError):
+        await store_it()
+    is_held.set()
+    await holding
+    with pytest.raises(KeyHeld):
+        while True:
+            with suppress(StoreError):
+                await store_it()
+            await asyncio.sleep(0.01)
+    assert [found.seq for found in (await store.events(Query())).events] == [1]
