@@ -235,28 +235,31 @@ def keys_since(
     Raises StoreError if keys are damaged: what they hide would be stored twice in silence. A bit
     that flips in what SQLite finds rows by can hide a block, or show its neighbour in its place.
     """
-    due = seq
+    due = None
     with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
-        for number, (first,) in enumerate(firsts):
+        for (first,) in firsts:
             keys = _keys_at(db, first)
-            if first < due and number:
+            if due is None:
+                _check_beginning(db, seq, first)
+            elif first < due:
                 raise _damaged_keys(first)
-            _check_gap(db, due, first)
-            for place in range(max(0, due - first), len(keys) // KEY):
+            for place in range(max(0, seq - first), len(keys) // KEY):
                 yield keys[KEY * place : KEY * (place + 1)], first + place
-            due = max(due, first + len(keys) // KEY)
-    _check_gap(db, due, last + 1)
+            due = first + len(keys) // KEY
+    if due is None:
+        _check_beginning(db, seq, last + 1)
 
 
-def _check_gap(db: sqlite3.Connection, due: int, found: int) -> None:
-    """Raise StoreError if there is a block between, which an operator has not removed then.
+def _check_beginning(db: sqlite3.Connection, seq: int, found: int) -> None:
+    """Raise StoreError if SQLite has passed over blocks between that seq and what it found.
 
-    All are looked at, in an order in which SQLite goes from row to row and looks for none.
+    It looks for the first block, and goes from row to row from there on. So where events seem to
+    be missing there, all blocks are gone through: what was removed by hand is not hidden.
     """
-    if due < found:
+    if seq < found:
         with closing(db.execute(FIRSTS)) as firsts:
-            if any(due <= first < found for (first,) in firsts):
-                raise _damaged_keys(due)
+            if any(seq <= first < found for (first,) in firsts):
+                raise _damaged_keys(seq)
 
 
 def _first_at(db: sqlite3.Connection, seq: int) -> int:

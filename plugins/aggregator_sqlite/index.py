@@ -80,11 +80,9 @@ class Index:
         """Of the events that are committed."""
         self._merges: dict[int, Merge] = {}  # by the level of their runs
         self._replaced: list[Run] = []  # in the transaction that is under way
-        # The ids of runs that are none.
-        self._leaves_of = [
-            run for run in on_disk.left_over(db, found) if run not in left_alone.runs
-        ]
-        self._last_run = max((*(run.id for run in found), *self._leaves_of), default=0)
+        left_over = list(on_disk.left_over(db, found))
+        self._leaves_of = [run for run in left_over if run not in left_alone.runs]
+        self._last_run = max((*(run.id for run in found), *left_over), default=0)
         self._read_to = self.state.indexed_to
         self._due = 0  # keys to merge
         self._is_sound = True
