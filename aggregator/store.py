@@ -8,7 +8,7 @@ Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
@@ -288,14 +288,16 @@ class Backup(msgspec.Struct, frozen=True):
 class StoreTransaction(ABC):
     """What happens to a store as one. `Store.transaction` commits it or rolls it back.
 
-    What only writes may wait until something is asked, or until the commit.
+    What only writes may wait until something is asked, or until the commit. Where `claim` or
+    `append` need not wait either, a future that is done already may be returned: then nothing else
+    runs before the batch is handed over, and requests are read while it is committed.
     """
 
     counters: Counters = Counters()
     """With what it has counted. Valid once it has committed, and not before."""
 
     @abstractmethod
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[Holder | None]]:
         """For each key the event that holds it, or None if it is new; rival claims wait.
 
         Events appended earlier in this transaction hold their keys already. A claim leaves
@@ -310,7 +312,7 @@ class StoreTransaction(ABC):
         """
 
     @abstractmethod
-    async def append(self, events: Sequence[Event]) -> list[int]:
+    def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
         """Store the events with their keys; return the seq of each, ascending.
 
         A seq is larger than every one given before, and never given again. Raises KeyHeld, and

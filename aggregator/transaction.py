@@ -1,7 +1,7 @@
 """What a stage is lent while the pipeline runs it: the store's words, and nothing that commits."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ class Transaction:
         Events appended earlier in this transaction hold their keys already. A claim leaves
         nothing behind: a key that no event is appended under stays new.
         """
-        holders = await self._call(self._work.tx.claim(keys))
+        holders = await self._call(self._work.tx.claim, keys)
         held = zip(keys, holders, strict=True) if any(holders) else ()
         self._work.held.update((holder.seq, key) for key, holder in held if holder)
         return holders
@@ -62,7 +62,7 @@ class Transaction:
 
         At least one, so that whoever wants more asks again for the rest.
         """
-        return await self._call(self._work.tx.contents(seqs))
+        return await self._call(self._work.tx.contents, seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events with their keys; return the seq of each, ascending.
@@ -70,7 +70,7 @@ class Transaction:
         Raises KeyHeld, and stores none of them, if one's key is held or stands twice among them.
         Each is to be settled as `Stored` with its seq.
         """
-        seqs = await self._call(self._work.tx.append(events))
+        seqs = await self._call(self._work.tx.append, events)
         self._work.appended.update(zip(seqs, [event.key for event in events], strict=True))
         return seqs
 
@@ -79,7 +79,7 @@ class Transaction:
 
         For work that is bounded by the size of the batch: nobody can cancel it.
         """
-        return await self._call(asyncio.to_thread(function, *args))
+        return await self._call(asyncio.to_thread, function, *args)
 
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not."""
@@ -89,11 +89,14 @@ class Transaction:
         """The stage has answered: what it still does with the transaction is refused."""
         self._is_over = True
 
-    async def _call(self, call: Coroutine[Any, Any, R]) -> R:
+    async def _call(self, function: Callable[..., Awaitable[R]], *args: Any) -> R:
         if self._is_over or self._work.failure:
-            call.close()
             raise self._work.failure or StageFault("used its transaction after it had answered")
         try:
+            call = function(*args)
+            if isinstance(call, asyncio.Future) and call.done():
+                result: R = call.result()
+                return result
             with _paused(self._limit):
                 return await _uncancelled(call)
         except BaseException as error:
@@ -101,7 +104,7 @@ class Transaction:
             raise
 
 
-async def _uncancelled(call: Coroutine[Any, Any, R]) -> R:
+async def _uncancelled(call: Awaitable[R]) -> R:
     """Await the call to its end, also when the wait for it is cancelled."""
     task = asyncio.ensure_future(call)
     try:

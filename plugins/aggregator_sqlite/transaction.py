@@ -1,7 +1,8 @@
 """The writing side: one transaction on the one connection that writes."""
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -34,30 +35,22 @@ class SqliteTransaction(StoreTransaction):
         self._begun = False
         self._trouble: StoreError | None = None
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[Holder | None]]:
         """The holder of each key. No other transaction has begun, so there are no rivals."""
         unknown = self._keys.unknown(keys)
-        if not unknown:
-            return [None] * len(keys)
-        holders = await self._call(writing.claim, self._keys, unknown)
-        return [holders.get(key) for key in keys]
+        return self._holders(keys, unknown) if unknown else _done([None] * len(keys))
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
         return await self._call(writing.contents, self._keys, seqs)
 
-    async def append(self, events: Sequence[Event]) -> list[int]:
+    def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
         """Store events under the next seqs, and index their keys and fields."""
-        if not events:
-            return []
         keys = [event.key for event in events]
-        await self.claim(keys)
-        prepared = Prepared.of(self._keys.next_seq, events)
-        seqs = self._keys.take(keys)
-        self._later(writing.append, prepared)
-        if self._pointers:
-            await self._call(fields.add, self._pointers, list(zip(seqs, events, strict=True)))
-        return seqs
+        unknown = self._keys.unknown(keys)
+        if unknown or self._pointers:
+            return self._append_and_wait(keys, unknown, events)
+        return _done(self._append(keys, events))
 
     async def record(self, sightings: Sequence[Sighting]) -> None:
         """Add to the history of each event."""
@@ -103,6 +96,30 @@ class SqliteTransaction(StoreTransaction):
         if self._begun:
             await self._writer.run(_roll_back)
 
+    async def _holders(
+        self, keys: Sequence[bytes], unknown: Collection[bytes]
+    ) -> list[Holder | None]:
+        holders = await self._call(writing.claim, self._keys, unknown)
+        return [holders.get(key) for key in keys]
+
+    async def _append_and_wait(
+        self, keys: Sequence[bytes], unknown: Collection[bytes], events: Sequence[Event]
+    ) -> list[int]:
+        if unknown:
+            await self._holders(keys, unknown)
+        seqs = self._append(keys, events)
+        if self._pointers:
+            await self._call(fields.add, self._pointers, list(zip(seqs, events, strict=True)))
+        return seqs
+
+    def _append(self, keys: Sequence[bytes], events: Sequence[Event]) -> list[int]:
+        if not events:
+            return []
+        prepared = Prepared.of(self._keys.next_seq, events)
+        seqs = self._keys.take(keys)
+        self._later(writing.append, prepared)
+        return seqs
+
     def _count(
         self, db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]
     ) -> None:
@@ -124,6 +141,12 @@ class SqliteTransaction(StoreTransaction):
         except StoreError as error:
             self._trouble = error
             raise
+
+
+def _done(value: R) -> asyncio.Future[R]:
+    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
 
 
 def _after(

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from aggregator.errors import KeyHeld, StoreError
+from aggregator.errors import KeyHeld, StageFault, StoreError
 from aggregator.key import RECIPE
 from aggregator.store import Counters, Query, Sighting
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
+from aggregator.transaction import Transaction, UnitOfWork
 from aggregator_sqlite import quarantine, writing
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.store import SqliteStore
@@ -68,6 +69,31 @@ async def test_transaction_that_only_asks_for_new_keys_takes_none(
             raise Rollback
     assert made == []
     assert await store.find(make_event("1").key, 10) == []
+
+
+async def test_batch_of_new_events_is_handed_over_before_anything_else_runs(
+    store: SqliteStore,
+) -> None:
+    event = make_event("1")
+    ran: list[str] = []
+    async with asyncio.timeout(5) as limit, store.transaction() as tx:
+        lent = Transaction(UnitOfWork(tx), limit)
+        asyncio.get_running_loop().call_soon(ran.append, "something else")
+        assert await lent.claim([event.key]) == [None]
+        assert await lent.append([event]) == [1]
+        assert ran == []
+        with pytest.raises(KeyHeld):
+            await lent.append([event])
+        assert ran == ["something else"], "it was looked for"
+
+
+async def test_stage_that_has_answered_stores_nothing_more(store: SqliteStore) -> None:
+    async with asyncio.timeout(5) as limit, store.transaction() as tx:
+        lent = Transaction(UnitOfWork(tx), limit)
+        lent.end()
+        with pytest.raises(StageFault, match="after it had answered"):
+            await lent.append([make_event("1")])
+    assert (await store.events(Query())).events == []
 
 
 async def test_key_that_only_seems_to_be_known_is_new(
