@@ -131,7 +131,8 @@ class Plugins:
         scheme, colon, _ = url.partition(":")
         if not colon:
             slot = group.rpartition(".")[2].removesuffix("s")
-            raise SettingError(f"{slot}: {masked(slot, url)!r} is no URL; try 'memory:'")
+            usual = Settings().store if group == STORES else Settings().queue
+            raise SettingError(f"{slot}: {masked(slot, url)!r} is no URL; try {usual!r}")
         return self.find(group, scheme).load(contract)
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 
-_LOST = "what was stored may be lost; put it back, or restart to begin with what is there"
+_LOST = (
+    "what was stored may be lost; put it back, or restart, with SIGTERM and not with -9: as it "
+    "ends, the service still writes what it can into the database"
+)
 
 
 def is_there(database: Path) -> bool:
