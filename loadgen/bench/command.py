@@ -26,6 +26,7 @@ GROWTH = 10_000_000
 @click.option("--singles", type=click.IntRange(100), help="Most where each is a request.")
 @click.option("--seconds", type=click.FloatRange(0.5), help="Longest turn.")
 @click.option("--growth", type=click.IntRange(0), help="Random keys to grow to; 0: not at all.")
+@click.option("--fill-memory", is_flag=True, help="Before growth, as if this ran for days. Linux.")
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write results there.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write a page there, and its SVGs.")
 @click.option("--results", type=click.Path(path_type=Path), help="Do not measure; read these.")
@@ -47,6 +48,7 @@ def command(
     singles: int | None,
     seconds: float | None,
     growth: int | None,
+    fill_memory: bool,
     as_json: Path | None,
     output: Path | None,
     results: Path | None,
@@ -71,7 +73,12 @@ def command(
             click.echo("wrk is not installed: a publisher of ours is used, which is slower")
         found = measure(
             Order(
-                choose(only, everybody(python, before), quick=quick), effort, growth, folder, python
+                choose(only, everybody(python, before), quick=quick),
+                effort,
+                growth,
+                folder,
+                python,
+                fill_memory,
             ),
             click.echo,
         )

@@ -1,7 +1,8 @@
 """Two stores grow alike, in turns: this service's, and one of SQLite alone."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from loadgen.bench.body import Shape, write_bodies
 from loadgen.bench.contestant import Place
@@ -15,6 +16,8 @@ from loadgen.bench.turns import Say
 
 FIRST = 100_000
 STEPS = 20
+BEGINNINGS = 3
+"""Stores that come to the first size; of these the median, for it takes but a second."""
 PATIENCE = 240.0
 """Seconds of one step, after which whoever is not done grows no further."""
 PACED = 4.0
@@ -90,14 +93,31 @@ class Grower:
 
 def grow(end: int, python: str, place: Place, say: Say) -> Growth:
     """Both up to so many random keys."""
+    begun = [steps(sizes(min(FIRST, end)), python, place, say) for _ in range(BEGINNINGS - 1)]
+    growth = steps(sizes(end), python, place, say)
+    begun.append(growth)
+    growth.ours[:1] = middle(one.ours[0] for one in begun if one.ours)
+    growth.bare[:1] = middle(one.bare[0] for one in begun if one.bare)
+    return growth
+
+
+def middle(found: Iterable[Step]) -> list[Step]:
+    """That of the median rate; none if there are none."""
+    ordered = sorted(found, key=attrgetter("rate"))
+    return ordered[len(ordered) // 2 :][:1]
+
+
+def steps(sizes: Iterable[int], python: str, place: Place, say: Say) -> Growth:
+    """Both through these sizes, from empty stores on."""
     ours = Ours("ours-100", "", SHAPE, CONNECTIONS, python)
-    growth, bare = Growth(), Place(place.cache, place.bodies, place.data.with_name("bare"))
+    growth = Growth()
+    bare = Place(place.cache, place.bodies, place.data.with_name("bare"))
     place.data.mkdir()
     bare.data.mkdir()
     try:
         with ours.running(place) as (process, port):
             grower = Grower(ours, place, process, port)
-            for size in sizes(end):
+            for size in sizes:
                 growth.ours.append(grower.grow(size))
                 if not growth.trouble:
                     step_of_bare(growth, bare, size)

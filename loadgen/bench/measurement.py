@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadgen.bench.contestant import Contestant
+from loadgen.bench.contestant import Contestant, Place
 from loadgen.bench.growth import grow
 from loadgen.bench.machine import machine, versions
-from loadgen.bench.results import Effort, Results
+from loadgen.bench.memory import filled
+from loadgen.bench.results import Effort, Growth, Results
 from loadgen.bench.turns import Prepared, prepared, take_times, take_turns, workplace
 
 BUSY = 0.5
@@ -30,6 +31,8 @@ class Order:
     """On the disk that is measured."""
     python: str
     """Whose `aggregator` is measured."""
+    fills_memory: bool = False
+    """Whether stores grow where no memory is free."""
 
 
 def measure(order: Order, say: Say) -> Results:
@@ -52,8 +55,20 @@ def measure(order: Order, say: Say) -> Results:
             take_times(entries, place, effort, say)
         if order.growth:
             with timed(results, "growth"):
-                results.growth = grow(order.growth, order.python, place, say)
+                results.growth = grown(order, place, say)
     return results
+
+
+def grown(order: Order, place: Place, say: Say) -> Growth:
+    if not order.fills_memory:
+        return grow(order.growth, order.python, place, say)
+    try:
+        with filled(order.folder):
+            growth = grow(order.growth, order.python, place, say)
+    except OSError as error:
+        return Growth(trouble=f"memory is not filled: {error}")
+    growth.is_memory_filled = True
+    return growth
 
 
 @contextmanager

@@ -116,6 +116,7 @@ class Growth(msgspec.Struct):
     ours: list[Step] = []
     bare: list[Step] = []
     trouble: str = ""
+    is_memory_filled: bool = False
 
     @property
     def share(self) -> float | None:

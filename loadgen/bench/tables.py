@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from loadgen.bench.contestant import GROUPS
 from loadgen.bench.losing import beside
 from loadgen.bench.results import Contest, Growth, Results
-from loadgen.bench.words import LATENCY
+from loadgen.bench.words import FILLED, GROWTH, LATENCY
 
 
 def rates(results: Results) -> Iterator[str]:
@@ -84,6 +84,10 @@ def growth(stem: str, growth: Growth) -> Iterator[str]:
             bare = f"{other:,.0f} | {other / growth.bare[0].rate:.2f}"
         share = step.rate / growth.ours[0].rate
         yield f"| {step.size:,} | {step.rate:,.0f} | {share:.2f} | {p99} | {memory} | {bare} |"
+    yield ""
+    yield GROWTH
+    if growth.is_memory_filled:
+        yield FILLED
     if growth.trouble:
         yield ""
         yield f"It ended early: {growth.trouble}."

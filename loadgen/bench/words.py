@@ -29,6 +29,14 @@ LATENCY = """\
 Requests are sent on a schedule, and latency is counted from the moment when each was due, whatever
 became of the earlier ones. The publisher's own lateness is in it, and stands beside."""
 
+GROWTH = """\
+The first step takes but a second: it is the median of three, each with a store of its own."""
+
+FILLED = """\
+Memory was filled beforehand (`--fill-memory`), as it is on a machine that has run for days. A
+virtual one gets memory that it has not used yet from its host, page by page, and whose files grow
+into that is slowed down, whoever it is."""
+
 AGAIN = """\
 ## Run it again
 
@@ -37,6 +45,7 @@ apt-get install wrk   # as root; without it a slower publisher of ours is used
 make bench            # everything, and this page: about {minutes} minutes
 make bench BENCH='--quick'
 make bench BENCH='--only sqlite,ours-100 --rounds 5'
+make bench BENCH='--only ours-100 --growth 10000000 --fill-memory'
 ```
 
 The peers are installed into `build/bench` by the run itself; one that cannot be had is skipped, and
