@@ -26,9 +26,9 @@ def rewrite(db: sqlite3.Connection, change: Change) -> None:
     for _, following in groupby(enumerate(kept), lambda one: one[1][0] - one[0]):
         some = [one for _, one in following]
         for row, events in blocks.pack(some[0][0], [event for _, event in some]):
-            db.execute(blocks.ADD, row)
+            blocks.ADD(db, [row])
             for topic in {event.topic for event in events}:
-                db.execute(blocks.ADD_TO_TOPIC, (ids[topic], row[0]))
+                blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0])])
 
 
 def as_sent(block: blocks.Block, seq: int) -> Event:

@@ -1,10 +1,12 @@
 """The repository polices itself: layers, packaging, and what the docs must name."""
 
 import ast
+import asyncio
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import aiosqlite
@@ -167,5 +169,7 @@ async def test_aiosqlite_still_runs_functions_on_its_thread() -> None:
     async with aiosqlite.connect(":memory:") as connection:
         inner = connection._conn
         assert isinstance(inner, sqlite3.Connection)
-        row = await connection._execute(lambda db: db.execute("SELECT 1").fetchone(), inner)
-        assert row == (1,)
+        result = asyncio.get_running_loop().create_future()
+        call = partial(lambda db: db.execute("SELECT 1").fetchone(), inner)
+        connection._tx.put_nowait((result, call))
+        assert await asyncio.wait_for(result, 5) == (1,)

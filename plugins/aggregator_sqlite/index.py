@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from threading import Event as Signal
 
 from aggregator.errors import StoreError
 from aggregator_sqlite import blocks
@@ -39,11 +40,11 @@ class State:
     """Those of the recent keys, of each commit by themselves and in order: nobody waits for one
     long sort."""
 
-    def add(self, seqs: dict[bytes, int]) -> None:
-        """Add committed keys, each with its event's seq."""
+    def add(self, seqs: dict[bytes, int], entries: list[bytes]) -> None:
+        """Add committed keys, each with its event's seq, and as they stand in leaves."""
         if seqs:
             self.recent.update(seqs)
-            self.entries.append(on_disk.entries(seqs))
+            self.entries.append(entries)
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the event that holds the key."""
@@ -99,7 +100,7 @@ class Index:
                 state = self._work(db, self.state, len(self.state.recent))
             self._begin(state)
         self.known.add(self.known.missing(key for key, _ in rows))
-        self.state.add(dict(rows))
+        self.state.add(seqs := dict(rows), on_disk.entries(seqs))
         self._read_to = rows[-1][1] if rows else self._read_to
         return len(rows) == IN_MEMORY
 
@@ -131,21 +132,26 @@ class Index:
         return {key: seq for key in keys if (seq := state.find(db, key))}
 
     def expect_commit(self) -> None:
-        """Tell nobody that a key is new until the commit has succeeded."""
+        """Tell nobody that a key is new until the keys that are committed are added."""
         self._check_sound()
         self._is_sound = False
 
-    def commit(self, db: sqlite3.Connection, appended: dict[bytes, int]) -> None:
-        """Commit the transaction that has appended these keys, and work on the runs in it.
+    def commit(self, db: sqlite3.Connection, keys: int, is_due: Signal) -> None:
+        """Commit the transaction that has appended so many keys, and work on the runs in it.
 
-        After `expect_commit`, which has checked that the index is sound.
+        After `expect_commit`, which has checked that the index is sound. Says when nothing is left
+        to do but what SQLite does without holding up anybody.
         """
-        state = self._work(db, self.state, len(appended))
+        state = self._work(db, self.state, keys)
+        is_due.set()
         db.execute("COMMIT")
-        self.last_seq += len(appended)
-        self.known.add(appended)
-        state.add(appended)
         self._begin(state)
+
+    def add(self, appended: dict[bytes, int], entries: list[bytes]) -> None:
+        """Add what was committed. For the event loop."""
+        self.known.add(appended)
+        self.state.add(appended, entries)
+        self.last_seq += len(appended)
         self._is_sound = True
 
     def _check_sound(self) -> None:

@@ -1,11 +1,13 @@
 """The keys of one transaction: those that it has asked for, and those that it has appended."""
 
 import sqlite3
+from asyncio import Future
 from collections.abc import Collection, Sequence
+from threading import Event as Signal
 
 from aggregator.errors import KeyHeld
 from aggregator_sqlite.index import Index
-from aggregator_sqlite.runs import KEY
+from aggregator_sqlite.runs import KEY, entries
 
 
 class Keys:
@@ -18,6 +20,7 @@ class Keys:
         self._index = index
         self._appended: dict[bytes, int] = {}
         self._new: set[bytes] = set()  # no event holds them
+        self._entries: list[bytes] | None = None
 
     @property
     def next_seq(self) -> int:
@@ -73,6 +76,18 @@ class Keys:
         """To be called before the thread is asked to commit."""
         self._index.expect_commit()
 
-    def commit(self, db: sqlite3.Connection) -> None:
-        """Commit the transaction, and with it what it adds to the index. For the thread."""
-        self._index.commit(db, self._appended)
+    def commit(self, db: sqlite3.Connection, is_due: Signal) -> None:
+        """Commit the transaction. For the thread."""
+        self._index.commit(db, len(self._appended), is_due)
+
+    def prepare(self) -> None:
+        """Do what can be done of `add` while the commit is under way."""
+        self._entries = entries(self._appended)
+
+    def add(self, committing: Future[None]) -> None:
+        """Add what was appended to the index, if it was committed.
+
+        After a commit that has failed the index stays unsound, as it does if `prepare` has.
+        """
+        if not committing.exception() and self._entries is not None:
+            self._index.add(self._appended, self._entries)

@@ -1,15 +1,16 @@
 """A SQLite connection with a thread of its own, and functions run on it, one hop each.
 
-This is the only place that uses private names of aiosqlite: `_execute` runs a function on the
-connection's thread, and there is no public way to; `_thread` is that thread. Without the first each
-statement is a hop of its own; with it most batches take one. A test fails should the names ever go
-or change.
+This is the only place that uses private names of aiosqlite: `_tx` is the queue of what its thread
+runs, to which nothing public adds a function of ours; `_thread` is that thread. Without the first
+each statement is a hop of its own; with it most batches take one. A test fails should the names
+ever go or change.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -41,18 +42,21 @@ class Thread:
         connection.text_factory = _leniently
         return cls(connection)
 
-    async def run(self, function: Callable[..., R], *args: Any) -> R:
-        """Call `function(connection, *args)` on the thread.
+    def hand_over(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+        """Have `function(connection, *args)` called on the thread, after what it was given before.
 
-        Cancelling the wait does not cancel the call; what is run next waits for it.
+        Cancelling the future does not cancel the call.
         """
         if not self._open:
             raise StoreError("the store is closed")
-        db = self._connection._conn
-        result: R = await self._connection._execute(  # type: ignore[no-untyped-call]
-            called, function, db, *args
-        )
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        call = partial(called, function, self._connection._conn, *args)
+        self._connection._tx.put_nowait((result, call))
         return result
+
+    async def run(self, function: Callable[..., R], *args: Any) -> R:
+        """What the call of `hand_over` returns."""
+        return await self.hand_over(function, *args)
 
     async def run_alone(self, function: Callable[..., R], *args: Any) -> R:
         """Call it as `run` does, as the last thing on this connection, which is closed after it.

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from threading import Event as Signal
 from typing import Any, TypeVar
 
 from aggregator.errors import StoreError
@@ -15,6 +16,8 @@ from aggregator_sqlite.index import Index
 from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.thread import Thread, called
+
+_HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
 
 R = TypeVar("R")
 _Call = tuple[Callable[..., object], tuple[Any, ...]]
@@ -86,10 +89,21 @@ class SqliteTransaction(StoreTransaction):
         self._later(_release_savepoint)
 
     async def commit(self) -> None:
-        """Make it durable: one fsync."""
-        if self._begun or self._waiting:
-            self._keys.expect_commit()
-            await self._call(_commit, self._keys)
+        """Make it durable: one fsync.
+
+        Python runs on one thread at a time, and whoever asks for its turn waits for as long as
+        another one has something to do. So the event loop lets the thread go first, up to where
+        SQLite writes and syncs beside it.
+        """
+        if not self._begun and not self._waiting:
+            return
+        self._keys.expect_commit()
+        is_due = Signal()
+        committing = self._hand_over(_commit, self._keys, is_due)
+        committing.add_done_callback(self._keys.add)
+        is_due.wait(_HEAD_START)
+        self._keys.prepare()
+        await self._result(asyncio.shield(committing))
 
     async def roll_back(self) -> None:
         """Undo everything, after whatever is still under way."""
@@ -130,14 +144,20 @@ class SqliteTransaction(StoreTransaction):
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
         """Run what waits, and then this."""
+        return await self._result(self._hand_over(function, *args))
+
+    def _hand_over(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
         if self._trouble:
             raise self._trouble
         before, self._waiting = self._waiting, []
         if not self._begun:
             before.insert(0, (_begin, ()))
         self._begun = True
+        return self._writer.hand_over(_after, before, function, *args)
+
+    async def _result(self, call: asyncio.Future[R]) -> R:
         try:
-            return await self._writer.run(_after, before, function, *args)
+            return await call
         except StoreError as error:
             self._trouble = error
             raise
@@ -167,8 +187,8 @@ def _begin(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
 
 
-def _commit(db: sqlite3.Connection, keys: Keys) -> None:
-    keys.commit(db)
+def _commit(db: sqlite3.Connection, keys: Keys, is_due: Signal) -> None:
+    keys.commit(db, is_due)
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

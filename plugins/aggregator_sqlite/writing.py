@@ -69,9 +69,8 @@ def append(db: sqlite3.Connection, events: Prepared) -> None:
 def store(db: sqlite3.Connection, events: Prepared) -> None:
     """Store events, and by topic where they are. Topics know their first and their last event."""
     ids = {ends[0]: db.execute(ADD_TOPIC, ends).fetchone()[0] for ends in events.topics}
-    for row, on in events.rows:
-        db.execute(blocks.ADD, row)
-        db.executemany(blocks.ADD_TO_TOPIC, [(ids[topic], row[0]) for topic in on])
+    blocks.ADD(db, [row for row, _ in events.rows])
+    blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:

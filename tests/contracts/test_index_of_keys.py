@@ -328,7 +328,7 @@ async def test_leaves_go_after_the_commit_that_replaces_them(
     events = make(4000)
     monkeypatch.setattr(Index, "_begin", begin_later)
     await append(store, events, at_once=1000)
-    assert asked_between == [1, 1, 1, 1]
+    assert asked_between == [None, 1, 1, 1]  # the first keys are added after their commit
 
 
 async def test_event_that_was_removed_by_hand_is_not_found(store: SqliteStore) -> None:

@@ -1,9 +1,10 @@
 """How seldom a transaction goes to the writer's thread, and that nothing is lost by waiting."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from aggregator.store import Counters, Query, Sighting
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
-from aggregator_sqlite import quarantine, writing
+from aggregator_sqlite import keys, quarantine, writing
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.store import SqliteStore
 
@@ -33,13 +34,13 @@ def hops(store: SqliteStore, patch: pytest.MonkeyPatch) -> list[object]:
     """What the writer's thread is asked from now on."""
     assert store._writer
     made: list[object] = []
-    run = store._writer.run
+    hand_over = store._writer.hand_over
 
-    async def counted(function: object, *args: object) -> object:
+    def counted(function: object, *args: object) -> object:
         made.append(function)
-        return await run(function, *args)  # type: ignore[arg-type]
+        return hand_over(function, *args)  # type: ignore[arg-type]
 
-    patch.setattr(store._writer, "run", counted)
+    patch.setattr(store._writer, "hand_over", counted)
     return made
 
 
@@ -210,4 +211,42 @@ async def test_transaction_cancelled_twice_tells_nobody_that_its_keys_are_new(
             with suppress(StoreError):
                 await store_it()
             await asyncio.sleep(0.01)
+    assert [found.seq for found in (await store.events(Query())).events] == [1]
+
+
+async def test_nobody_waits_with_a_commit_that_waits_for_a_lock(store: SqliteStore) -> None:
+    async def store_it() -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        storing = asyncio.create_task(store_it())
+        await asyncio.sleep(0.1)
+        assert not storing.done()
+        assert (await store.events(Query())).events == []
+        other.execute("ROLLBACK")
+    await storing
+    assert [found.seq for found in (await store.events(Query())).events] == [1]
+
+
+async def test_key_that_was_committed_and_could_not_be_added_is_new_to_nobody(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_memory(_: object) -> list[bytes]:
+        raise MemoryError
+
+    async def store_it() -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event("1")])
+
+    monkeypatch.setattr(keys, "entries", without_memory)
+    with pytest.raises(MemoryError):
+        await store_it()
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="must be read again"):
+        await store_it()
+    await store.reopen()
+    with pytest.raises(KeyHeld):
+        await store_it()
     assert [found.seq for found in (await store.events(Query())).events] == [1]
