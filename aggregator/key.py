@@ -31,7 +31,8 @@ def key_of(topic: str, event_id: str) -> bytes:
     begun = _usual_of(topic) if len(topic) <= _LONGEST_KEPT else _begun(topic)
     hashed = begun.copy()
     encoded = event_id.encode()
-    hashed.update(len(encoded).to_bytes(4, "big") + encoded)  # as _with_length: a call less
+    length = len(encoded)
+    hashed.update((_LENGTHS[length] if length < _SHORT else _length(length)) + encoded)
     return hashed.digest()
 
 
@@ -133,7 +134,15 @@ def _hashed(prefix: bytes, *parts: bytes) -> bytes:
 
 
 def _with_length(part: bytes) -> bytes:
-    return len(part).to_bytes(4, "big") + part
+    return _length(len(part)) + part
+
+
+def _length(length: int) -> bytes:
+    return length.to_bytes(4, "big")
+
+
+_SHORT = 256
+_LENGTHS = tuple(map(_length, range(_SHORT)))
 
 
 _USUAL = _prefix(RECIPE)

@@ -74,8 +74,6 @@ class Refused(Outcome, frozen=True):
 
 def check(outcome: object) -> None:
     """Raise TypeError or ValueError unless it is one of these and can be told to a publisher."""
-    if type(outcome) is Stored and type(outcome.seq) is int:
-        return  # nearly every event
     if type(outcome) not in (Stored, Duplicate, Conflict, Invalid, Filtered):
         raise TypeError(f"{outcome!r} is no outcome")
     if type(outcome) is Invalid and not outcome.faults:

@@ -91,6 +91,8 @@ class Line:
             for place, named in enumerate(self.stages[first:], first):
                 given = going
                 going = await self._pass(named, given, work) if given else given
+                if len(going) == len(given):
+                    continue  # nobody waits
                 if waiting := [event for event in given if event.verdict is _WAITING]:
                     if place == first and len(waiting) == len(given):
                         raise StageFault(f"{named.name}: all events wait for each other")

@@ -106,6 +106,8 @@ class Decoder:
         return self._plain(read, 0, arrival)
 
     def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
+        rules = self.rules
+        usual = None if rules.by_topic else rules.usual.on_conflict
         return [
             Event(
                 index,
@@ -118,7 +120,7 @@ class Decoder:
                 payload,
                 key_of(event.topic, event.event_id),
                 digest_of(event.source, payload),
-                on_conflict=self.rules.of(event.topic).on_conflict,
+                on_conflict=usual or rules.of(event.topic).on_conflict,
                 known_moment=timestamp.moment(event.timestamp),
             )
             for index, (event, payload) in enumerate(read, first)

@@ -164,6 +164,7 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         digests = [event.digest for event in some]
         if set(map(len, digests)) != {DIGEST}:
             raise ValueError(f"a digest has {DIGEST} bytes")
+        sizes = [len(one.payload) if one.form is _JSON else _size(one) for one in some]
         row = (
             first + done,
             first + done,
@@ -171,7 +172,7 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
             keys,
             b"".join(digests),
             struct.pack(f"<{count}I", *ends[:count]),
-            struct.pack(f"<{count}I", *map(_size, some)),
+            struct.pack(f"<{count}I", *sizes),
             b"[%b]" % b",".join(texts[done:upto]),
         )
         yield row, some
@@ -310,11 +311,8 @@ def _spelled(event: Event) -> bytes:
 
 
 def _size(event: Event) -> int:
-    """Of its payload, as that stands there."""
-    size = len(event.payload)
-    if event.form is _JSON:
-        return size
-    return 2 + 4 * -(-size // 3) if event.form is Form.BYTES else 0
+    """Of its payload, if that is no JSON: as that stands there."""
+    return 2 + 4 * -(-len(event.payload) // 3) if event.form is Form.BYTES else 0
 
 
 def _plain(stored: bytes) -> bytes:

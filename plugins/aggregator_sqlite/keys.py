@@ -29,9 +29,14 @@ class Keys:
 
     def unknown(self, keys: Sequence[bytes]) -> Collection[bytes]:
         """Those of the keys that have to be looked for, since an event may hold them."""
+        if self._new.issuperset(keys):  # as claimed before they are appended
+            return ()
         wanted = set(keys) - self._new
-        unknown = wanted & self._appended.keys() | self._index.may_hold(wanted)
-        self._new |= wanted - unknown
+        unknown = self._index.may_hold(wanted)
+        if self._appended:
+            unknown = unknown | (wanted & self._appended.keys())
+        self._new |= wanted
+        self._new -= unknown
         return unknown
 
     def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:

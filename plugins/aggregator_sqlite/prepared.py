@@ -1,6 +1,6 @@
 """Events as they are going to be written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aggregator.event import Event
@@ -30,7 +30,7 @@ class Prepared:
         """The events from that seq on. Raises TypeError or ValueError if one cannot be written."""
         rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
-        topics = _topics(first, events)
+        topics = list(_topics(first, events))
         _check(topics, names)
         return cls(first + len(events) - 1, rows, topics, names)
 
@@ -44,11 +44,17 @@ def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
         raise TypeError("the name of an event should be bytes")
 
 
-def _topics(first: int, events: Sequence[Event]) -> list[Ends]:
-    newest = {event.topic: place for place, event in enumerate(events)}
-    oldest = {event.topic: -place for place, event in enumerate(reversed(events), 1 - len(events))}
-    ends = ((topic, oldest[topic], last) for topic, last in newest.items())
-    return [
-        (topic, first + begin, events[begin].received_at, first + last, events[last].received_at)
-        for topic, begin, last in ends
-    ]
+def _topics(first: int, events: Sequence[Event]) -> Iterator[Ends]:
+    topics = [event.topic for event in events]
+    places = range(len(events))
+    newest = dict(zip(topics, places, strict=True))
+    oldest = dict(zip(reversed(topics), reversed(places), strict=True))
+    for topic, last in newest.items():
+        begin = oldest[topic]
+        yield (
+            topic,
+            first + begin,
+            events[begin].received_at,
+            first + last,
+            events[last].received_at,
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from marshmallow import Schema, validate
+from msgspec import UNSET
 
 from aggregator.event import Event
 from aggregator_stages.schemas import OneLine, Timestamp
@@ -29,7 +30,8 @@ class Accept:
             and event.source in self._sources
             and self._shortest <= len(event.event_id) <= self._longest
             and event.event_id.isprintable()
-            and event.moment is not None
+            and event.known_moment is not None
+            and event.known_moment is not UNSET  # as it is where the service decodes events
             and len(event.timestamp) <= self._longest_timestamp
             and not event.malformed
             and not event.attributes
