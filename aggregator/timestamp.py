@@ -15,6 +15,7 @@ _SHAPE = re.compile(rf"[0-9]{{4}}[0-9W-]*[T ]{_CLOCK}(?:Z|[+-]{_CLOCK})")
 _SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
 _WHOLE = len("2026-01-31T12:00:00Z")
 _POINT = _WHOLE - 1  # where a fraction's stands
+_MILLISECONDS = {f".{number:03}Z": 1000 * number for number in range(1000)}
 _DIGITS = (0, 100_000, 10_000, 1_000, 100, 10, 1)  # microseconds in the last of so many
 _EXPECTED = "not an ISO 8601 date and time with an offset, such as 2026-01-31T12:00:00Z"
 
@@ -43,11 +44,15 @@ def moment(text: str) -> int | None:
     """
     if len(text) == _WHOLE and (whole := _second(text)) is not None:
         return whole
-    if _WHOLE < len(text) <= _WHOLE + len(_DIGITS) and text[_POINT] == "." and text[-1] == "Z":
-        digits = text[_WHOLE:-1]
-        is_number = digits.isdigit() and digits.isascii()
-        if is_number and (whole := _second(text[:_POINT] + "Z")) is not None:
-            return whole + int(digits) * _DIGITS[len(digits)]
+    if _WHOLE < len(text) <= _WHOLE + len(_DIGITS):
+        end = text[_POINT:]
+        fraction = _MILLISECONDS.get(end)
+        if fraction is None and end[0] == "." and end[-1] == "Z":
+            digits = end[1:-1]
+            if digits.isdigit() and digits.isascii():
+                fraction = int(digits) * _DIGITS[len(digits)]
+        if fraction is not None and (whole := _second(text[:_POINT] + "Z")) is not None:
+            return whole + fraction
     upper = text.upper()
     return _read(upper) if _SHAPE.fullmatch(upper) else None
 
