@@ -43,7 +43,8 @@ _NULL = len(b"null")
 
 ADD = Insert(
     "INSERT INTO blocks (first, again, checksum, keys, digests, ends, sizes, events) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    most=4,
 )
 ADD_TO_TOPICS = Insert("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
 # A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
