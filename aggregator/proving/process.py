@@ -97,9 +97,14 @@ class Process:
         await self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it the signal, if it is there to hear it."""
+        """Send it the signal, if it is there to hear it.
+
+        Not by asyncio, which up to Python 3.12 asks first whether it has ended, and so takes its
+        exit status from whoever waits for it (https://github.com/python/cpython/issues/87744).
+        """
         if self.is_there:
-            self._process.send_signal(number)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def _url(self) -> str:
         """Said in one of its first lines; a plugin may print others."""
