@@ -185,7 +185,7 @@ async def _process(
     try:
         return list(await stage.process(list(events), tx))
     finally:
-        tx.end()
+        await tx.end()
 
 
 def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:

@@ -38,13 +38,15 @@ class Transaction:
     """Lent to one stage for one call of `process`; it can neither commit nor roll back.
 
     Once a call has failed, the batch is rolled back, even if the stage swallows the error. While
-    the store works, the stage's time does not run, and what the store does is never cancelled.
+    the store is waited for, the stage's time does not run, and what the store does is never
+    cancelled. One call is made at a time: another one waits until it has ended.
     """
 
     def __init__(self, work: UnitOfWork, limit: asyncio.Timeout) -> None:
         self._work = work
         self._limit = limit
         self._is_over = False
+        self._turn = asyncio.Lock()
 
     async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
         """For each key the event that holds it, or None if it is new; rival claims wait.
@@ -85,23 +87,31 @@ class Transaction:
         """Call `effect` once the transaction has committed, and never if it does not."""
         self._work.effects.append(effect)
 
-    def end(self) -> None:
-        """The stage has answered: what it still does with the transaction is refused."""
+    async def end(self) -> None:
+        """The stage has answered: what it still does with the transaction is refused.
+
+        Waits for a call that is still under way, which is a failure of its own.
+        """
         self._is_over = True
+        if self._turn.locked():
+            async with self._turn:
+                fault = StageFault("answered while a call of its transaction was under way")
+                self._work.failure = self._work.failure or fault
 
     async def _call(self, function: Callable[..., Awaitable[R]], *args: Any) -> R:
-        if self._is_over or self._work.failure:
-            raise self._work.failure or StageFault("used its transaction after it had answered")
-        try:
-            call = function(*args)
-            if isinstance(call, asyncio.Future) and call.done():
-                result: R = call.result()
-                return result
-            with _paused(self._limit):
-                return await _uncancelled(call)
-        except BaseException as error:
-            self._work.failure = error
-            raise
+        async with self._turn:
+            if self._is_over or self._work.failure:
+                raise self._work.failure or StageFault("used its transaction after it had answered")
+            try:
+                call = function(*args)
+                if isinstance(call, asyncio.Future) and call.done():
+                    result: R = call.result()
+                    return result
+                with _paused(self._limit):
+                    return await _uncancelled(call)
+            except BaseException as error:
+                self._work.failure = error
+                raise
 
 
 async def _uncancelled(call: Awaitable[R]) -> R:
@@ -120,9 +130,7 @@ async def _uncancelled(call: Awaitable[R]) -> R:
 def _paused(limit: asyncio.Timeout) -> Iterator[None]:
     clock = asyncio.get_running_loop()
     due = limit.when()
-    if due is None:  # a second call beside the first, which has stopped the clock
-        yield
-        return
+    assert due is not None
     remaining = due - clock.time()
     limit.reschedule(None)
     try:

@@ -109,7 +109,7 @@ def _read(received_at: int, key: bytes, digest: bytes, *members: Any) -> Event:
     return Event(
         index=0,
         submission="",
-        received_at=received_at,
+        received_at=max(received_at, 0),
         topic=topic,
         event_id=event_id,
         timestamp=timestamp or "",

@@ -73,7 +73,8 @@ class Index:
     def __init__(self, db: sqlite3.Connection, known: Known, left_alone: LeftAlone) -> None:
         self.left_alone = left_alone
         self.known = known
-        """A superset of all keys, also of those whose fate is unknown."""
+        """A superset of all keys, but while a commit is under way or has failed: then the index is
+        not sound, and tells of no key."""
         found = on_disk.kept(db)
         known.reserve(2 * sum(run.keys for run in found))
         self.state = State({}, tuple(found))
@@ -122,18 +123,18 @@ class Index:
 
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
         """Those of the keys that have to be looked for; none of the others is held."""
-        self._check_sound()
+        self.check_sound()
         return self.known.may_hold(keys)
 
     def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Those of the keys that committed events hold, each with its event's seq."""
-        self._check_sound()
+        self.check_sound()
         state = self.state
         return {key: seq for key in keys if (seq := state.find(db, key))}
 
     def expect_commit(self) -> None:
         """Tell nobody that a key is new until the keys that are committed are added."""
-        self._check_sound()
+        self.check_sound()
         self._is_sound = False
 
     def commit(self, db: sqlite3.Connection, keys: int, is_due: Signal) -> None:
@@ -154,7 +155,7 @@ class Index:
         self.last_seq += len(appended)
         self._is_sound = True
 
-    def _check_sound(self) -> None:
+    def check_sound(self) -> None:
         """After a commit whose fate is unknown nobody knows which keys are held."""
         if not self._is_sound:
             raise StoreError("a commit has failed: the index of keys must be read again")

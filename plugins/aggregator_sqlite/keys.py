@@ -13,7 +13,8 @@ from aggregator_sqlite.runs import KEY, entries
 class Keys:
     """What a transaction adds to the index, should it be committed.
 
-    Belongs to the event loop, and to the writer's thread while the transaction waits for that.
+    Belongs to the event loop, and to the writer's thread while the transaction waits for that; but
+    for a commit, during which both only read it.
     """
 
     def __init__(self, index: Index) -> None:
@@ -53,9 +54,11 @@ class Keys:
         """
         if set(map(len, keys)) - {KEY}:
             raise ValueError(f"a key has {KEY} bytes")
+        self._index.check_sound()  # not so once the commit is under way
         first = self.next_seq
         taken = dict(zip(keys, range(first, first + len(keys)), strict=True))
-        if len(taken) < len(keys) or not self._new.issuperset(taken):
+        is_new = self._new.issuperset(taken) and self._appended.keys().isdisjoint(taken)
+        if len(taken) < len(keys) or not is_new:
             raise KeyHeld("an event was appended under a key that is held")
         self._new.difference_update(taken)
         self._appended |= taken

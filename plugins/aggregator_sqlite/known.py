@@ -16,7 +16,7 @@ _WRONG = 0.0002  # of the new keys seem to be known, at the most
 class Known:
     """The keys that committed events hold, or somewhat more than these.
 
-    Keys are only ever added, by any thread: one that was rolled back is looked for in vain.
+    Keys are only ever added, by any thread.
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class SqliteTransaction(StoreTransaction):
         self._trouble: StoreError | None = None
 
     def claim(self, keys: Sequence[bytes]) -> Awaitable[list[Holder | None]]:
-        """The holder of each key. No other transaction has begun, so there are no rivals."""
+        """The holder of each key. The store has one transaction at a time: there are no rivals."""
         unknown = self._keys.unknown(keys)
         return self._holders(keys, unknown) if unknown else _done([None] * len(keys))
 
@@ -100,6 +100,7 @@ class SqliteTransaction(StoreTransaction):
         self._keys.expect_commit()
         is_due = Signal()
         committing = self._hand_over(_commit, self._keys, is_due)
+        self._trouble = _over()
         committing.add_done_callback(self._keys.add)
         is_due.wait(_HEAD_START)
         self._keys.prepare()
@@ -107,6 +108,7 @@ class SqliteTransaction(StoreTransaction):
 
     async def roll_back(self) -> None:
         """Undo everything, after whatever is still under way."""
+        self._trouble = _over()
         if self._begun:
             await self._writer.run(_roll_back)
 
@@ -127,6 +129,8 @@ class SqliteTransaction(StoreTransaction):
         return seqs
 
     def _append(self, keys: Sequence[bytes], events: Sequence[Event]) -> list[int]:
+        if self._trouble:
+            raise self._trouble
         if not events:
             return []
         prepared = Prepared.of(self._keys.next_seq, events)
@@ -161,6 +165,10 @@ class SqliteTransaction(StoreTransaction):
         except StoreError as error:
             self._trouble = error
             raise
+
+
+def _over() -> StoreError:
+    return StoreError("the transaction is over")
 
 
 def _done(value: R) -> asyncio.Future[R]:

@@ -269,6 +269,16 @@ async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore, damage
     assert is_damaged(two.source, two.payload, two.digest, two.form)
 
 
+async def test_time_of_arrival_that_cannot_be_does_not_keep_an_older_release_from_opening(
+    old: SqliteStore,
+) -> None:
+    make_with_rows(old.path, {1: make_event("1")})
+    asked(old.path, "UPDATE events SET received_at = -9223372036854775808")
+    await old.open(RECIPE)
+    (found,) = (await old.events(Query())).events
+    assert found == msgspec.structs.replace(as_stored(1, make_event("1")), received_at=0)
+
+
 @pytest.mark.parametrize("column", ["keys", "digests", "ends", "sizes", "events"])
 async def test_no_flipped_bit_hides_an_event_around_it(store: SqliteStore, column: str) -> None:
     """Where an event ends the next one begins: two are damaged then, and never more."""

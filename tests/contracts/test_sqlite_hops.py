@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from aggregator.errors import KeyHeld, StageFault, StoreError
+from aggregator.event import Event
 from aggregator.key import RECIPE
+from aggregator.outcome import Stored
+from aggregator.pipeline import Line, Named
+from aggregator.stage import BatchStage
 from aggregator.store import Counters, Query, Sighting
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
@@ -91,7 +95,7 @@ async def test_batch_of_new_events_is_handed_over_before_anything_else_runs(
 async def test_stage_that_has_answered_stores_nothing_more(store: SqliteStore) -> None:
     async with asyncio.timeout(5) as limit, store.transaction() as tx:
         lent = Transaction(UnitOfWork(tx), limit)
-        lent.end()
+        await lent.end()
         with pytest.raises(StageFault, match="after it had answered"):
             await lent.append([make_event("1")])
     assert (await store.events(Query())).events == []
@@ -249,4 +253,60 @@ async def test_key_that_was_committed_and_could_not_be_added_is_new_to_nobody(
     await store.reopen()
     with pytest.raises(KeyHeld):
         await store_it()
+    assert [found.seq for found in (await store.events(Query())).events] == [1]
+
+
+class Hasty(BatchStage):
+    """Does not wait for what it has asked for; fails, or says that it has done its work."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        appending = asyncio.create_task(tx.append(events))
+        await asyncio.sleep(0)
+        assert not appending.done()
+        if self.error:
+            raise self.error
+        for seq, event in enumerate(events, 1):
+            event.settle(Stored(seq))
+        return []
+
+
+@pytest.mark.parametrize("error", [None, ValueError("at once")], ids=str)
+async def test_stage_that_does_not_wait_for_its_calls_fails_and_stores_nothing(
+    store: SqliteStore, error: Exception | None
+) -> None:
+    store._known.is_complete = False  # so that keys have to be looked for
+    line = Line([Named("hasty", Hasty(error))], 5, print)
+    said = "at once" if error else "while a call of its transaction was under way"
+    with pytest.raises(StageFault, match=f"hasty: .*{said}"):
+        async with store.transaction() as tx, tx.savepoint():
+            await line.run([make_event("1")], UnitOfWork(tx))
+    assert (await store.events(Query())).events == []
+    async with store.transaction() as tx:
+        assert await tx.append([make_event("1")]) == [1]
+
+
+async def test_calls_beside_each_other_store_a_key_once(store: SqliteStore) -> None:
+    store._known.is_complete = False
+    event, others = make_event("1"), [make_event(str(number)).key for number in range(2, 2000)]
+    async with asyncio.timeout(5) as limit, store.transaction() as tx:
+        lent = Transaction(UnitOfWork(tx), limit)
+        await asyncio.gather(lent.append([event]), lent.claim([event.key, *others]))
+        with pytest.raises(KeyHeld):
+            await lent.append([event])
+    assert [found.seq for found in (await store.events(Query())).events] == [1]
+
+
+async def test_transaction_that_is_over_appends_nothing(store: SqliteStore) -> None:
+    async with store.transaction() as tx:
+        await tx.append([make_event("1")])
+    with pytest.raises(StoreError, match="is over"):
+        await tx.append([make_event("2")])
+    with suppress(Rollback):
+        async with store.transaction() as tx:
+            raise Rollback
+    with pytest.raises(StoreError, match="is over"):
+        await tx.append([make_event("2")])
     assert [found.seq for found in (await store.events(Query())).events] == [1]
