@@ -35,8 +35,7 @@ class Intake:
         for event in left:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
-        kept_back = len(left) < len(open_events)
-        if kept_back and any(type(event.verdict) in _NOT_YET for event in open_events):
+        if not _NOT_YET.isdisjoint([type(event.verdict) for event in open_events]):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
         return await self._hand_over(submission, share)
 

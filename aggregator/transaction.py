@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -79,7 +79,8 @@ class Transaction:
     async def aside(self, function: Callable[..., R], *args: Any) -> R:
         """Call a slow function in a thread, beside the event loop; the stage's time does not run.
 
-        For work that is bounded by the size of the batch: nobody can cancel it.
+        For work that is bounded by the size of the batch: nobody can cancel it. It must not wait
+        for another call of the transaction, which waits for this one.
         """
         return await self._call(asyncio.to_thread, function, *args)
 
@@ -136,4 +137,5 @@ def _paused(limit: asyncio.Timeout) -> Iterator[None]:
     try:
         yield
     finally:
-        limit.reschedule(clock.time() + remaining)
+        with suppress(RuntimeError):  # it has ended, as the pipeline was cancelled meanwhile
+            limit.reschedule(clock.time() + remaining)

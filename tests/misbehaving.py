@@ -203,6 +203,18 @@ class StoresOnIntake(IntakeStage):
         return [event for event in events if not is_bad(event)]
 
 
+class StoresLateOnIntake(IntakeStage):
+    """Settles the first event once it has passed already, when the last one comes again."""
+
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        last = events[-1]
+        if last.awaited:
+            last.awaited.settle(Stored(77))
+            return events
+        last.wait(events[0])
+        return events[:-1]
+
+
 class AppendsAGhost(BatchStage):
     """Stores an event that nobody sent."""
 

@@ -310,3 +310,18 @@ async def test_transaction_that_is_over_appends_nothing(store: SqliteStore) -> N
     with pytest.raises(StoreError, match="is over"):
         await tx.append([make_event("2")])
     assert [found.seq for found in (await store.events(Query())).events] == [1]
+
+
+async def test_call_that_outlives_its_pipeline_tells_what_went_wrong(store: SqliteStore) -> None:
+    def fail() -> None:
+        assert over.wait(5)
+        raise StoreError("the disk is gone")
+
+    over = threading.Event()
+    async with store.transaction() as tx:
+        async with asyncio.timeout(5) as limit:
+            call = asyncio.create_task(Transaction(UnitOfWork(tx), limit).aside(fail))
+            await asyncio.sleep(0)
+        over.set()
+        with pytest.raises(StoreError, match="the disk is gone"):
+            await call

@@ -89,11 +89,12 @@ async def test_fault_on_the_intake_side_hurts_its_request_alone(start: Start) ->
     assert (await stats(client))["received_total"] == 1
 
 
-async def test_nothing_is_stored_left_of_the_bar(start: Start) -> None:
+@pytest.mark.parametrize("stage", ["StoresOnIntake", "StoresLateOnIntake"])
+async def test_nothing_is_stored_left_of_the_bar(start: Start, stage: str) -> None:
     client = await start(
-        with_stages(odd="misbehaving:StoresOnIntake"), pipeline="validate odd | dedup persist"
+        with_stages(odd=f"misbehaving:{stage}"), pipeline="validate odd | dedup persist"
     )
-    status, problem = await publish(client, event("1", payload=BAD))
+    status, problem = await publish(client, event("1"), event("2", payload=BAD))
     assert status == 500
     assert "nothing can be stored left of the bar" in problem["detail"]
 
