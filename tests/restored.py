@@ -14,7 +14,7 @@ Keys = dict[tuple[str, str], int]
 
 
 BLOCKS = blocks((Path(__file__).parent.parent / "docs" / "backup.md").read_text(), "sh")
-BACKUP, RESTORE, REPLICATE, RESTORE_REPLICA = BLOCKS
+BACKUP, RESTORE = BLOCKS
 
 
 def run_block(block: str, folder: Path, environ: dict[str, str] | None = None) -> str:
