@@ -108,11 +108,12 @@ class Decoder:
     def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
         rules = self.rules
         usual = None if rules.by_topic else rules.usual.on_conflict
+        submission, received_at = arrival.submission, arrival.received_at
         return [
             Event(
                 index,
-                arrival.submission,
-                arrival.received_at,
+                submission,
+                received_at,
                 event.topic,
                 event.event_id,
                 event.timestamp,

@@ -116,7 +116,12 @@ def _counts(submission: Submission, kinds: Kinds) -> dict[str, int]:
 
 def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
     """One an event; once many faults are told, only the first of each further event."""
-    results = [_result(event) for event in events]
+    results = [
+        _Result(event.index, event.topic, event.event_id, Stored.status, verdict.seq)
+        if type(verdict := event.verdict) is Stored  # nearly every one
+        else _result(event)
+        for event in events
+    ]
     told = 0
     for result in results:
         if result.errors:
@@ -129,8 +134,6 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
 
 def _result(event: Event) -> _Result:
     outcome = event.verdict
-    if type(outcome) is Stored:  # nearly every one
-        return _Result(event.index, event.topic, event.event_id, outcome.status, outcome.seq)
     assert isinstance(outcome, Outcome)
     result = _Result(event.index, event.topic, event.event_id, outcome.status)
     match outcome:

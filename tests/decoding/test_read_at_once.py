@@ -21,6 +21,8 @@ GOOD = (
     b'{"topic": "t", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z", "source": "s",'
     b' "payload": {}}'
 )
+COMPACT = GOOD.replace(b": ", b":").replace(b", ", b",")
+"""As msgspec would write it."""
 CUT = len(GOOD) + 40
 """Where a decoder of these tests finds an event too long."""
 
@@ -74,16 +76,21 @@ def events(draw: st.DrawFn) -> bytes:
         b"source": b'"s"',
         b"payload": draw(_payloads()),
     }
-    spelled = [b'"%b": %b' % member for member in members.items()]
+    between = draw(st.sampled_from([b": ", b":"]))
+    spelled = [b'"%b"%b%b' % (name, between, value) for name, value in members.items()]
     if draw(st.integers(0, 4)) == 0:
         spelled.append(b'"%b":%b' % (draw(_names), draw(_texts | _hostile)))
     if draw(st.integers(0, 9)) == 0:
         spelled.pop(draw(st.integers(0, len(spelled) - 1)))
-    return b"{" + b",".join(draw(st.permutations(spelled))) + b"}"
+    return b"{" + b",".join(draw(st.just(spelled) | st.permutations(spelled))) + b"}"
 
 
 def _array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
     return decoder.json(b" [" + b" ,\n".join(raws) + b"]", ARRIVAL)
+
+
+def _compact_array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    return decoder.json(b"[" + b",".join(raws) + b"]", ARRIVAL)
 
 
 def _alone(decoder: Decoder, raws: list[bytes]) -> list[Event]:
@@ -107,11 +114,13 @@ def _outcome(
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("way", [_array, _alone, _lines])
+@pytest.mark.parametrize("way", [_array, _compact_array, _alone, _lines])
 @settings(deadline=None, max_examples=300)
 @given(raws=st.lists(events() | st.binary(max_size=9), max_size=4), limits=st.booleans())
 @example(raws=[GOOD, GOOD.replace(b"{}", b'{"a":1e400}')], limits=False)
 @example(raws=[GOOD, GOOD.replace(b"}}", b'},"topic":"t"}')], limits=False)
+@example(raws=[COMPACT, COMPACT.replace(b"}}", b'},"topic":"t"}')], limits=False)
+@example(raws=[COMPACT, COMPACT.replace(b'{"t', b'{"topic":"t","t')], limits=False)
 @example(raws=[b'{"topic":"t","payload":{"x":[{}', b"{}]}}", b"%b,%b" % (GOOD, GOOD)], limits=False)
 def test_read_at_once_or_one_by_one(
     way: Callable[[Decoder, list[bytes]], list[Event]], raws: list[bytes], limits: bool
@@ -121,18 +130,19 @@ def test_read_at_once_or_one_by_one(
     assert _outcome(way, Decoder(*bounds, RULES), raws) == careful
 
 
-@pytest.mark.parametrize("way", [_array, _alone, _lines])
+@pytest.mark.parametrize("way", [_array, _compact_array, _alone, _lines])
 @pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("good", [GOOD, COMPACT])
 def test_no_value_makes_a_difference(
-    way: Callable[[Decoder, list[bytes]], list[Event]], value: bytes
+    way: Callable[[Decoder, list[bytes]], list[Event]], good: bytes, value: bytes
 ) -> None:
     for raw in (
-        GOOD.replace(b"{}", b'{"a":%b}' % value),
-        GOOD.replace(b"{}", b'{"a":"%b","b":%b}' % (b"x" * 300, value)),
-        GOOD.replace(b"{}", value),
-        GOOD.replace(b'"t"', value),
+        good.replace(b"{}", b'{"a":%b}' % value),
+        good.replace(b"{}", b'{"a":"%b","b":%b}' % (b"x" * 300, value)),
+        good.replace(b"{}", value),
+        good.replace(b'"t"', value),
     ):
-        for raws in ([raw], [raw, GOOD], [GOOD] * 20 + [raw] + [GOOD] * 7):
+        for raws in ([raw], [raw, good], [good] * 20 + [raw] + [good] * 7):
             careful = _outcome(way, Careful(30, 100_000, RULES), raws)
             assert _outcome(way, Decoder(30, 100_000, RULES), raws) == careful
 
@@ -147,6 +157,7 @@ PAYLOADS = [
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_usual_events_are_read_at_once(payload: bytes) -> None:
-    raws = [GOOD, GOOD.replace(b"{}", payload)]
-    assert len(plain_events.of_array(b"[%b]" % b",".join(raws))) == len(raws)
-    assert len(plain_events.of_lines(raws)) == len(raws)
+    for good in (GOOD, COMPACT):
+        raws = [good, good.replace(b"{}", payload)]
+        assert len(plain_events.of_array(b"[%b]" % b",".join(raws))) == len(raws)
+        assert len(plain_events.of_lines(raws)) == len(raws)
