@@ -26,7 +26,7 @@ from aggregator.content import Form
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
-from aggregator_sqlite.bulk import Insert
+from aggregator_sqlite.bulk import Bulk
 from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import form_of
@@ -41,12 +41,12 @@ _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tel
 _PLACE = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
-ADD = Insert(
+ADD = Bulk(
     "INSERT INTO blocks (first, again, checksum, keys, digests, ends, sizes, events) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
-ADD_TO_TOPICS = Insert("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
+ADD_TO_TOPICS = Bulk("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
 # A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
 AT = """
 SELECT first, again, checksum, CAST(coalesce(keys, '') AS BLOB),

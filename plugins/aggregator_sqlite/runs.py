@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from aggregator.errors import StoreError
-from aggregator_sqlite.bulk import Insert
+from aggregator_sqlite.bulk import Bulk
 from aggregator_sqlite.row import Unreadable, reading
 
 KEY = 16  # bytes
@@ -33,7 +33,7 @@ END = 2 ** (8 * _FENCE)
 """More than the beginning of any key."""
 _LEAVES = 2**24  # the most that a run can have
 
-ADD_LEAVES = Insert("INSERT INTO leaves (id, entries) VALUES (?, ?)")
+ADD_LEAVES = Bulk("INSERT INTO leaves (id, entries) VALUES (?, ?)")
 LEAF = "SELECT entries FROM leaves WHERE id = ?"
 SOME_LEAVES = "SELECT entries FROM leaves WHERE id BETWEEN ? AND ? ORDER BY id"
 NEXT_LEAF = "SELECT min(id) FROM leaves WHERE id >= ?"

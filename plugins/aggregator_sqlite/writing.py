@@ -6,24 +6,29 @@ from collections.abc import Collection, Mapping, Sequence
 from aggregator.content import Form
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import blocks
+from aggregator_sqlite.bulk import Bulk
 from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.schema import form_of
 
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
-ADD_TOPIC = """
+ADD_TO_TOPICS = Bulk("""
 INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET
     first_seq = coalesce(first_seq, excluded.first_seq),
     first_at = coalesce(first_at, excluded.first_at),
     last_seq = excluded.last_seq, last_at = excluded.last_at
-RETURNING id
-"""
-ADD_NAME = "INSERT INTO names (name, seq) VALUES (?, ?)"
-COUNT_TOPIC = """
-UPDATE topics SET stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?
-WHERE name = ? RETURNING stored
-"""
+RETURNING name, id
+""")
+ADD_NAMES = Bulk("INSERT INTO names (name, seq) VALUES (?, ?)")
+COUNT_BY_TOPIC = Bulk("""
+WITH counted (topic, stored, duplicate, conflict) AS (VALUES (?, ?, ?, ?))
+UPDATE topics SET
+    stored = topics.stored + counted.stored,
+    duplicate = topics.duplicate + counted.duplicate,
+    conflict = topics.conflict + counted.conflict
+FROM counted WHERE name = topic RETURNING name, stored
+""")
 COUNT = """
 UPDATE counters SET
     stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?,
@@ -62,13 +67,13 @@ def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Co
 def append(db: sqlite3.Connection, events: Prepared) -> None:
     """Store events, and by what else they are found."""
     store(db, events)
-    db.executemany(ADD_NAME, events.names)
+    ADD_NAMES(db, events.names)
     db.execute(SET_LAST_SEQ, (events.last,))
 
 
 def store(db: sqlite3.Connection, events: Prepared) -> None:
     """Store events, and by topic where they are. Topics know their first and their last event."""
-    ids = {ends[0]: db.execute(ADD_TOPIC, ends).fetchone()[0] for ends in events.topics}
+    ids = dict(ADD_TO_TOPICS(db, events.topics))
     blocks.ADD(db, [row for row, _ in events.rows])
     blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
 
@@ -78,11 +83,9 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
 
     One on which no event was ever stored has no row.
     """
-    new_topics = 0
-    for topic, counts in by_topic.items():
-        added = (counts.stored, counts.duplicate, counts.conflict, topic)
-        row = db.execute(COUNT_TOPIC, added).fetchone()
-        new_topics += row is not None and 0 < counts.stored == row[0]
+    added = [(topic, one.stored, one.duplicate, one.conflict) for topic, one in by_topic.items()]
+    stored = COUNT_BY_TOPIC(db, added)
+    new_topics = sum(0 < by_topic[topic].stored == in_all for topic, in_all in stored)
     totals = db.execute(
         COUNT,
         (
