@@ -177,6 +177,22 @@ class StoreContract(QuarantineContract, CommitContract):
             )
         assert await store.counters() == Counters(4, 1, 1, 4, 2, 3, 5, topics=2)
 
+    async def test_many_topics_are_told_apart(self, store: Store) -> None:
+        names = [f"{number:04}" for number in range(1367)]
+        counted = {name: Counters(stored=1) for name in names}
+        for first in (1, len(names) + 1):
+            async with store.transaction() as tx:
+                await tx.append([make_event(f"{first}", name) for name in names])
+                await tx.count(Counters(stored=len(names)), counted)
+            assert tx.counters.topics == len(names)
+        told = await store.topics("", len(names) + 1)
+        assert [(topic.name, topic.stored, topic.first_seq, topic.last_seq) for topic in told] == [
+            (name, 2, seq, seq + len(names)) for seq, name in enumerate(names, 1)
+        ]
+        for place in (0, 700, 1366):
+            found = await store.events(Query(topic=names[place]))
+            assert [one.seq for one in found.events] == [place + 1, place + 1 + len(names)]
+
     async def test_topic_on_which_nothing_is_stored_is_passed_over(self, store: Store) -> None:
         for number in (1, 2):
             async with store.transaction() as tx:

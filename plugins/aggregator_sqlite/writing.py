@@ -18,7 +18,6 @@ ON CONFLICT (name) DO UPDATE SET
     first_seq = coalesce(first_seq, excluded.first_seq),
     first_at = coalesce(first_at, excluded.first_at),
     last_seq = excluded.last_seq, last_at = excluded.last_at
-RETURNING name, id
 """)
 ADD_NAMES = Bulk("INSERT INTO names (name, seq) VALUES (?, ?)")
 COUNT_BY_TOPIC = Bulk("""
@@ -27,7 +26,12 @@ UPDATE topics SET
     stored = topics.stored + counted.stored,
     duplicate = topics.duplicate + counted.duplicate,
     conflict = topics.conflict + counted.conflict
-FROM counted WHERE name = topic RETURNING name, stored
+FROM counted WHERE name = topic
+""")
+# Rows are found by the index. The name in the row is not asked for: a bit of it may have flipped.
+TOPICS = Bulk("""
+WITH wanted (topic) AS (VALUES (?))
+SELECT topic, id, stored FROM wanted CROSS JOIN topics ON name = topic
 """)
 COUNT = """
 UPDATE counters SET
@@ -73,7 +77,8 @@ def append(db: sqlite3.Connection, events: Prepared) -> None:
 
 def store(db: sqlite3.Connection, events: Prepared) -> None:
     """Store events, and by topic where they are. Topics know their first and their last event."""
-    ids = dict(ADD_TO_TOPICS(db, events.topics))
+    ADD_TO_TOPICS(db, events.topics)
+    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in events.topics])}
     blocks.ADD(db, [row for row, _ in events.rows])
     blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
 
@@ -84,8 +89,9 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
     One on which no event was ever stored has no row.
     """
     added = [(topic, one.stored, one.duplicate, one.conflict) for topic, one in by_topic.items()]
-    stored = COUNT_BY_TOPIC(db, added)
-    new_topics = sum(0 < by_topic[topic].stored == in_all for topic, in_all in stored)
+    COUNT_BY_TOPIC(db, added)
+    found = TOPICS(db, [(topic,) for topic in by_topic])
+    new_topics = sum(0 < by_topic[topic].stored == stored for topic, _, stored in found)
     totals = db.execute(
         COUNT,
         (

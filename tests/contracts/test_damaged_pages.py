@@ -11,7 +11,7 @@ import pytest
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.key import RECIPE
-from aggregator.store import Content, FieldIs, Holder, Query
+from aggregator.store import Content, Counters, FieldIs, Holder, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import blocks, index, reading, scan
 from aggregator_sqlite.store import SqliteStore
@@ -182,3 +182,26 @@ async def test_filter_does_not_grow_when_the_store_is_reopened(store: SqliteStor
     for _ in range(3):
         await store.reopen()
     assert store._known._room == room
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+async def test_bit_that_flips_in_the_name_of_a_topic_keeps_no_event_out(
+    store: SqliteStore, bit: int
+) -> None:
+    async def store_it(event_id: str, *topics: str) -> None:
+        async with store.transaction() as tx:
+            await tx.append([make_event(event_id, topic) for topic in topics])
+            one = dict.fromkeys(topics, Counters(stored=1))
+            await tx.count(Counters(stored=len(topics)), one)
+
+    await store_it("1", "orders", "users")
+    await store.close()
+    first = cells(store.path, "topics")[0]
+    flip(store.path, store.path.read_bytes().index(b"orders", first.begin), bit)
+    await store.open(RECIPE, ["/user"])
+    await store_it("2", "users", "orders")
+    await store_it("3", "orders")
+    assert [event.topic for event in (await store.events(Query())).events] == [
+        *("orders", "users", "users", "orders", "orders")
+    ]
+    assert (await store.counters()).topics == 2

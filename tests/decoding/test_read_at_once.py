@@ -157,7 +157,7 @@ PAYLOADS = [
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_usual_events_are_read_at_once(payload: bytes) -> None:
-    for good in (GOOD, COMPACT):
+    for good in (GOOD, COMPACT, COMPACT.replace(b'"s"', b'"a \\"source\\""')):
         raws = [good, good.replace(b"{}", payload)]
         assert len(plain_events.of_array(b"[%b]" % b",".join(raws))) == len(raws)
         assert len(plain_events.of_lines(raws)) == len(raws)

@@ -61,6 +61,7 @@ def replication(litestream: str, folder: Path) -> Iterator[None]:
         )
     try:
         yield
+        assert process.poll() is None, "it has ended meanwhile"
     finally:
         process.kill()
         process.wait()
