@@ -59,8 +59,7 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
     [
         ("--store", "claims-first:///a.db", "an answer means stored"),
         ("--store", "keys-apart:///a.db", "every event is answered"),
-        # What it loses may hold events that were only counted.
-        ("--store", "answers-early:///a.db", "an answer means stored|the numbers add up"),
+        ("--store", "answers-early:///a.db", "an answer means stored"),
         ("--store", "forgets-counters:///a.db", "the numbers add up"),
         ("--store", "forgets-keys:///a.db", "each event is stored once"),
         ("--store", "forgets-in-the-end:///a.db", "each event is stored once"),
@@ -80,7 +79,7 @@ def test_what_is_broken_on_purpose_is_caught(
     seed = ("--seed", SEED_OF_LATE_DEATHS) if mutant.startswith("stows-away") else ()
     status, told = prove(tmp_path, option, mutant, "--kills", str(most), *seed)
     assert (status, told["ok"]) == (1, False)
-    assert any(re.fullmatch(broken, one["promise"]) for one in told["broken"])
+    assert broken in [one["promise"] for one in told["broken"]]
     (kept,) = tmp_path.glob("prove-*")
     assert (kept / "service.log").exists()
 
