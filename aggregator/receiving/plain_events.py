@@ -54,7 +54,7 @@ def _checked(events: list[Members], text: bytes) -> Read:
     is_plain = (
         {payload[0] for payload in payloads} == {_OPENING}
         and (_is_as_written(events, text) or _has_few_quotes(text, joined, len(events)))
-        and (b"\\" not in text or b"\\u0000" not in text)
+        and b"\\u0000" not in text
         and (text.isascii() or bool(text.decode()))
         and not any(map(_is_too_deep, large))
         and _are_numbers_held(payloads, joined)

@@ -20,7 +20,7 @@ from itertools import accumulate
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from aggregator.content import Form
 from aggregator.errors import StoreError
@@ -296,7 +296,6 @@ def _spelled(event: Event) -> bytes:
         payload = event.payload if form is Form.BYTES else None
     elif event.payload:
         payload = Raw(event.payload)
-    moment = event.known_moment
     return _write(
         (
             event.received_at,
@@ -304,7 +303,7 @@ def _spelled(event: Event) -> bytes:
             event.event_id,
             event.timestamp or None,
             event.source,
-            event.moment if moment is UNSET else moment,
+            event.moment,
             form,
             Raw(event.attributes) if event.attributes else None,
             payload,

@@ -12,7 +12,7 @@ from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.schema import form_of
 
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
-ADD_TO_TOPICS = Bulk("""
+ADD_TOPICS = Bulk("""
 INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET
     first_seq = coalesce(first_seq, excluded.first_seq),
@@ -77,7 +77,7 @@ def append(db: sqlite3.Connection, events: Prepared) -> None:
 
 def store(db: sqlite3.Connection, events: Prepared) -> None:
     """Store events, and by topic where they are. Topics know their first and their last event."""
-    ADD_TO_TOPICS(db, events.topics)
+    ADD_TOPICS(db, events.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in events.topics])}
     blocks.ADD(db, [row for row, _ in events.rows])
     blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])

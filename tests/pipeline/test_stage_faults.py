@@ -89,12 +89,16 @@ async def test_fault_on_the_intake_side_hurts_its_request_alone(start: Start) ->
     assert (await stats(client))["received_total"] == 1
 
 
-@pytest.mark.parametrize("stage", ["StoresOnIntake", "StoresLateOnIntake"])
-async def test_nothing_is_stored_left_of_the_bar(start: Start, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "others"),
+    [("StoresOnIntake", 0), ("StoresOnIntake", 1), ("StoresLateOnIntake", 1)],
+)
+async def test_nothing_is_stored_left_of_the_bar(start: Start, stage: str, others: int) -> None:
     client = await start(
         with_stages(odd=f"misbehaving:{stage}"), pipeline="validate odd | dedup persist"
     )
-    status, problem = await publish(client, event("1"), event("2", payload=BAD))
+    before = [event(f"before-{number}") for number in range(others)]
+    status, problem = await publish(client, *before, event("1", payload=BAD))
     assert status == 500
     assert "nothing can be stored left of the bar" in problem["detail"]
 
