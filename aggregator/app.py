@@ -10,8 +10,8 @@ from aiohttp import web
 
 from aggregator import unique
 from aggregator.books import Books
-from aggregator.budget import Budget
 from aggregator.configuration import Configuration
+from aggregator.core.budget import Budget
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError

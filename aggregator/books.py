@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.errors import AggregatorError
 from aggregator.event import Event, OnConflict, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored

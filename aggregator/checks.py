@@ -8,8 +8,8 @@ from marshmallow import Schema, ValidationError
 from marshmallow import fields as kinds
 from marshmallow.validate import OneOf
 
-from aggregator import pointer
-from aggregator.key import Recipe
+from aggregator.core import json_pointer
+from aggregator.core.identity import Recipe
 from aggregator.settings import POLICIES, Settings, listed
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
@@ -56,7 +56,7 @@ def _rule_problems(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) 
     found = []
     for name, parse, value in (
         ("key", Recipe, settings.key),
-        *(("indexed", pointer.parse, text) for text in listed(settings.indexed)),
+        *(("indexed", json_pointer.parse, text) for text in listed(settings.indexed)),
     ):
         try:
             parse(value)

@@ -17,8 +17,8 @@ from aggregator.app import create_app
 from aggregator.backup import backup as run_backup
 from aggregator.change_key import change_key as run_change
 from aggregator.configuration import Check, Configuration, load, unchecked
+from aggregator.core.redact import masked
 from aggregator.errors import AggregatorError
-from aggregator.masking import masked
 from aggregator.pipeline import Order
 from aggregator.plugins import GROUPS, Plugins
 from aggregator.proving.command import command as prove

@@ -13,9 +13,9 @@ from typing import Any, cast
 from marshmallow import Schema, ValidationError
 
 from aggregator import checks
+from aggregator.core.policy import Rules, TopicRules
+from aggregator.core.redact import masked
 from aggregator.errors import SettingError
-from aggregator.masking import masked
-from aggregator.rules import Rules, TopicRules
 from aggregator.settings import Settings, each, listed
 
 log = logging.getLogger(__name__)

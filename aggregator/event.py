@@ -9,17 +9,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import force_setattr
 
 from aggregator import outcome as outcomes
-from aggregator import timestamp
-from aggregator.content import Form
-from aggregator.outcome import (
-    Conflict,
-    Duplicate,
-    Filtered,
-    Invalid,
-    Outcome,
-    Refused,
-    Stored,
-)
+from aggregator.core import timestamp
+from aggregator.core.identity import Form
+from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Refused, Stored
 
 
 class Pending(Enum):
@@ -76,7 +68,7 @@ class Event(msgspec.Struct, frozen=True):
     def moment(self) -> int | None:
         """The timestamp in microseconds since 1970; None where there is none that can be read."""
         known = self.known_moment
-        return timestamp.moment(self.timestamp) if known is UNSET else known
+        return timestamp.try_parse(self.timestamp) if known is UNSET else known
 
     @property
     def is_refused(self) -> bool:

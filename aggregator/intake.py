@@ -1,6 +1,6 @@
 """What happens in the request: a submission passes the bar, and waits for what becomes of it."""
 
-from aggregator.budget import Share
+from aggregator.core.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Pending, Submission
 from aggregator.ledger import Ledger

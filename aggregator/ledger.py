@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from aggregator.budget import Share
 from aggregator.commits import Commits
+from aggregator.core.budget import Share
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters

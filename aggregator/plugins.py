@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from marshmallow import ValidationError
 
 from aggregator.configuration import Configuration
+from aggregator.core.redact import masked
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.masking import masked
 from aggregator.pipeline import Named, Order
 from aggregator.queue import Queue
 from aggregator.settings import Settings

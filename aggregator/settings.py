@@ -10,8 +10,8 @@ from typing import Any
 from marshmallow import fields as kinds
 from marshmallow.validate import Length, OneOf, Range
 
+from aggregator.core.identity import RECIPE
 from aggregator.event import OnConflict
-from aggregator.key import RECIPE
 
 POLICIES = [policy.value for policy in OnConflict]
 """What `on_conflict` may be, for all topics or for one."""

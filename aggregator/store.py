@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from aggregator import pointer
-from aggregator.content import Form
+from aggregator.core import json_pointer, json_values
+from aggregator.core.identity import Form
 from aggregator.errors import SettingError
 from aggregator.event import Event
 
@@ -141,7 +141,7 @@ def value_at(where: str, payload: bytes | None, form: Form) -> bytes | None:
     if payload is None or form is not Form.JSON:
         return None
     try:
-        return pointer.scalar(payload, pointer.parse(where))
+        return json_values.scalar(payload, json_pointer.parse(where))
     except (ValueError, RecursionError):
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import ClientError, web
 from multidict import istr
 
-from aggregator.budget import Share
+from aggregator.core.budget import Share
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
 from aggregator.receiving.inflate import ENCODINGS, Inflater
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from aggregator.receiving import strict_json
 from aggregator.receiving.shape import Declined, Kind, Shape
 

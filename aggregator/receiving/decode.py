@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import structs
 
-from aggregator import timestamp
-from aggregator.content import Form, digest_of
+from aggregator.core import timestamp
+from aggregator.core.identity import Form, Missing, digest_of, key_of
+from aggregator.core.policy import Rules, TopicRules
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
-from aggregator.key import Missing, key_of
 from aggregator.outcome import Fault, Invalid
 from aggregator.receiving import plain_events, split
 from aggregator.receiving.cloud_event import CLOUD
 from aggregator.receiving.plain_event import PLAIN
 from aggregator.receiving.shape import Declined, Kind, Shape
-from aggregator.rules import Rules, TopicRules
 
 _FEW = 8  # events, of which no part is worth a look of its own
 
@@ -122,7 +121,7 @@ class Decoder:
                 key_of(event.topic, event.event_id),
                 digest_of(event.source, payload),
                 on_conflict=usual or rules.of(event.topic).on_conflict,
-                known_moment=timestamp.moment(event.timestamp),
+                known_moment=timestamp.try_parse(event.timestamp),
             )
             for index, (event, payload) in enumerate(read, first)
         ]
@@ -173,7 +172,7 @@ class Decoder:
             attributes=shape.attributes,
             name=b"" if key == name else name,
             on_conflict=rules.on_conflict,
-            known_moment=timestamp.moment(shape.timestamp),
+            known_moment=timestamp.try_parse(shape.timestamp),
         )
 
     def _too_long(self) -> str:

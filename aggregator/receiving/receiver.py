@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator.budget import Share
+from aggregator.core.budget import Share
 from aggregator.event import Event
 from aggregator.receiving import binary_mode, body
 from aggregator.receiving.decode import Arrival, Decoder

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aggregator.content import Form
-from aggregator.key import Missing
+from aggregator.core.identity import Form, Missing
 from aggregator.outcome import Fault
 from aggregator.receiving import strict_json
 

@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 import msgspec
 
-from aggregator import pointer
+from aggregator.core import json_pointer
 from aggregator.outcome import Fault
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -113,7 +113,7 @@ def _number(spelling: str) -> object:
 
 
 def _twice(name: str) -> Fault:
-    if place := pointer.to(name):
+    if place := json_pointer.to(name):
         return Fault(place, "stands twice")
     return Fault("", "an object in which a name stands twice that is too long to be shown")
 
@@ -127,15 +127,15 @@ def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
         for index, element in enumerate(value):
             yield from _walk((*path, index), element)
     elif isinstance(value, _Refused):
-        detail = f"{pointer.cut(value)} is not a number that every reader can hold"
-        yield Fault(pointer.to(*path), detail)
+        detail = f"{json_pointer.cut(value)} is not a number that every reader can hold"
+        yield Fault(json_pointer.to(*path), detail)
     elif isinstance(value, str):
         yield from _of_text(path, value, "the string")
 
 
 def _of_text(path: tuple[object, ...], text: str, what: str) -> Iterator[Fault]:
     if "\0" in text:
-        yield Fault(pointer.to(*path), f"{what} holds U+0000, which databases cannot store")
+        yield Fault(json_pointer.to(*path), f"{what} holds U+0000, which databases cannot store")
     if lone := _LONE_SURROGATE.search(text):
         half = f"\\u{ord(lone.group()):04x}"
-        yield Fault(pointer.to(*path), f"{what} holds {half}, half of a surrogate pair")
+        yield Fault(json_pointer.to(*path), f"{what} holds {half}, half of a surrogate pair")

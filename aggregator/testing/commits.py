@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import KeyHeld
-from aggregator.key import RECIPE
 from aggregator.store import (
     Clash,
     Counters,

@@ -2,13 +2,9 @@
 
 from typing import Any
 
-from aggregator.content import Form, digest_of
+from aggregator.core.identity import Form, digest_of, key_of
 from aggregator.event import Event, Submission
-from aggregator.key import key_of
-from aggregator.store import (
-    Quarantined,
-    Reason,
-)
+from aggregator.store import Quarantined, Reason
 
 
 def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:

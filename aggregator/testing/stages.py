@@ -9,9 +9,7 @@ import pytest
 from aggregator.event import Event
 from aggregator.pipeline import Line, Named
 from aggregator.stage import Stage
-from aggregator.store import (
-    Store,
-)
+from aggregator.store import Store
 from aggregator.testing.making import Rollback, make_event
 from aggregator.transaction import UnitOfWork
 

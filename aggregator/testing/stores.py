@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator import pointer
-from aggregator.content import Form
+from aggregator.core import json_values
+from aggregator.core.identity import RECIPE, Form
 from aggregator.errors import KeyHeld, RecipeDiffers, SettingError
 from aggregator.event import Event
-from aggregator.key import RECIPE
 from aggregator.store import (
     CLASHES,
     PAGE_BYTES,
@@ -420,7 +419,7 @@ class StoreContract(QuarantineContract, CommitContract):
         )
 
         def by(value: Any, where: str = "/user/name") -> FieldIs:
-            return FieldIs(where, pointer.scalar_of(msgspec.json.encode(value).decode()))
+            return FieldIs(where, json_values.scalar_of(msgspec.json.encode(value).decode()))
 
         ada = ["old-0", "old-3", "new-0", "new-3", "b"]
         assert await _walk(store, field=by("ada")) == ada

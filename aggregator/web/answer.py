@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.ledger import Snapshot
 from aggregator.receiving.media_type import Format
 from aggregator.store import Page, StoredEvent, Topic
@@ -73,8 +73,8 @@ def topics(found: Sequence[Topic], following: str | None, request: web.Request) 
             "stored": topic.stored,
             "duplicates": topic.duplicate,
             "conflicts": topic.conflict,
-            "first": {"seq": topic.first_seq, "received_at": timestamp.show(topic.first_at)},
-            "last": {"seq": topic.last_seq, "received_at": timestamp.show(topic.last_at)},
+            "first": {"seq": topic.first_seq, "received_at": timestamp.rfc_3339(topic.first_at)},
+            "last": {"seq": topic.last_seq, "received_at": timestamp.rfc_3339(topic.last_at)},
         }
         for topic in found
     ]

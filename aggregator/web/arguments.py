@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 from multidict import MultiMapping
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.errors import Unparsable
 
 LARGEST = 2**63 - 1

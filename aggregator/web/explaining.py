@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.store import Clashes, History, Sightings, StoredEvent
 from aggregator.web import answer, finding
 from aggregator.web.arguments import load
@@ -89,4 +89,7 @@ def _conflicting(clash: Clashes) -> dict[str, Any]:
 
 
 def _between(first: int, last: int) -> dict[str, str]:
-    return {"first_seen_at": timestamp.show(first), "last_seen_at": timestamp.show(last)}
+    return {
+        "first_seen_at": timestamp.rfc_3339(first),
+        "last_seen_at": timestamp.rfc_3339(last),
+    }

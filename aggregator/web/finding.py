@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from aggregator.core.identity import key_of
 from aggregator.errors import NotFound
-from aggregator.key import key_of
 from aggregator.store import Query, Store, StoredEvent
 from aggregator.web.query import Pick
 

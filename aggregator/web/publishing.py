@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import istr
 
-from aggregator import timestamp, unique
-from aggregator.budget import Budget
+from aggregator import unique
+from aggregator.core import timestamp
+from aggregator.core.budget import Budget
 from aggregator.errors import Unparsable
 from aggregator.event import Submission
 from aggregator.intake import Intake

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator import timestamp, unique
-from aggregator.budget import Budget
+from aggregator import unique
+from aggregator.core import timestamp
+from aggregator.core.budget import Budget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.intake import Intake

@@ -8,7 +8,7 @@ from aiohttp import web
 from marshmallow import Schema, fields, post_load, validate
 from multidict import MultiMapping
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.receiving import strict_json
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
 from aggregator.web import arguments
@@ -57,7 +57,7 @@ def _shown(found: Quarantined) -> dict[str, Any]:
     """As it was sent; what is no JSON that every reader takes is shown in base64."""
     told: dict[str, Any] = {
         "id": found.id,
-        "kept_at": timestamp.show(found.kept_at),
+        "kept_at": timestamp.rfc_3339(found.kept_at),
         "reason": found.reason.value,
         "submission": found.submission,
         "topic": found.topic or None,

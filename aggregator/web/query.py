@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from aggregator import pointer
+from aggregator.core import json_pointer, json_values
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
 from aggregator.web import arguments
@@ -33,7 +33,7 @@ class Place(fields.Field[str]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         try:
-            pointer.parse(str(value))
+            json_pointer.parse(str(value))
         except ValueError as error:
             raise ValidationError(str(error)) from error
         return str(value)
@@ -44,7 +44,7 @@ class Scalar(fields.Field[bytes]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bytes:
         try:
-            return pointer.scalar_of(str(value))
+            return json_values.scalar_of(str(value))
         except ValueError as error:
             raise ValidationError(str(error)) from error
 

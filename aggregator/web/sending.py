@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import HttpVersion11, web
 
-from aggregator.budget import Budget
+from aggregator.core.budget import Budget
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
 _ROOM = 0.1  # seconds between looks whether there is room again

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from aggregator import timestamp
-from aggregator.content import Form, is_damaged
+from aggregator.core import timestamp
+from aggregator.core.identity import Form, is_damaged
 from aggregator.store import StoredEvent
 from aggregator.web import uri
 
@@ -20,7 +20,7 @@ def as_event(found: StoredEvent) -> dict[str, Any]:
     """Its members as they were sent, and what the service knows of it."""
     told: dict[str, Any] = {
         "seq": found.seq,
-        "received_at": timestamp.show(found.received_at),
+        "received_at": timestamp.rfc_3339(found.received_at),
         "topic": found.topic,
         "event_id": found.event_id,
         "timestamp": found.timestamp or None,
@@ -115,6 +115,6 @@ def _rfc_3339(text: str) -> str:
     if timestamp.is_rfc_3339(text):
         return text
     try:
-        return timestamp.show(timestamp.parse(text))
+        return timestamp.rfc_3339(timestamp.parse(text))
     except (ValueError, OverflowError):
         return ""

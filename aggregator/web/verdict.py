@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import (
     Conflict,
@@ -139,7 +139,7 @@ def _result(event: Event) -> _Result:
     match outcome:
         case Duplicate(seq=seq, received_at=received_at):
             result.seq = seq
-            result.received_at = timestamp.show(received_at)
+            result.received_at = timestamp.rfc_3339(received_at)
         case Conflict():
             _tell(outcome, result)
         case Invalid(faults=faults):
@@ -151,7 +151,7 @@ def _result(event: Event) -> _Result:
 
 def _tell(conflict: Conflict, result: _Result) -> None:
     result.seq = conflict.seq
-    result.received_at = timestamp.show(conflict.received_at)
+    result.received_at = timestamp.rfc_3339(conflict.received_at)
     result.differences = conflict.differences
     result.digest = conflict.digest.hex()
     result.stored_digest = conflict.stored_digest.hex()

@@ -8,7 +8,7 @@ from itertools import islice
 
 from msgspec import structs
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.errors import RecipeDiffers, SettingError
 from aggregator.event import Event
 from aggregator.store import (
@@ -180,7 +180,7 @@ def _matches(query: Query, event: Event) -> bool:
         and _is_within(query.received_since, query.received_until, event.received_at)
         and (
             (query.since is None and query.until is None)
-            or _is_within(query.since, query.until, timestamp.moment(event.timestamp))
+            or _is_within(query.since, query.until, timestamp.try_parse(event.timestamp))
         )
     )
 

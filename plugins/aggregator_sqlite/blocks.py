@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent

@@ -11,7 +11,7 @@ from contextlib import closing
 from hashlib import blake2b
 from itertools import chain
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite import blocks

@@ -8,7 +8,7 @@ written only when an event comes again, `names` only for an event whose key is n
 
 import sqlite3
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from aggregator.errors import RecipeDiffers, SettingError
 from aggregator_sqlite.atomic import atomic
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from aggregator.core.redact import masked
 from aggregator.errors import SettingError, StoreError
-from aggregator.masking import masked
 from aggregator.store import (
     Backup,
     Counters,

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from aggregator.store import PAGE_BYTES, Content, Counters, Holder
 from aggregator_sqlite import blocks
 from aggregator_sqlite.bulk import Bulk

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from aggregator import pointer
+from aggregator.core import json_pointer
 from aggregator.event import Event
 from aggregator.outcome import Fault
 from aggregator_stages.schemas import extension_faults
@@ -63,7 +63,7 @@ class Contract:
             if shown in members and (fault := _fault(shown, members[shown], checks)):
                 return fault
         for name, told in extension_faults(members):
-            return Fault(pointer.to(name), told)
+            return Fault(json_pointer.to(name), told)
         return None
 
     def _odd(self, members: Mapping[str, Any]) -> Iterator[str]:
@@ -88,12 +88,12 @@ def _checks(field: fields.Field[Any]) -> list[validate.Validator]:
 
 def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fault | None:
     if not isinstance(value, str):
-        return Fault(pointer.to(name), "Not a valid string.")
+        return Fault(json_pointer.to(name), "Not a valid string.")
     try:
         for check in checks:
             check(value)
     except ValidationError as error:
-        return Fault(pointer.to(name), str(error.messages[0]))
+        return Fault(json_pointer.to(name), str(error.messages[0]))
     return None
 
 
@@ -105,4 +105,4 @@ def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:
         for inner in errors:
             yield from _flatten(path, inner)
     else:
-        yield Fault(pointer.to(*path), str(errors))
+        yield Fault(json_pointer.to(*path), str(errors))

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Sequence
 
-from aggregator.content import Form, Value, is_damaged
+from aggregator.core.identity import Form, is_damaged
+from aggregator.core.json_values import Value
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate, Outcome
 from aggregator.stage import BatchStage

@@ -16,7 +16,7 @@ from marshmallow import (
     validates_schema,
 )
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 from aggregator.receiving.cloud_event import has_data_twice, is_base64
 
 _LONGEST_NAME = 255

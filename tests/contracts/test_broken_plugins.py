@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from aggregator.core.identity import RECIPE
 from aggregator.event import Submission
-from aggregator.key import RECIPE
 from aggregator.store import Counters, Store, StoreTransaction
 from aggregator.testing import QueueContract, StoreContract
 from aggregator_memory.quarantine import Quarantine

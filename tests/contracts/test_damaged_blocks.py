@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import StoreError
-from aggregator.key import RECIPE
 from aggregator.store import Content, FieldIs, Holder, Query, StoredEvent
 from aggregator.testing import make_event
 from aggregator_sqlite import scan

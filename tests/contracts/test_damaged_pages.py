@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.key import RECIPE
 from aggregator.store import Content, Counters, FieldIs, Holder, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import blocks, index, reading, scan

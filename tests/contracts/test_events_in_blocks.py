@@ -11,10 +11,9 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from aggregator.content import Form, is_damaged
+from aggregator.core.identity import RECIPE, Form, is_damaged
 from aggregator.errors import SettingError, StoreError
 from aggregator.event import Event
-from aggregator.key import RECIPE
 from aggregator.store import FieldIs, Query, StoredEvent
 from aggregator.testing import make_event
 from aggregator_sqlite import blocks, converting

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.key import RECIPE
+from aggregator.core.identity import RECIPE
 from aggregator.plugins import QUEUES, STAGES, STORES, Plugins
 from aggregator.queue import Queue
 from aggregator.stage import Stage

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import KeyHeld, SettingError, StoreError
 from aggregator.event import Event
-from aggregator.key import RECIPE
 from aggregator.store import Counters, Holder
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback

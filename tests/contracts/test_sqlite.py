@@ -12,18 +12,9 @@ from time import sleep
 import aiosqlite.core
 import pytest
 
-from aggregator.content import Form
+from aggregator.core.identity import RECIPE, Form
 from aggregator.errors import SettingError, StoreError
-from aggregator.key import RECIPE
-from aggregator.store import (
-    Counters,
-    FieldIs,
-    QuarantineQuery,
-    Query,
-    Sighting,
-    Sightings,
-    Span,
-)
+from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Sighting, Sightings, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import (
     blocks,

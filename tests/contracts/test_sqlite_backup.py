@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import SettingError, StoreError
-from aggregator.key import RECIPE
 from aggregator.store import Backup, Counters, Query, Store
 from aggregator.testing import make_event
 from aggregator_memory.store import MemoryStore

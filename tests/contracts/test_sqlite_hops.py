@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import KeyHeld, StageFault, StoreError
 from aggregator.event import Event
-from aggregator.key import RECIPE
 from aggregator.outcome import Stored
 from aggregator.pipeline import Line, Named
 from aggregator.stage import BatchStage

@@ -6,10 +6,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.content import Value
+from aggregator.core.json_values import Value
+from aggregator.core.policy import Rules, TopicRules
 from aggregator.event import Event
 from aggregator.receiving.decode import Arrival, Decoder
-from aggregator.rules import Rules, TopicRules
 from spellings import objects, values
 
 ARRIVAL = Arrival("0", 0, {"x-tenant": "a"})

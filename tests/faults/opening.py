@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from aggregator.key import RECIPE
+from aggregator.core.identity import RECIPE
 from aggregator_sqlite.store import SqliteStore
 
 

@@ -9,8 +9,8 @@ from random import Random
 import opening
 import pytest
 
+from aggregator.core.identity import RECIPE
 from aggregator.errors import StoreError
-from aggregator.key import RECIPE
 from aggregator.store import Query
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.store import SqliteStore

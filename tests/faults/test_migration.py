@@ -11,7 +11,7 @@ from pathlib import Path
 import opening
 import pytest
 
-from aggregator.key import RECIPE
+from aggregator.core.identity import RECIPE
 from aggregator.store import Counters, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import schema

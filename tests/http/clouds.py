@@ -7,7 +7,7 @@ from typing import Any
 from bodies import publish
 
 from aggregator.app import STORE
-from aggregator.key import key_of
+from aggregator.core.identity import key_of
 from aggregator.store import Query, StoredEvent
 from conftest import Client
 

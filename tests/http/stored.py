@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 
 from aggregator.app import STORE
-from aggregator.content import Form, digest_of
+from aggregator.core.identity import Form, digest_of, key_of
 from aggregator.event import Event
-from aggregator.key import key_of
 from aggregator.store import Counters
 from aggregator.testing import make_event
 from conftest import Client

@@ -8,7 +8,7 @@ import pytest
 from bodies import JSON, good, publish, spelled
 from clouds import BATCH, ONE, batch, cloud, kept, result_of
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from conftest import Client, Start
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wire import PUBLISH, exchange, with_length
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from conftest import Client, Start
 
 _ids = count(1)

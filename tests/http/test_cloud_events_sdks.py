@@ -13,7 +13,7 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from clouds import kept
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from conftest import Client
 from running import Service
 

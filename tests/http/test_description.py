@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 
 from added import with_stages
 from aggregator.app import INTAKE
-from aggregator.content import Form, digest_of
+from aggregator.core.identity import Form, digest_of
 from aggregator.description.document import calls
 from aggregator.description.openapi_types import portable
 from aggregator.description.operations import OPERATIONS

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from bodies import PROBLEM
 
-from aggregator.budget import Budget
+from aggregator.core.budget import Budget
 from aggregator.description.docs_page import DocsPage
 from aggregator.web.problems import as_problems
 from aggregator.web.sending import Sender

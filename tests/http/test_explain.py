@@ -6,7 +6,7 @@ import pytest
 from bodies import get
 from stored import cloud_event, store
 
-from aggregator.content import digest_of
+from aggregator.core.identity import digest_of
 from conftest import Client, Start
 from events import event
 

@@ -9,7 +9,7 @@ import wire
 from bodies import JSON, get, publish, spelled, stored_ids
 from clouds import ONE, cloud
 
-from aggregator import pointer
+from aggregator.core import json_pointer, json_values
 from conftest import Client, Start
 from events import event
 
@@ -123,19 +123,19 @@ UNEQUAL = [("1", '"1"'), ("1", "true"), ("18446744073709551616", "18446744073709
 @pytest.mark.parametrize(("one", "other"), EQUAL + UNEQUAL)
 def test_equal_values_are_equal_parts_of_a_key(one: str, other: str) -> None:
     one_, other_ = (
-        pointer.scalar(f'{{"a":[{text}]}}'.encode(), ("a", "0")) for text in (one, other)
+        json_values.scalar(f'{{"a":[{text}]}}'.encode(), ("a", "0")) for text in (one, other)
     )
     assert one_ is not None
     assert (one_ == other_) == ((one, other) in EQUAL)
-    assert one_ == pointer.scalar_of(one)
+    assert one_ == json_values.scalar_of(one)
 
 
 @pytest.mark.parametrize("steps", ["/a/01", "/a/-", "/a/2", "/a/b", "/b", "", "/a", "/a/0/0"])
 def test_pointer_to_nothing_finds_nothing(steps: str) -> None:
-    assert pointer.scalar(b'{"a":[1,null]}', pointer.parse(steps)) is None
+    assert json_values.scalar(b'{"a":[1,null]}', json_pointer.parse(steps)) is None
 
 
 @pytest.mark.parametrize("text", ["a", "/~", "/~2", "#/a"])
 def test_what_is_no_pointer_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="pointer"):
-        pointer.parse(text)
+        json_pointer.parse(text)

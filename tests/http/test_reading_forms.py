@@ -9,7 +9,7 @@ from bodies import PROBLEM, get, publish, spelled
 from stored import cloud_event, store
 from yarl import URL
 
-from aggregator.content import Form
+from aggregator.core.identity import Form
 from conftest import Client
 from events import event
 

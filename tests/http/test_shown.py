@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.content import Form, digest_of
+from aggregator.core.identity import Form, digest_of
 from aggregator.store import StoredEvent
 from aggregator.web import shown, uri
 

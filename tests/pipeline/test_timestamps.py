@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregator import timestamp
+from aggregator.core import timestamp
 
 NOON = 1_769_860_800_000_000
 

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from aggregator.command import main
 from aggregator.configuration import load
+from aggregator.core.redact import masked
 from aggregator.errors import SettingError
-from aggregator.masking import masked
 from aggregator.pipeline import Order
 
 

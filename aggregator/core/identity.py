@@ -1,21 +1,22 @@
-"""What makes two events the same.
+"""Which events are the same (their keys), and which have the same content (their digests).
 
 All hashes here are written into every store. Changing one makes stored events new, so they carry
-a version, and the recipes are kept in the store and compared at every start.
+a version, and what keys are made of is kept in the store and compared at every start.
 """
 
 import re
 from collections.abc import Mapping
+from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 
-from aggregator import pointer
+from aggregator.core import json_pointer, json_values
 
 RECIPE = "topic,event_id"
 """The recipe of a key unless a setting names another one: its parts, in order."""
 
-_SIZE = 16
-_LONGEST_KEPT = 255  # of a topic with which hashing is begun once only
+_KEY_SIZE = 16
+_LONGEST_KNOWN = 255  # of a topic or source with which hashing is begun once only
 _MEMBERS = ("topic", "event_id", "source", "timestamp")
 _OPTIONAL = "timestamp"
 _HEADER = "header:"
@@ -28,7 +29,7 @@ def key_of(topic: str, event_id: str) -> bytes:
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
     also the name by which an event of any other recipe is found.
     """
-    begun = _usual_of(topic) if len(topic) <= _LONGEST_KEPT else _begun(topic)
+    begun = _known_topic(topic) if len(topic) <= _LONGEST_KNOWN else _key_hash_begun(topic)
     hashed = begun.copy()
     encoded = event_id.encode()
     length = len(encoded)
@@ -62,7 +63,7 @@ class Recipe:
         self.text = ",".join(self.parts)
         self.is_usual = self.text == RECIPE
         self._prefix = _prefix(self.text)
-        self._pointers = {part: pointer.parse(part) for part in self.parts if part[0] == "/"}
+        self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
     def with_source(self) -> "Recipe":
         """The same for CloudEvents, whose ids are unique by source only."""
@@ -98,7 +99,7 @@ class Recipe:
             if not headers.get(name):
                 raise Missing(part, f"The key is made of the header {name}, which was not sent.")
             return headers[name].encode(errors="surrogateescape")
-        found = None if payload is None else pointer.scalar(payload, self._pointers[part])
+        found = None if payload is None else json_values.scalar(payload, self._pointers[part])
         if found is None:
             raise Missing(
                 part, "The key is made of this; it should be a string, a number or a boolean."
@@ -111,7 +112,7 @@ def _part(part: str) -> str:
     if part in _MEMBERS:
         return part
     if part.startswith("/"):
-        pointer.parse(part)
+        json_pointer.parse(part)
         return part
     name = part.removeprefix(_HEADER)
     if name != part and _TOKEN.fullmatch(name):
@@ -127,7 +128,7 @@ def _prefix(recipe: str) -> bytes:
 
 
 def _hashed(prefix: bytes, *parts: bytes) -> bytes:
-    hashed = blake2b(prefix, digest_size=_SIZE)
+    hashed = blake2b(prefix, digest_size=_KEY_SIZE)
     for part in parts:
         hashed.update(_with_length(part))
     return hashed.digest()
@@ -148,9 +149,53 @@ _LENGTHS = tuple(map(_length, range(_SHORT)))
 _USUAL = _prefix(RECIPE)
 
 
-def _begun(topic: str) -> blake2b:
+def _key_hash_begun(topic: str) -> blake2b:
     """The hash of a key by the usual recipe, up to the id."""
-    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=_SIZE)
+    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=_KEY_SIZE)
 
 
-_usual_of = lru_cache(1024)(_begun)
+_known_topic = lru_cache(1024)(_key_hash_begun)
+
+
+_DIGEST_VERSION = b"\x01"
+_DIGEST_SIZE = 16
+
+
+class Form(Enum):
+    """What a payload is. Only a CloudEvent's may be anything but JSON."""
+
+    JSON = 0
+    BYTES = 1
+    NOTHING = 2
+
+
+def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
+    """A version byte and blake2b (16 bytes) over the content as it was sent.
+
+    Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
+    values, which `JsonValue` decides.
+    """
+    if form is _JSON and len(source) <= _LONGEST_KNOWN:
+        content = _known_source(source).copy()
+    else:
+        content = _digest_begun(source, form)
+    content.update(payload)
+    return _DIGEST_VERSION + content.digest()
+
+
+_JSON = Form.JSON  # looked up once: enumerations take their time, and to hash them more
+_PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
+
+
+def _digest_begun(source: str, form: Form = Form.JSON) -> blake2b:
+    encoded = source.encode()
+    length = len(encoded).to_bytes(4, "big")
+    return blake2b(length + encoded, digest_size=_DIGEST_SIZE, person=_PERSONS[form])
+
+
+_known_source = lru_cache(1024)(_digest_begun)
+
+
+def is_damaged(source: str, payload: bytes | None, digest: bytes, form: Form) -> bool:
+    """Whether what was read back is not what the digest was made of; a payload may be gone."""
+    return payload is not None and digest_of(source, payload, form) != digest

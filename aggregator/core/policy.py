@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from aggregator.core.identity import Recipe
 from aggregator.event import OnConflict
-from aggregator.key import Recipe
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,65 @@
-"""The content of an event: its source and payload, and when two of them are equal."""
+"""When two JSON values are the same, and one spelling for all that are equal."""
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
-from enum import Enum
-from functools import cached_property, lru_cache
-from hashlib import blake2b
+from functools import cached_property
 from itertools import islice
 
-from aggregator import number, pointer
+from aggregator.core import json_pointer
+from aggregator.core.json_pointer import Tokens
 
-_VERSION = b"\x01"
-_SIZE = 16
-_LONGEST_KEPT = 255  # of a source with which hashing is begun once only
-
-
-class Form(Enum):
-    """What a payload is. Only a CloudEvent's may be anything but JSON."""
-
-    JSON = 0
-    BYTES = 1
-    NOTHING = 2
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")
+_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4000}))?")
 
 
-def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
-    """A version byte and blake2b (16 bytes) over the content as it was sent.
+def canonical_number(spelling: str) -> str:
+    """The number with every digit of it: 10, 10.0 and 1e1 are all 1e1.
 
-    Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
-    values, which `Value` decides.
+    An exponent of more than 4,000 digits is left as it is spelled.
     """
-    if form is _JSON and len(source) <= _LONGEST_KEPT:
-        content = _kept(source).copy()
-    else:
-        content = _begun(source, form)
-    content.update(payload)
-    return _VERSION + content.digest()
+    parts = _PARTS.fullmatch(spelling)
+    if not parts:
+        return spelling
+    sign, whole, fraction, exponent = parts.groups(default="")
+    significant = (whole + fraction).lstrip("0")
+    stripped = significant.rstrip("0")
+    if not stripped:
+        return "0"
+    tens = int(exponent or "0") - len(fraction) + len(significant) - len(stripped)
+    return f"{sign}{stripped}e{tens}"
 
 
-_JSON = Form.JSON  # looked up once: enumerations take their time, and to hash them more
-_PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
+def scalar(payload: bytes, tokens: Tokens) -> bytes | None:
+    """The string, number or boolean there, so spelled that equal values are equal bytes.
+
+    None where the payload has nothing there, or null, an array or an object.
+    """
+    value = json.loads(payload, parse_float=_Number, parse_int=_Number)
+    for step in tokens:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and _is_index(step, value):
+            value = value[int(step)]
+        else:
+            return None
+    return _spelled(value)
 
 
-def _begun(source: str, form: Form = Form.JSON) -> blake2b:
-    encoded = source.encode()
-    length = len(encoded).to_bytes(4, "big")
-    return blake2b(length + encoded, digest_size=_SIZE, person=_PERSONS[form])
+def scalar_of(text: str) -> bytes:
+    """What `scalar` gives for a value written as JSON; what is no JSON is a string.
 
-
-_kept = lru_cache(1024)(_begun)
-
-
-def is_damaged(source: str, payload: bytes | None, digest: bytes, form: Form) -> bool:
-    """Whether what was read back is not what the digest was made of; a payload may be gone."""
-    return payload is not None and digest_of(source, payload, form) != digest
+    Raises ValueError for null, an array or an object.
+    """
+    try:
+        value = json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=str)
+    except (ValueError, RecursionError):
+        value = text
+    spelled = _spelled(value)
+    if spelled is None:
+        raise ValueError("Only strings, numbers and booleans can be compared.")
+    return spelled
 
 
 class Value:
@@ -81,7 +88,7 @@ class Value:
     def differences(self, other: "Value", most: int) -> list[str]:
         """JSON pointers to the first places, `most` of them, where the two are not the same."""
         found = _differing((), self._exact, other._exact)
-        places = (pointer.to(*path) for path in islice(found, most))
+        places = (json_pointer.to(*path) for path in islice(found, most))
         return list(dict.fromkeys(places))
 
     @cached_property
@@ -112,9 +119,29 @@ def _decimal(spelling: str) -> object:
     try:
         return Decimal(spelling)
     except InvalidOperation:
-        same = number.canonical(spelling)
+        same = canonical_number(spelling)
         return 0 if same == "0" else (same,)
 
 
 def _out(_: str) -> None:
+    return None
+
+
+class _Number(str):
+    """The spelling of a number."""
+
+    __slots__ = ()
+
+
+def _is_index(step: str, array: list[object]) -> bool:
+    return _INDEX.fullmatch(step) is not None and int(step) < len(array)
+
+
+def _spelled(value: object) -> bytes | None:
+    if isinstance(value, _Number):
+        return b"n" + canonical_number(value).encode()
+    if isinstance(value, bool):
+        return b"b1" if value else b"b0"
+    if isinstance(value, str):
+        return b"s" + value.encode(errors="surrogatepass")
     return None

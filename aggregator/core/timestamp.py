@@ -30,14 +30,14 @@ def now() -> int:
 
 
 def parse(text: str) -> int:
-    """As `moment`. Raises ValueError unless the text is ISO 8601 with an offset."""
-    found = moment(text)
+    """As `try_parse`. Raises ValueError unless the text is ISO 8601 with an offset."""
+    found = try_parse(text)
     if found is None:
         raise ValueError(_EXPECTED)
     return found
 
 
-def moment(text: str) -> int | None:
+def try_parse(text: str) -> int | None:
     """Microseconds since 1970; None unless the text is ISO 8601 with an offset.
 
     Digits beyond microseconds are cut off.
@@ -55,19 +55,19 @@ def moment(text: str) -> int | None:
     return _read(upper) if _SHAPE.fullmatch(upper) else None
 
 
-def show(microseconds: int) -> str:
+def rfc_3339(microseconds: int) -> str:
     """The time as RFC 3339 writes it, in UTC."""
     return (_EPOCH + microseconds * _MICROSECOND).isoformat().replace("+00:00", "Z")
 
 
 def is_rfc_3339(text: str) -> bool:
     """Whether it is spelled as RFC 3339 asks, which knows fewer spellings than ISO 8601."""
-    return _RFC_3339.fullmatch(text.upper()) is not None and moment(text) is not None
+    return _RFC_3339.fullmatch(text.upper()) is not None and try_parse(text) is not None
 
 
 @lru_cache(1024)
 def _second(text: str) -> int | None:
-    """The moment of a second in UTC, without the Z; None if it is none, or spelled otherwise."""
+    """A second in UTC, without the Z; None if it is none, or spelled otherwise."""
     return _read(text + "Z") if _SECOND.fullmatch(text) else None
 
 

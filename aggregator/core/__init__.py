@@ -1,0 +1,1 @@
+"""What the rest stands on: JSON values, times, keys and digests, policies, byte budgets."""

@@ -1,0 +1,39 @@
+"""JSON pointers (RFC 6901): to say where something is."""
+
+import re
+
+_LONGEST = 500
+_LONGEST_SHOWN = 100
+_BAD_ESCAPE = re.compile("~(?![01])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Tokens = tuple[str, ...]
+
+
+def to(*path: object) -> str:
+    """The pointer to a place, or to what holds it where it is too long or UTF-8 cannot hold it."""
+    pointer = ""
+    for part in path:
+        step = f"/{_escaped(str(part))}"
+        if len(pointer) + len(step) > _LONGEST or _SURROGATE.search(step):
+            break
+        pointer += step
+    return pointer
+
+
+def parse(text: str) -> Tokens:
+    """The names and indexes that a pointer goes through. Raises ValueError if it is none."""
+    if text and not text.startswith("/"):
+        raise ValueError(f"{text!r} is no JSON pointer: one begins with a slash")
+    if _BAD_ESCAPE.search(text):
+        raise ValueError(f"{text!r} is no JSON pointer: ~ is written ~0, and / is ~1")
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
+
+
+def cut(text: str) -> str:
+    """The text, or as much of it as is worth showing."""
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
