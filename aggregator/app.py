@@ -8,24 +8,23 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from aggregator import unique
-from aggregator.books import Books
 from aggregator.configuration import Configuration
 from aggregator.core.budget import Budget
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
-from aggregator.intake import Intake
-from aggregator.ledger import Ledger
-from aggregator.pipeline import Line, Order
+from aggregator.pipeline.bookkeeping import Books
+from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.pipeline.pending import Ledger
+from aggregator.pipeline.prompt import PromptLine
+from aggregator.pipeline.runner import Line, Order
+from aggregator.pipeline.worker import Settler, Worker
 from aggregator.plugins import Plugins
-from aggregator.prompt import PromptLine
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
 from aggregator.settings import Settings, listed
-from aggregator.settling import Settler
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors
@@ -43,7 +42,6 @@ from aggregator.web.sending import Sender
 from aggregator.web.state import State
 from aggregator.web.topics import Topics
 from aggregator.web.turn import Turn
-from aggregator.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +173,7 @@ def _sweeping(intake: Intake, requests: Budget) -> Context:
             await asyncio.sleep(pause)
             pause = _SWEEP
             with suppress(AggregatorError), requests.share() as share:
-                await intake.take(Submission(unique.name(), []), share)
+                await intake.take(Submission(new_submission_id(), []), share)
 
     async def sweeping(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(sweep(), name="sweep")

@@ -19,7 +19,7 @@ from aggregator.change_key import change_key as run_change
 from aggregator.configuration import Check, Configuration, load, unchecked
 from aggregator.core.redact import masked
 from aggregator.errors import AggregatorError
-from aggregator.pipeline import Order
+from aggregator.pipeline.runner import Order
 from aggregator.plugins import GROUPS, Plugins
 from aggregator.proving.command import command as prove
 from aggregator.server import serve as run_server

@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 from aggregator.configuration import Configuration
 from aggregator.core.redact import masked
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.pipeline import Named, Order
+from aggregator.pipeline.runner import Named, Order
 from aggregator.queue import Queue
 from aggregator.settings import Settings
 from aggregator.stage import BatchStage, IntakeStage, Stage

@@ -12,9 +12,9 @@ from aiohttp import web
 from aggregator import __version__, open_files
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.errors import SettingError
-from aggregator.intake import Intake
-from aggregator.ledger import Ledger
-from aggregator.pipeline import Order
+from aggregator.pipeline.intake import Intake
+from aggregator.pipeline.pending import Ledger
+from aggregator.pipeline.runner import Order
 from aggregator.receiving import body
 from aggregator.settings import Settings
 from aggregator.watchdog import Watchdog

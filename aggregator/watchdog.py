@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from aggregator.pipeline import Named
+from aggregator.pipeline.runner import Named
 
 log = logging.getLogger(__name__)
 

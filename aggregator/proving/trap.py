@@ -10,7 +10,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from aggregator.event import Event
-from aggregator.pipeline import Named
+from aggregator.pipeline.runner import Named
 from aggregator.plugins import Plugin, Plugins
 from aggregator.proving.plan import Point
 from aggregator.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aggregator.event import Event
-from aggregator.pipeline import Line, Named
+from aggregator.pipeline.runner import Line, Named
 from aggregator.stage import Stage
 from aggregator.store import Store
 from aggregator.testing.making import Rollback, make_event

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from aggregator.core import timestamp
-from aggregator.ledger import Snapshot
+from aggregator.pipeline.pending import Snapshot
 from aggregator.receiving.media_type import Format
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown

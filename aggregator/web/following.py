@@ -6,8 +6,8 @@ import logging
 import msgspec
 from aiohttp import web
 
-from aggregator.commits import Commits
 from aggregator.errors import Gone, Unavailable, Unparsable
+from aggregator.pipeline.pending import Commits
 from aggregator.store import Query, Span
 from aggregator.web import query
 from aggregator.web.looks import Look, Looks, check_kept

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from aggregator.commits import Commits
 from aggregator.errors import Gone
+from aggregator.pipeline.pending import Commits
 from aggregator.store import Query, Span, StoredEvent
 from aggregator.web import shown
 from aggregator.web.turn import Turn

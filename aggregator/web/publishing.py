@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import istr
 
-from aggregator import unique
 from aggregator.core import timestamp
 from aggregator.core.budget import Budget
 from aggregator.errors import Unparsable
 from aggregator.event import Submission
-from aggregator.intake import Intake
+from aggregator.pipeline.intake import Intake, new_submission_id
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
 from aggregator.web import verdict
@@ -42,7 +41,7 @@ class Publishing:
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         with self.budget.share() as share:
             headers = self._key_headers(request)
-            arrival = Arrival(unique.name(), timestamp.now(), headers)
+            arrival = Arrival(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
                 arrival.submission,
                 await self.receiver.receive(request, arrival, share),

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator import unique
 from aggregator.core import timestamp
 from aggregator.core.budget import Budget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
-from aggregator.intake import Intake
 from aggregator.outcome import Fault, Invalid
+from aggregator.pipeline.intake import Intake, new_submission_id
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
@@ -104,7 +103,7 @@ class Quarantine:
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
         self.intake.check_ready()
-        arrival = Arrival(unique.name(), timestamp.now())
+        arrival = Arrival(new_submission_id(), timestamp.now())
         with self.budget.share() as share:
             events = await self.receiver.receive_anew(page.entries, arrival, share)
             ids = [entry.id for entry in page.entries]
@@ -115,7 +114,7 @@ class Quarantine:
 
     async def _receive(self, event: Event, entry: int) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
-        submission = Submission(unique.name(), [event], released=[entry])
+        submission = Submission(new_submission_id(), [event], released=[entry])
         try:
             with self.budget.share() as share:
                 return (await self.intake.take(submission, share)).events[0]
@@ -125,6 +124,6 @@ class Quarantine:
 
     async def _drop(self, entries: list[Quarantined]) -> None:
         self.intake.check_ready()
-        submission = Submission(unique.name(), [], dropped=[entry.id for entry in entries])
+        submission = Submission(new_submission_id(), [], dropped=[entry.id for entry in entries])
         with self.budget.share() as share:
             await self.intake.take(submission, share)

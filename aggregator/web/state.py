@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from aggregator.errors import StoreError
-from aggregator.intake import Intake
+from aggregator.pipeline.intake import Intake
 from aggregator.store import Store
 from aggregator.web import answer
 from aggregator.web.sending import Sender

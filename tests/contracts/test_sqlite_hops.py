@@ -15,7 +15,7 @@ from aggregator.core.identity import RECIPE
 from aggregator.errors import KeyHeld, StageFault, StoreError
 from aggregator.event import Event
 from aggregator.outcome import Stored
-from aggregator.pipeline import Line, Named
+from aggregator.pipeline.runner import Line, Named
 from aggregator.stage import BatchStage
 from aggregator.store import Counters, Query, Sighting
 from aggregator.testing import make_event

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 from aggregator.app import create_app
 from aggregator.configuration import load
 from aggregator.description.document import describe
-from aggregator.pipeline import Order
+from aggregator.pipeline.runner import Order
 from aggregator.plugins import Plugins
 from aggregator.receiving.media_type import NDJSON
 from events import event

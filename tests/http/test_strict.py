@@ -7,7 +7,7 @@ import pytest
 from bodies import PROBLEM, get, publish, stored_ids
 
 from aggregator.event import Submission
-from aggregator.settling import Part, batches
+from aggregator.pipeline.worker import Part, batches
 from conftest import Client, Start
 from events import event
 

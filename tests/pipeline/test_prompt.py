@@ -10,8 +10,8 @@ import pytest
 from aggregator.errors import StageFault
 from aggregator.event import Event
 from aggregator.outcome import Filtered
-from aggregator.pipeline import Line, Named
-from aggregator.prompt import PromptLine
+from aggregator.pipeline.prompt import PromptLine
+from aggregator.pipeline.runner import Line, Named
 from aggregator.stage import IntakeStage
 
 SHORT = 0.05  # seconds

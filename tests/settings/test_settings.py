@@ -9,7 +9,7 @@ from aggregator.command import main
 from aggregator.configuration import load
 from aggregator.core.redact import masked
 from aggregator.errors import SettingError
-from aggregator.pipeline import Order
+from aggregator.pipeline.runner import Order
 
 
 def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:

@@ -1,13 +1,28 @@
 """What happens in the request: a submission passes the bar, and waits for what becomes of it."""
 
+import itertools
+import os
+
 from aggregator.core.budget import Share
 from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Pending, Submission
-from aggregator.ledger import Ledger
 from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
-from aggregator.pipeline import Line
+from aggregator.pipeline.pending import Ledger
+from aggregator.pipeline.runner import Line
+from aggregator.pipeline.worker import Worker
 from aggregator.queue import Queue
-from aggregator.worker import Worker
+
+_PROCESS = os.urandom(10).hex()
+_numbers = itertools.count()
+
+
+def new_submission_id() -> str:
+    """32 hexadecimal digits that no process ever gives twice, nor two of them.
+
+    Those of this process, and how many it gave before.
+    """
+    return f"{_PROCESS}{next(_numbers):012x}"
+
 
 _NOT_YET = {Stored, Duplicate, Conflict, Refused}
 

@@ -6,7 +6,7 @@ from types import CoroutineType, coroutine
 from typing import Any, NamedTuple
 
 from aggregator.event import Event
-from aggregator.pipeline import Line, Named, go_on
+from aggregator.pipeline.runner import Line, Named, go_on
 from aggregator.stage import IntakeStage
 from aggregator.transaction import UnitOfWork
 
