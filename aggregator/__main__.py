@@ -1,5 +1,5 @@
 """`python -m aggregator` is the command `aggregator`."""
 
-from aggregator.command import main
+from aggregator.cli.main import main
 
 main()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from aggregator.configuration import Configuration
+from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import Budget
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
@@ -24,7 +24,6 @@ from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
-from aggregator.settings import Settings, listed
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 
 from marshmallow import ValidationError
 
-from aggregator.configuration import Configuration
+from aggregator.config import Configuration, Settings
 from aggregator.core.redact import masked
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.pipeline.runner import Named, Order
 from aggregator.queue import Queue
-from aggregator.settings import Settings
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Store
 

@@ -4,19 +4,20 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import threading
 
 from aiohttp import web
 
-from aggregator import __version__, open_files
+from aggregator import __version__
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
+from aggregator.config import Settings
 from aggregator.errors import SettingError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import Ledger
 from aggregator.pipeline.runner import Order
 from aggregator.receiving import body
-from aggregator.settings import Settings
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,13 @@ _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
+_OPEN_FILES = 65_536  # that there may be at most; each connection is one
 _COLLECTED = (20_000, 20, 50)  # new objects before the young ones are looked at, and so on
 
 
 async def serve(app: web.Application, settings: Settings) -> int:
     """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
-    open_files.raise_limit()
+    raise_open_files_limit()
     stopping = asyncio.Event()
     _handle_signals(stopping, app[INTAKE])
     runner = web.AppRunner(
@@ -144,3 +146,14 @@ def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -
         f"  stop      Ctrl-C",
         flush=True,
     )
+
+
+def raise_open_files_limit() -> int:
+    """Raise the limit on open files as far as it goes; how many there may be now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft == resource.RLIM_INFINITY:
+        return _OPEN_FILES
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)

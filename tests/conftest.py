@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from aggregator.app import create_app
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
 from events import event

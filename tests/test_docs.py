@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aggregator import settings
+from aggregator import config
 from aggregator.app import create_app
-from aggregator.command import main
-from aggregator.configuration import load
+from aggregator.cli.main import main
+from aggregator.config import load
 from aggregator.plugins import Plugins
 from blocks import blocks
 from running import Service
@@ -20,8 +20,8 @@ DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("setting", settings.each(), ids=lambda setting: setting.name)
-def test_every_setting_is_in_the_docs(setting: settings.Field) -> None:
+@pytest.mark.parametrize("setting", config.each(), ids=lambda setting: setting.name)
+def test_every_setting_is_in_the_docs(setting: config.Field) -> None:
     docs = (ROOT / "docs" / "settings.md").read_text()
     default = str(setting.default).replace("|", "\\|")
     unit, meaning = setting.metadata["unit"], setting.metadata["help"]

@@ -14,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from aggregator.app import create_app
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.description.document import calls
 from aggregator.plugins import Plugins
 from running import Service, until

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
+from aggregator.config import Settings
 from aggregator.description.document import describe
-from aggregator.settings import Settings
 from aggregator.stage import Stage
 from aggregator.web.sending import Sender
 from aggregator.web.still import Still

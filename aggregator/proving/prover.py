@@ -9,7 +9,6 @@ from itertools import chain
 
 import aiohttp
 
-from aggregator import open_files
 from aggregator.errors import SettingError
 from aggregator.proving import room
 from aggregator.proving.audit import Audit
@@ -22,6 +21,7 @@ from aggregator.proving.promises import Promise
 from aggregator.proving.proof import OVER, Options, Proof
 from aggregator.proving.publishers import Publishers
 from aggregator.proving.service import Orders
+from aggregator.server import raise_open_files_limit
 
 _PATIENCE = 30.0  # seconds for a point to be reached
 _LAST_ANSWERS = 20.0  # seconds in which all that is under way should be answered at the end
@@ -50,7 +50,7 @@ async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
 
 def _check_files(connections: int) -> None:
     needed = connections + _FILES
-    if (limit := open_files.raise_limit()) < needed:
+    if (limit := raise_open_files_limit()) < needed:
         raise SettingError(
             f"{connections} connections need {needed} open files, and the limit is {limit}: "
             "take fewer (--connections), or raise it (ulimit -n)"

@@ -14,13 +14,12 @@ from aiohttp import web
 
 from aggregator import logs
 from aggregator.app import STORE, create_app
-from aggregator.configuration import load
+from aggregator.config import Settings, load
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
 from aggregator.proving.plan import Point
 from aggregator.proving.trap import Trap, TrappedPlugins, answering
 from aggregator.server import serve
-from aggregator.settings import Settings
 
 EXIT_UNUSABLE = 2
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from aggregator.config import Settings
 from aggregator.event import Event
 from aggregator.pipeline.runner import Named
 from aggregator.plugins import Plugin, Plugins
 from aggregator.proving.plan import Point
-from aggregator.settings import Settings
 from aggregator.stage import IntakeStage
 from aggregator.store import Holder, Store, StoreTransaction
 

@@ -3,7 +3,7 @@
 import pytest
 from bodies import PROBLEM, get
 
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.errors import SettingError
 from conftest import Client, Start
 from events import event

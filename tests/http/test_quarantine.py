@@ -9,7 +9,7 @@ import pytest
 from bodies import array, get, publish, spelled, stored_ids
 
 from added import with_stages
-from aggregator.change_key import change_key
+from aggregator.cli.change_key import change_key
 from aggregator.store import EVICTED
 from aggregator_sqlite.store import SqliteStore
 from conftest import Client, Start

@@ -11,7 +11,7 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from aggregator.app import create_app
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.description.document import describe
 from aggregator.pipeline.runner import Order
 from aggregator.plugins import Plugins

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aggregator.app import create_app
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.plugins import Plugins
 from events import event
 from small_runs import make_runs_small

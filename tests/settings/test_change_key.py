@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from aggregator.command import main
+from aggregator.cli.main import main
 from running import Service
 
 MEMBERS = (

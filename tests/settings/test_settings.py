@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from aggregator.command import main
-from aggregator.configuration import load
+from aggregator.cli.main import main
+from aggregator.config import load
 from aggregator.core.redact import masked
 from aggregator.errors import SettingError
 from aggregator.pipeline.runner import Order

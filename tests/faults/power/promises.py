@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 
 from aggregator.app import create_app
-from aggregator.configuration import load
+from aggregator.config import load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.receiving import body

@@ -1,8 +1,15 @@
-"""Changes what the keys of a store are made of, once an operator knows what that means."""
+"""`aggregator change-key`: changes what the keys of a store are made of."""
 
+import asyncio
+import sys
 from collections.abc import Sequence
+from typing import Any
 
-from aggregator.errors import SettingError
+import click
+
+from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.errors import AggregatorError, SettingError
+from aggregator.plugins import Plugins
 from aggregator.store import Store
 
 _MEANING = """\
@@ -13,6 +20,23 @@ An event that is stored, and is sent again after the change, is new: it is store
 its new key. What is stored does not change, and is found as before. Changing back makes those
 events new that were stored in between.
 """
+
+
+@click.command(name="change-key")
+@click.option("--yes", is_flag=True, help="Do it; without this, only say what it means.")
+@with_settings
+def command(yes: bool, **flags: Any) -> None:
+    """Make keys of what the settings say from now on, in a store that has others."""
+    plugins = Plugins.installed()
+    configuration = load_or_fail(flags, plugins.problems)
+    store = plugins.store(configuration.settings)
+    try:
+        changing = change_key(store, configuration.rules.recipe, configuration.indexed, yes)
+        is_done, told = asyncio.run(changing)
+    except AggregatorError as error:
+        fail(error)
+    click.echo(told)
+    sys.exit(0 if is_done else 1)
 
 
 async def change_key(

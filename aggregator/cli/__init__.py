@@ -1,0 +1,1 @@
+"""The command `aggregator`, one file a command."""

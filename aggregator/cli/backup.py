@@ -1,0 +1,50 @@
+"""`aggregator backup`: copies a store into a file, and says what is in the copy."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.errors import AggregatorError
+from aggregator.plugins import Plugins
+from aggregator.store import Backup, Store
+
+
+@click.command(name="backup")
+@click.argument("destination", type=click.Path(path_type=Path))
+@with_settings
+def command(destination: Path, **flags: Any) -> None:
+    """Write a copy of the store to the new file DESTINATION, while the service runs or not."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    plugins = Plugins.installed()
+    configuration = load_or_fail(flags, plugins.problems)
+    store = plugins.store(configuration.settings)
+    try:
+        click.echo(asyncio.run(backup(store, destination)))
+    except AggregatorError as error:
+        fail(error)
+
+
+async def backup(store: Store, destination: Path) -> str:
+    """Write the copy; what to tell the operator about it.
+
+    Raises SettingError or StoreError where there is no store, or no copy of it can be written.
+    """
+    begun = time.monotonic()
+    made = await store.backup(destination)
+    return _told(made, destination, time.monotonic() - begun)
+
+
+def _told(made: Backup, destination: Path, seconds: float) -> str:
+    plural = "s" * (made.events != 1)
+    told = (
+        f"{destination}: {made.events:,} event{plural} up to seq {made.last_seq}, "
+        f"{made.size:,} bytes, in {seconds:.1f} s"
+    )
+    if removed := made.stored - made.events:
+        told += f"\n{removed:,} that were stored too had been removed from the store before"
+    return told

@@ -1,0 +1,22 @@
+"""The command `aggregator`."""
+
+import click
+
+from aggregator import __version__, logs
+from aggregator.cli import backup, change_key
+from aggregator.cli.health import health
+from aggregator.cli.plugins import plugins
+from aggregator.cli.serve import serve
+from aggregator.cli.settings import settings
+from aggregator.proving.command import command as prove
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aggregator")
+def main() -> None:
+    """Takes events over HTTP and stores each exactly once."""
+    logs.configure("info")
+
+
+for command in (serve, settings, plugins, change_key.command, prove, backup.command, health):
+    main.add_command(command)

@@ -1,0 +1,309 @@
+"""Every setting, once, with its name, type, default, unit and help; how they are put together.
+
+A flag wins over the environment, that over the file, that over the default. The docs and `--help`
+are made of the table.
+"""
+
+import logging
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from marshmallow import Schema, ValidationError
+from marshmallow import fields as kinds
+from marshmallow.validate import Length, OneOf, Range
+
+from aggregator.core import json_pointer
+from aggregator.core.identity import RECIPE, Recipe
+from aggregator.core.policy import Rules, TopicRules
+from aggregator.core.redact import masked
+from aggregator.errors import SettingError
+from aggregator.event import OnConflict
+
+POLICIES = [policy.value for policy in OnConflict]
+"""What `on_conflict` may be, for all topics or for one."""
+
+
+class _Whole(kinds.Integer):
+    """A whole number, or the digits of one, which is all that flags and the environment hold."""
+
+    def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
+        digits = isinstance(value, str) and re.fullmatch("-?[0-9]+", value)
+        return super()._deserialize(int(value) if digits else value, *rest, **more)
+
+
+def _text(default: str, help_: str, *checks: Any, least: int = 1) -> Any:
+    kind = kinds.String(validate=[Length(min=least), *checks])
+    return field(default=default, metadata={"kind": kind, "unit": "", "help": help_})
+
+
+def _whole(default: int, unit: str, help_: str, least: int = 1, most: int | None = None) -> Any:
+    kind = _Whole(strict=True, validate=Range(least, most))
+    return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
+
+
+def _positive(default: float, unit: str, help_: str, most: float | None = None) -> Any:
+    kind = kinds.Float(validate=Range(0, most, min_inclusive=False))
+    return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
+
+
+def _seconds(default: float, help_: str) -> Any:
+    return _positive(default, "seconds", help_)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the service runs with. Read once, at the start, and handed on."""
+
+    host: str = _text("127.0.0.1", "Address to listen on.")
+    port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
+    queue: str = _text("memory:", "URL of the queue.")
+    pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
+    key: str = _text(RECIPE, "What makes two events the same: parts of the key, with commas.")
+    on_conflict: str = _text(
+        "keep-first", "What to do with another content under a held key.", OneOf(POLICIES)
+    )
+    on_invalid: str = _text(
+        "refuse", "What to do with invalid events.", OneOf(["refuse", "quarantine"])
+    )
+    quarantine_bytes: int = _whole(67_108_864, "bytes", "Most bytes kept in quarantine.")
+    quarantine_days: float = _positive(
+        30.0, "days", "How long events stay in quarantine.", most=36_500
+    )
+    indexed: str = _text(
+        "", "JSON pointers into payloads that events are found by, with commas.", least=0
+    )
+    max_events: int = _whole(10_000, "events", "Most events in one request.")
+    max_event: int = _whole(1_048_576, "bytes", "Longest event.")
+    max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
+    body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
+    queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
+    queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
+    answer_bytes: int = _whole(67_108_864, "bytes", "Most bytes of answers not read yet.")
+    answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
+    streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
+    heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
+    cors_origins: str = _text(
+        "", "Origins whose pages may use the service, with commas, or *.", least=0
+    )
+    batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
+    stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
+    log_level: str = _text(
+        "info", "Least severe messages to log.", OneOf(["debug", "info", "warning", "error"])
+    )
+
+
+def each() -> tuple[Field[Any], ...]:
+    """The settings in order; kind, unit and help stand in a field's metadata."""
+    return fields(Settings)
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a setting that is written with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
+
+
+def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Everything that is wrong with them, in words that name each."""
+    return _rule_problems(settings, topics) + _disagreements(settings) + _origin_problems(settings)
+
+
+def _disagreements(settings: Settings) -> list[str]:
+    found = []
+    for smaller, larger in (
+        ("max_event", "max_body"),
+        ("max_body", "queue_bytes"),
+        ("max_events", "queue_events"),
+    ):
+        low, high = getattr(settings, smaller), getattr(settings, larger)
+        if low > high:
+            found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
+    return found
+
+
+def _origin_problems(settings: Settings) -> list[str]:
+    return [
+        f"cors_origins: {origin!r} is no origin: one is written https://example.org, or * for all"
+        for origin in listed(settings.cors_origins)
+        if origin != "*" and not _ORIGIN.fullmatch(origin)
+    ]
+
+
+def table_problems(kind: str, tables: object) -> list[str]:
+    """What is wrong with tables, of which there is one for each stage or topic."""
+    if not isinstance(tables, Mapping):
+        return [f"{kind}: should be tables, one [{kind}.NAME] for each that has settings"]
+    return [
+        f"{kind}.{name}: should be a table, [{kind}.{name}]"
+        for name, table in tables.items()
+        if not isinstance(table, Mapping)
+    ]
+
+
+def _rule_problems(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = []
+    for name, parse, value in (
+        ("key", Recipe, settings.key),
+        *(("indexed", json_pointer.parse, text) for text in listed(settings.indexed)),
+    ):
+        try:
+            parse(value)
+        except ValueError as error:
+            found.append(f"{name}: {error}")
+    for topic, table in topics.items():
+        problems = _TOPIC.validate(dict(table))
+        found += [f"topics.{topic}.{name}: {' '.join(why)}" for name, why in problems.items()]
+    return found
+
+
+def _is_recipe_of_a_topic(text: str) -> None:
+    try:
+        recipe = Recipe(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+    if "topic" not in recipe.parts:
+        raise ValidationError(
+            "Names no topic: events of two topics could then be the same. Try "
+            f"'topic,{recipe.text}'."
+        )
+
+
+_TOPIC = Schema.from_dict(
+    {
+        "key": kinds.String(validate=_is_recipe_of_a_topic),
+        "on_conflict": kinds.String(validate=OneOf(POLICIES)),
+    }
+)()
+
+
+log = logging.getLogger(__name__)
+
+PREFIX = "AGGREGATOR_"
+_CONFIG = "config"
+_STAGES = "stages"
+_TOPICS = "topics"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings in force, the tables of stages and topics, and where each setting came from."""
+
+    settings: Settings
+    stages: Mapping[str, Mapping[str, Any]]
+    topics: Mapping[str, Mapping[str, Any]]
+    origins: Mapping[str, str]
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of every topic. Raises ValueError; never for what `load` has returned."""
+        key, on_conflict = self.settings.key, self.settings.on_conflict
+        usual = TopicRules.of(key, on_conflict)
+        return Rules(
+            usual,
+            {
+                topic: TopicRules.of(
+                    str(table.get("key", key)), str(table.get("on_conflict", on_conflict))
+                )
+                for topic, table in self.topics.items()
+            },
+        )
+
+    @property
+    def indexed(self) -> list[str]:
+        """The pointers that events are found by."""
+        return listed(self.settings.indexed)
+
+
+Check = Callable[[Configuration], list[str]]
+
+
+def unchecked(_: Configuration) -> list[str]:
+    """Find nothing wrong."""
+    return []
+
+
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], check: Check = unchecked
+) -> Configuration:
+    """Put the settings together. Raises SettingError that names everything wrong at once.
+
+    `check` finds what is wrong with settings that are right by themselves; it is given the
+    defaults where they are not.
+    """
+    given, named = dict(flags), _from_environment(environ)
+    paths = given.pop(_CONFIG, None), named.pop(_CONFIG, None)
+    path = paths[0] or paths[1]
+    file = _read(Path(path)) if path else {}
+    stages, topics = file.pop(_STAGES, {}), file.pop(_TOPICS, {})
+    layers = {
+        "flag": {name: value for name, value in given.items() if value is not None},
+        "environment": named,
+        f"file {path}": file,
+    }
+    values: dict[str, Any] = {}
+    origins = {each_.name: "default" for each_ in each()}
+    for origin, layer in reversed(layers.items()):
+        for name, value in layer.items():
+            values[name], origins[name] = value, origin
+    settings, problems = _checked(values, origins)
+    of_tables = table_problems(_STAGES, stages) + table_problems(_TOPICS, topics)
+    if of_tables:
+        stages, topics = {}, {}
+    configuration = Configuration(settings, stages, topics, origins)
+    problems += of_tables + disagreements(settings, topics)
+    problems += check(configuration)
+    if problems:
+        raise SettingError("\n".join(problems))
+    return configuration
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"config: cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"config: {path} is not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours; unknown names only warn, for Kubernetes adds its own to every pod."""
+    known = {each_.name for each_ in each()} | {_CONFIG}
+    found = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX):
+            name = variable.removeprefix(PREFIX).lower()
+            if name in known:
+                found[name] = value
+            else:
+                log.warning("%s in the environment is no setting of ours", variable)
+    return found
+
+
+def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings, with the defaults in place of bad ones, and what is wrong with those."""
+    schema = Schema.from_dict({each_.name: each_.metadata["kind"] for each_ in each()})()
+    try:
+        return Settings(**schema.load(dict(values))), []
+    except ValidationError as error:
+        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
+        problems = [_told(name, values[name], origins[name], " ".join(why)) for name, why in said]
+        return Settings(**cast("dict[str, Any]", error.valid_data)), problems
+
+
+def _told(name: str, value: object, origin: str, why: str) -> str:
+    shown = masked("", value)
+    told = f"{name}: {shown!r} (from {origin}): {why}"
+    if name == "port" and "://" in shown:
+        told += (
+            " Kubernetes sets this for a Service named aggregator: "
+            "set enableServiceLinks: false in the pod."
+        )
+    return told
