@@ -9,17 +9,17 @@ from contextlib import suppress
 from aiohttp import web
 
 from aggregator.config import Configuration, Settings, listed
-from aggregator.core.budget import Budget
+from aggregator.core.budget import ByteBudget
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
-from aggregator.pipeline.bookkeeping import Books
+from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake, new_submission_id
-from aggregator.pipeline.pending import Ledger
+from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.prompt import PromptLine
-from aggregator.pipeline.runner import Line, Order
-from aggregator.pipeline.worker import Settler, Worker
+from aggregator.pipeline.runner import PipelineSpec, StageRunner
+from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
@@ -57,20 +57,20 @@ def create_app(
 ) -> web.Application:
     """The application, wired and not started. Raises SettingError."""
     settings = configuration.settings
-    left, right = plugins.line(Order.parse(settings.pipeline), configuration.stages)
+    left, right = plugins.line(PipelineSpec.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
     intake_line = PromptLine(left, settings.stage_timeout, stuck)
-    batch_line = Line(right, settings.stage_timeout, stuck)
-    ledger = Ledger()
-    books = Books(
+    batch_line = StageRunner(right, settings.stage_timeout, stuck)
+    ledger = PendingSubmissions()
+    books = BatchRecorder(
         settings.on_invalid == "quarantine", settings.quarantine_bytes, settings.quarantine_days
     )
-    settler = Settler(store, batch_line, books)
+    settler = BatchProcessor(store, batch_line, books)
     worker = Worker(store, queue, settler, ledger, settings.batch_events)
-    decoder = Decoder(settings.max_events, settings.max_event, configuration.rules)
+    decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
-    requests = Budget(settings.queue_bytes, "requests under way (queue_bytes)")
+    requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
     turn = Turn(store, pages, _PAGES_AT_ONCE)
     export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
     following = _following(store, ledger, settings)
@@ -110,11 +110,11 @@ def create_app(
 
 def _sender(settings: Settings) -> Sender:
     """One each for publishers and readers: neither waits for what the others do not read."""
-    budget = Budget(settings.answer_bytes, "answers wait to be read (answer_bytes)")
+    budget = ByteBudget(settings.answer_bytes, "answers wait to be read (answer_bytes)")
     return Sender(budget, settings.answer_timeout)
 
 
-def _following(store: Store, ledger: Ledger, settings: Settings) -> Following:
+def _following(store: Store, ledger: PendingSubmissions, settings: Settings) -> Following:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
     looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), ledger.commits)
@@ -128,9 +128,11 @@ _SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-def _opened(store: Store, queue: Queue, ledger: Ledger, configuration: Configuration) -> Context:
+def _opened(
+    store: Store, queue: Queue, ledger: PendingSubmissions, configuration: Configuration
+) -> Context:
     async def opened(_: web.Application) -> AsyncIterator[None]:
-        await store.open(configuration.rules.recipe, configuration.indexed)
+        await store.open(configuration.policies.key_spec, configuration.indexed)
         try:
             ledger.counters = await store.counters()
             await queue.open()
@@ -141,7 +143,7 @@ def _opened(store: Store, queue: Queue, ledger: Ledger, configuration: Configura
     return opened
 
 
-def _closing(*lines: Line) -> Context:
+def _closing(*lines: StageRunner) -> Context:
     async def closing(_: web.Application) -> AsyncIterator[None]:
         yield
         for line in reversed(lines):
@@ -163,7 +165,7 @@ def _working(worker: Worker) -> Context:
     return working
 
 
-def _sweeping(intake: Intake, requests: Budget) -> Context:
+def _sweeping(intake: Intake, requests: ByteBudget) -> Context:
     """Has quarantine looked through now and then: a submission without events does that."""
 
     async def sweep() -> None:
@@ -171,8 +173,8 @@ def _sweeping(intake: Intake, requests: Budget) -> Context:
         while True:
             await asyncio.sleep(pause)
             pause = _SWEEP
-            with suppress(AggregatorError), requests.share() as share:
-                await intake.take(Submission(new_submission_id(), []), share)
+            with suppress(AggregatorError), requests.reserve() as reservation:
+                await intake.take(Submission(new_submission_id(), []), reservation)
 
     async def sweeping(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(sweep(), name="sweep")

@@ -17,9 +17,9 @@ from marshmallow import fields as kinds
 from marshmallow.validate import Length, OneOf, Range
 
 from aggregator.core import json_pointer
-from aggregator.core.identity import RECIPE, Recipe
-from aggregator.core.policy import Rules, TopicRules
-from aggregator.core.redact import masked
+from aggregator.core.identity import DEFAULT_KEY_SPEC, KeySpec
+from aggregator.core.policy import Policies, TopicPolicy
+from aggregator.core.redact import redact
 from aggregator.errors import SettingError
 from aggregator.event import OnConflict
 
@@ -63,7 +63,9 @@ class Settings:
     store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
     queue: str = _text("memory:", "URL of the queue.")
     pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
-    key: str = _text(RECIPE, "What makes two events the same: parts of the key, with commas.")
+    key: str = _text(
+        DEFAULT_KEY_SPEC, "What makes two events the same: parts of the key, with commas."
+    )
     on_conflict: str = _text(
         "keep-first", "What to do with another content under a held key.", OneOf(POLICIES)
     )
@@ -150,7 +152,7 @@ def table_problems(kind: str, tables: object) -> list[str]:
 def _rule_problems(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = []
     for name, parse, value in (
-        ("key", Recipe, settings.key),
+        ("key", KeySpec, settings.key),
         *(("indexed", json_pointer.parse, text) for text in listed(settings.indexed)),
     ):
         try:
@@ -165,13 +167,13 @@ def _rule_problems(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) 
 
 def _is_recipe_of_a_topic(text: str) -> None:
     try:
-        recipe = Recipe(text)
+        key_spec = KeySpec(text)
     except ValueError as error:
         raise ValidationError(str(error)) from error
-    if "topic" not in recipe.parts:
+    if "topic" not in key_spec.parts:
         raise ValidationError(
             "Names no topic: events of two topics could then be the same. Try "
-            f"'topic,{recipe.text}'."
+            f"'topic,{key_spec.text}'."
         )
 
 
@@ -201,14 +203,14 @@ class Configuration:
     origins: Mapping[str, str]
 
     @property
-    def rules(self) -> Rules:
+    def policies(self) -> Policies:
         """The rules of every topic. Raises ValueError; never for what `load` has returned."""
         key, on_conflict = self.settings.key, self.settings.on_conflict
-        usual = TopicRules.of(key, on_conflict)
-        return Rules(
+        usual = TopicPolicy.of(key, on_conflict)
+        return Policies(
             usual,
             {
-                topic: TopicRules.of(
+                topic: TopicPolicy.of(
                     str(table.get("key", key)), str(table.get("on_conflict", on_conflict))
                 )
                 for topic, table in self.topics.items()
@@ -299,7 +301,7 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Set
 
 
 def _told(name: str, value: object, origin: str, why: str) -> str:
-    shown = masked("", value)
+    shown = redact("", value)
     told = f"{name}: {shown!r} (from {origin}): {why}"
     if name == "port" and "://" in shown:
         told += (

@@ -31,7 +31,7 @@ class SettingError(AggregatorError):
     """A setting, a plugin or a store that the service cannot start with."""
 
 
-class RecipeDiffers(SettingError):
+class KeySpecDiffers(SettingError):
     """The keys in the store are made of something else than the settings say."""
 
     def __init__(self, kept: str, wanted: str) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr
 
 from aggregator import outcome as outcomes
 from aggregator.core import timestamp
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Refused, Stored
 
 
@@ -51,13 +51,13 @@ class Event(msgspec.Struct, frozen=True):
     digest: bytes = b""
     malformed: str = ""
     raw: bytes = b""
-    form: Form = Form.JSON
+    payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""  # a CloudEvent's other attributes, a JSON object; empty if it is none
     name: bytes = b""  # the hash of topic and event_id where the key is made of something else
     on_conflict: OnConflict = OnConflict.KEEP_FIRST
     verdict: Verdict = Pending.GOING
     awaited: "Event | None" = None  # the one that it has waited for last
-    known_moment: int | UnsetType | None = UNSET  # `moment`, once the timestamp was parsed
+    known_timestamp_us: int | UnsetType | None = UNSET  # `moment`, once the timestamp was parsed
 
     @property
     def outcome(self) -> Outcome | None:
@@ -65,9 +65,9 @@ class Event(msgspec.Struct, frozen=True):
         return None if isinstance(self.verdict, Pending) else self.verdict
 
     @property
-    def moment(self) -> int | None:
+    def timestamp_us(self) -> int | None:
         """The timestamp in microseconds since 1970; None where there is none that can be read."""
-        known = self.known_moment
+        known = self.known_timestamp_us
         return timestamp.try_parse(self.timestamp) if known is UNSET else known
 
     @property
@@ -86,9 +86,9 @@ class Event(msgspec.Struct, frozen=True):
         members = self._members(_CLOUD_NAMES) | _spelled.decode(self.attributes)
         if not self.timestamp:
             del members["time"]
-        if self.form is Form.BYTES:
+        if self.payload_kind is PayloadKind.BYTES:
             members["data_base64"] = self.payload
-        elif self.form is Form.JSON:
+        elif self.payload_kind is PayloadKind.JSON:
             members["data"] = _json(self.payload)
         return msgspec.json.encode(members)
 
@@ -150,7 +150,7 @@ class Submission(msgspec.Struct, frozen=True):
     id: str
     events: list[Event]
     is_strict: bool = False  # all of it or nothing
-    is_detached: bool = False  # answered before its events are settled: nobody waits
+    respond_async: bool = False  # answered before its events are settled: nobody waits
     headers: dict[str, str] = {}  # those of the request that keys are made of
     released: list[int] = []  # from quarantine: `events` are these, received anew
     dropped: list[int] = []  # from quarantine, for good

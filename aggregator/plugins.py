@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from marshmallow import ValidationError
 
 from aggregator.config import Configuration, Settings
-from aggregator.core.redact import masked
+from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.pipeline.runner import Named, Order
+from aggregator.pipeline.runner import NamedStage, PipelineSpec
 from aggregator.queue import Queue
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Store
@@ -69,7 +69,7 @@ class Plugins:
         settings = configuration.settings
         found = []
         for attempt in (
-            lambda: self.line(Order.parse(settings.pipeline), configuration.stages),
+            lambda: self.line(PipelineSpec.parse(settings.pipeline), configuration.stages),
             lambda: self.store(settings),
             lambda: self.queue(settings),
         ):
@@ -80,14 +80,14 @@ class Plugins:
         return found
 
     def line(
-        self, order: Order, tables: Mapping[str, Mapping[str, Any]]
-    ) -> tuple[list[Named], list[Named]]:
+        self, order: PipelineSpec, tables: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[list[NamedStage], list[NamedStage]]:
         """The stages left and right of the bar, made with their tables. Raises SettingError."""
         if strange := sorted(set(tables) - set(order.intake + order.batch)):
             raise SettingError(f"stages: {', '.join(strange)} is not in the pipeline ({order})")
         return (
-            [Named(name, self._stage(name, IntakeStage, tables)) for name in order.intake],
-            [Named(name, self._stage(name, BatchStage, tables)) for name in order.batch],
+            [NamedStage(name, self._stage(name, IntakeStage, tables)) for name in order.intake],
+            [NamedStage(name, self._stage(name, BatchStage, tables)) for name in order.batch],
         )
 
     def store(self, settings: Settings) -> Store:
@@ -131,7 +131,7 @@ class Plugins:
         if not colon:
             slot = group.rpartition(".")[2].removesuffix("s")
             usual = Settings().store if group == STORES else Settings().queue
-            raise SettingError(f"{slot}: {masked(slot, url)!r} is no URL; try {usual!r}")
+            raise SettingError(f"{slot}: {redact(slot, url)!r} is no URL; try {usual!r}")
         return self.find(group, scheme).load(contract)
 
 

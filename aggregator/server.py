@@ -15,8 +15,8 @@ from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
 from aggregator.errors import SettingError
 from aggregator.pipeline.intake import Intake
-from aggregator.pipeline.pending import Ledger
-from aggregator.pipeline.runner import Order
+from aggregator.pipeline.pending import PendingSubmissions
+from aggregator.pipeline.runner import PipelineSpec
 from aggregator.receiving import body
 from aggregator.watchdog import Watchdog
 
@@ -93,7 +93,7 @@ def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
-def _give_up(ledger: Ledger) -> None:
+def _give_up(ledger: PendingSubmissions) -> None:
     for submission, events in ledger.detached.items():
         log.critical("submission %s was answered 202 and is lost: %d events", submission, events)
     log.critical("not settled within %g s; ending. What was not answered may be lost", LAST_CALL)
@@ -141,7 +141,7 @@ def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -
     print(  # noqa: T201, this is for whoever started it
         f"aggregator {__version__} listens on {url}\n"
         f"  store     {app[STORE].about()}\n"
-        f"  pipeline  {Order.parse(settings.pipeline)}\n"
+        f"  pipeline  {PipelineSpec.parse(settings.pipeline)}\n"
         f"  try       curl {url}/publish -H 'Content-Type: application/json' -d '{event}'\n"
         f"  stop      Ctrl-C",
         flush=True,

@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 
 from aggregator.core import json_pointer, json_values
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.errors import SettingError
 from aggregator.event import Event
 
 
-class Holder(msgspec.Struct, frozen=True):
+class KeyOwner(msgspec.Struct, frozen=True):
     """The stored event that holds a key."""
 
     seq: int
@@ -34,26 +34,26 @@ class Content(msgspec.Struct, frozen=True):
 
     source: str
     payload: bytes | None
-    form: Form = Form.JSON
+    payload_kind: PayloadKind = PayloadKind.JSON
 
 
-class Clash(msgspec.Struct, frozen=True):
+class ConflictingContent(msgspec.Struct, frozen=True):
     """A content that is not the stored one: its digest, and JSON pointers to what differs."""
 
     digest: bytes
     differences: tuple[str, ...]
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Redelivery(msgspec.Struct, frozen=True):
     """An event that came again under the key of the event `seq`; a conflict if it clashes."""
 
     seq: int
     source: str
     seen_at: int
-    clash: Clash | None = None
+    conflicting: ConflictingContent | None = None
 
 
-class Sightings(msgspec.Struct, frozen=True):
+class RedeliveryStats(msgspec.Struct, frozen=True):
     """How often an event came again from one source, as a duplicate and as a conflict."""
 
     source: str
@@ -63,7 +63,7 @@ class Sightings(msgspec.Struct, frozen=True):
     last_at: int
 
 
-class Clashes(msgspec.Struct, frozen=True):
+class ConflictStats(msgspec.Struct, frozen=True):
     """How often one clashing content came, and from which source it came first."""
 
     digest: bytes
@@ -77,11 +77,11 @@ class Clashes(msgspec.Struct, frozen=True):
 class History(msgspec.Struct, frozen=True):
     """What came again under an event's key, the earliest first; each list is cut at a limit."""
 
-    sightings: list[Sightings]
-    clashes: list[Clashes]
+    redeliveries: list[RedeliveryStats]
+    conflicts: list[ConflictStats]
 
 
-CLASHES = 100
+MOST_CONFLICTS = 100
 """Contents remembered that clash with one event; further ones are counted as sightings only."""
 
 
@@ -121,7 +121,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
     payload: bytes | None
     key: bytes
     digest: bytes
-    form: Form = Form.JSON
+    payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""
 
 
@@ -131,14 +131,14 @@ class FieldIs(msgspec.Struct, frozen=True):
     pointer: str
     value: bytes
 
-    def is_in(self, payload: bytes | None, form: Form) -> bool:
+    def is_in(self, payload: bytes | None, form: PayloadKind) -> bool:
         """Whether that payload has the value there. One that is damaged or gone has nothing."""
         return value_at(self.pointer, payload, form) == self.value
 
 
-def value_at(where: str, payload: bytes | None, form: Form) -> bytes | None:
+def value_at(where: str, payload: bytes | None, form: PayloadKind) -> bytes | None:
     """What `pointer.scalar` gives; None also for what is no JSON, not even where it should be."""
-    if payload is None or form is not Form.JSON:
+    if payload is None or form is not PayloadKind.JSON:
         return None
     try:
         return json_values.scalar(payload, json_pointer.parse(where))
@@ -203,7 +203,7 @@ class Topic(msgspec.Struct, frozen=True):
     last_at: int
 
 
-class Reason(Enum):
+class QuarantineReason(Enum):
     """Why an event is in quarantine."""
 
     INVALID = "invalid"
@@ -211,7 +211,7 @@ class Reason(Enum):
     FAILED = "failed"
 
 
-EVICTED = 20_000
+MOST_EVICTED = 20_000
 """Entries that leave quarantine at once, so that nobody waits long while they do."""
 
 ENTRY_BYTES = 200
@@ -226,7 +226,7 @@ class Quarantined(msgspec.Struct, frozen=True):
 
     id: int
     kept_at: int
-    reason: Reason
+    reason: QuarantineReason
     submission: str
     topic: str
     event_id: str
@@ -247,7 +247,7 @@ class QuarantineQuery(msgspec.Struct, frozen=True):
     """Which of the events in quarantine to read, by id ascending from the one after `after`."""
 
     topic: str | None = None
-    reason: Reason | None = None
+    reason: QuarantineReason | None = None
     submission: str | None = None
     id: int | None = None
     kept_since: int | None = None  # inclusive
@@ -256,7 +256,7 @@ class QuarantineQuery(msgspec.Struct, frozen=True):
     limit: int = 100
 
     def matches(
-        self, entry: int, topic: str, reason: Reason | None, submission: str, kept_at: int
+        self, entry: int, topic: str, reason: QuarantineReason | None, submission: str, kept_at: int
     ) -> bool:
         """Whether an entry with that id is one of them; where it stands is not asked."""
         return (
@@ -297,7 +297,7 @@ class StoreTransaction(ABC):
     """With what it has counted. Valid once it has committed, and not before."""
 
     @abstractmethod
-    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[Holder | None]]:
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
         """For each key the event that holds it, or None if it is new; rival claims wait.
 
         Events appended earlier in this transaction hold their keys already. A claim leaves
@@ -320,7 +320,7 @@ class StoreTransaction(ABC):
         """
 
     @abstractmethod
-    async def record(self, sightings: Sequence[Sighting]) -> None:
+    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Keep how often, when first and last, and from which source events came again.
 
         Of those that clash keep what differed, up to CLASHES contents an event.
@@ -369,7 +369,7 @@ class Store(ABC):
         self.url = url
 
     @abstractmethod
-    async def recipe(self) -> str | None:
+    async def key_spec(self) -> str | None:
         """What the keys in it are made of; None where nothing was ever stored.
 
         Asked of a store that is not open, and changes nothing.
@@ -377,7 +377,7 @@ class Store(ABC):
 
     @abstractmethod
     async def open(
-        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
         """Make ready. What could be read afterwards is durable, whatever happened before.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aggregator.errors import StageFault
 from aggregator.event import Event
-from aggregator.store import Content, Holder, StoreTransaction
+from aggregator.store import Content, KeyOwner, StoreTransaction
 
 R = TypeVar("R")
 
@@ -48,16 +48,16 @@ class Transaction:
         self._is_over = False
         self._turn = asyncio.Lock()
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         """For each key the event that holds it, or None if it is new; rival claims wait.
 
         Events appended earlier in this transaction hold their keys already. A claim leaves
         nothing behind: a key that no event is appended under stays new.
         """
-        holders = await self._call(self._work.tx.claim, keys)
-        held = zip(keys, holders, strict=True) if any(holders) else ()
-        self._work.held.update((holder.seq, key) for key, holder in held if holder)
-        return holders
+        owners = await self._call(self._work.tx.claim, keys)
+        held = zip(keys, owners, strict=True) if any(owners) else ()
+        self._work.held.update((owner.seq, key) for key, owner in held if owner)
+        return owners
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.

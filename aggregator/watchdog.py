@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from aggregator.pipeline.runner import Named
+from aggregator.pipeline.runner import NamedStage
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _who(frame: object) -> str:
     """The stage that the pipeline is running, by the frames that wait for it."""
     while frame is not None:
         held = getattr(frame, "f_locals", {})
-        if isinstance(held.get("named"), Named):
+        if isinstance(held.get("named"), NamedStage):
             return f"the stage {held['named'].name}"
         frame = getattr(frame, "f_back", None)
     return "something that is no stage"

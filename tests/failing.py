@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from aggregator.errors import StoreError
-from aggregator.store import Holder, Page, Query, Span, StoreTransaction
+from aggregator.store import KeyOwner, Page, Query, Span, StoreTransaction
 from aggregator_memory.store import MemoryStore, MemoryTransaction
 
 SLOW = 0.6
@@ -42,7 +42,7 @@ class FailingStore(MemoryStore):
 
 
 class SlowTransaction(MemoryTransaction):
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         await asyncio.sleep(SLOW)
         return await super().claim(keys)
 

@@ -61,6 +61,6 @@ def make_with_rows(path: Path, events: Mapping[int, Event]) -> None:
 def row(seq: int, event: Event) -> tuple[object, ...]:
     return (
         *(seq, event.received_at, event.key, event.digest, event.topic, event.event_id),
-        *(event.moment, event.timestamp or None, event.source, event.payload),
-        *(event.form.value, event.attributes or None),
+        *(event.timestamp_us, event.timestamp or None, event.source, event.payload),
+        *(event.payload_kind.value, event.attributes or None),
     )

@@ -10,7 +10,7 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.outcome import Duplicate, Fault, Filtered, Invalid, Outcome, Stored
 from aggregator.stage import BatchStage, IntakeStage
-from aggregator.store import Holder
+from aggregator.store import KeyOwner
 from aggregator.testing import make_event
 from aggregator.transaction import Transaction
 
@@ -130,7 +130,7 @@ class CatchesStoreErrors(BatchStage):
     """Goes on after the store has failed under it."""
 
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
-        async def fail(_: Sequence[bytes]) -> list[Holder | None]:
+        async def fail(_: Sequence[bytes]) -> list[KeyOwner | None]:
             raise StoreError("the stage saw it fail")
 
         tx._work.tx.claim = fail  # type: ignore[method-assign]

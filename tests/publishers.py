@@ -12,7 +12,7 @@ _ANSWERED = (200, 207, 422)
 _LOST = (OSError, http.client.HTTPException, ValueError)
 
 
-class Ledger:
+class PendingSubmissions:
     """Every answer, and every answer that contradicts an earlier one."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Publishers:
     def __init__(self, service: Service, seed: int, count: int = 4, most: int = 20) -> None:
         self.service = service
         self.most = most  # events in a batch
-        self.ledger = Ledger()
+        self.ledger = PendingSubmissions()
         self.broken: list[BaseException] = []
         self._over = threading.Event()
         self._given_up = threading.Event()
@@ -77,7 +77,7 @@ class Publishers:
         for thread in self._threads:
             thread.join()
 
-    def finish(self) -> Ledger:
+    def finish(self) -> PendingSubmissions:
         """Have every batch answered, then end; the service must be there for it."""
         self._over.set()
         until(lambda: not any(thread.is_alive() for thread in self._threads), "all is answered")
@@ -128,7 +128,7 @@ def _one(number: int, made: int, random: Random) -> dict[str, Any]:
     return event(f"{number}-{made}", f"topic-{made % 3}")
 
 
-def check_everything(service: Service, ledger: Ledger) -> None:
+def check_everything(service: Service, ledger: PendingSubmissions) -> None:
     """What is stored is what was answered, the numbers add up, and sending again adds nothing."""
     check_stored(service, ledger)
     sent = list(ledger.seqs)
@@ -143,7 +143,7 @@ def check_everything(service: Service, ledger: Ledger) -> None:
     assert after["duplicate_dropped"] == before["duplicate_dropped"] + len(sent)
 
 
-def check_stored(service: Service, ledger: Ledger) -> dict[str, Any]:
+def check_stored(service: Service, ledger: PendingSubmissions) -> dict[str, Any]:
     """Every answered event is stored once, under its seq, and nothing else is; the statistics."""
     stored = service.stored()
     found = {(one["topic"], one["event_id"]): one["seq"] for one in stored}

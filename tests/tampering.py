@@ -37,7 +37,7 @@ def as_sent(block: blocks.Block, seq: int) -> Event:
     members = structs.asdict(stored) | {
         "timestamp": stored.timestamp or "",
         "payload": stored.payload or b"",
-        "known_moment": block.members(seq).time,
+        "known_timestamp_us": block.members(seq).time,
     }
     del members["seq"]
     return Event(0, "", **members)

@@ -31,7 +31,7 @@ def command(yes: bool, **flags: Any) -> None:
     configuration = load_or_fail(flags, plugins.problems)
     store = plugins.store(configuration.settings)
     try:
-        changing = change_key(store, configuration.rules.recipe, configuration.indexed, yes)
+        changing = change_key(store, configuration.policies.key_spec, configuration.indexed, yes)
         is_done, told = asyncio.run(changing)
     except AggregatorError as error:
         fail(error)
@@ -46,7 +46,7 @@ async def change_key(
 
     Raises SettingError or StoreError where there is no store, or it cannot be opened.
     """
-    kept = await store.recipe()
+    kept = await store.key_spec()
     if kept is None:
         raise SettingError(f"store: there is none yet: {store.about()}")
     if kept == wanted:

@@ -7,7 +7,7 @@ import click
 from aggregator.cli.options import load_or_fail, with_settings
 from aggregator.config import Configuration
 from aggregator.errors import AggregatorError
-from aggregator.pipeline.runner import Order
+from aggregator.pipeline.runner import PipelineSpec
 from aggregator.plugins import GROUPS, Plugins
 
 
@@ -22,12 +22,12 @@ def plugins(**flags: Any) -> None:
         for plugin in found:
             if plugin.group == group:
                 click.echo(f"  {plugin.name:<12} {plugin.target:<45} {plugin.package}")
-    click.echo(f"pipeline\n  {Order.parse(configuration.settings.pipeline)}")
+    click.echo(f"pipeline\n  {PipelineSpec.parse(configuration.settings.pipeline)}")
 
 
 def _unreadable_order(configuration: Configuration) -> list[str]:
     try:
-        Order.parse(configuration.settings.pipeline)
+        PipelineSpec.parse(configuration.settings.pipeline)
     except AggregatorError as error:
         return [str(error)]
     return []

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from aggregator.cli.options import load_or_fail, print_table, with_settings
-from aggregator.core.redact import masked
+from aggregator.core.redact import redact
 
 
 @click.command()
@@ -14,7 +14,7 @@ def settings(**flags: Any) -> None:
     """Print the settings in force, and where each comes from."""
     configuration = load_or_fail(flags)
     rows = [
-        (name, masked("", getattr(configuration.settings, name)), origin)
+        (name, redact("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
     ]
     rows += [
@@ -23,7 +23,7 @@ def settings(**flags: Any) -> None:
         for name, value in table.items()
     ]
     rows += [
-        (f"stages.{stage}.{name}", masked(name, value), "file")
+        (f"stages.{stage}.{name}", redact(name, value), "file")
         for stage, table in configuration.stages.items()
         for name, value in table.items()
     ]

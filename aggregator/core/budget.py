@@ -5,7 +5,7 @@ from types import TracebackType
 from aggregator.errors import QueueFull
 
 
-class Budget:
+class ByteBudget:
     """Bytes held by requests, from the first byte read until they are settled, or by answers.
 
     Bodies still being read count, or a thousand slow publishers would fill the memory before
@@ -23,23 +23,23 @@ class Budget:
         if self.held + size > self.most:
             raise QueueFull(f"Too many bytes of {self.what}. Try again.")
 
-    def share(self) -> "Share":
+    def reserve(self) -> "Reservation":
         """A request's share, given back at the end of a `with` block unless it is kept."""
-        return Share(self)
+        return Reservation(self)
 
 
-class Share:
+class Reservation:
     """What one request holds of the budget."""
 
     __slots__ = ("_budget", "held", "is_kept")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self.held = 0
         self.is_kept = False
         """True while somebody else will release it, whatever becomes of the request."""
 
-    def __enter__(self) -> "Share":
+    def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from aggregator.core import json_pointer, json_values
 
-RECIPE = "topic,event_id"
+DEFAULT_KEY_SPEC = "topic,event_id"
 """The recipe of a key unless a setting names another one: its parts, in order."""
 
 _KEY_SIZE = 16
@@ -37,7 +37,7 @@ def key_of(topic: str, event_id: str) -> bytes:
     return hashed.digest()
 
 
-class Missing(ValueError):
+class MissingKeyPart(ValueError):
     """An event lacks a part of its key, as recipes spell it."""
 
     def __init__(self, part: str, detail: str) -> None:
@@ -46,7 +46,7 @@ class Missing(ValueError):
         self.is_member = part in _MEMBERS
 
 
-class Recipe:
+class KeySpec:
     """The parts of which a key is made, in order.
 
     Each is a member of the event (`topic`, `event_id`, `source`, `timestamp`), a JSON pointer into
@@ -61,13 +61,13 @@ class Recipe:
         if all(part == "topic" for part in self.parts):
             raise ValueError(f"{text!r} would make all events of a topic the same")
         self.text = ",".join(self.parts)
-        self.is_usual = self.text == RECIPE
+        self.is_usual = self.text == DEFAULT_KEY_SPEC
         self._prefix = _prefix(self.text)
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
-    def with_source(self) -> "Recipe":
+    def with_source(self) -> "KeySpec":
         """The same for CloudEvents, whose ids are unique by source only."""
-        return self if "source" in self.parts else Recipe(f"{self.text},source")
+        return self if "source" in self.parts else KeySpec(f"{self.text},source")
 
     @property
     def headers(self) -> frozenset[str]:
@@ -92,16 +92,18 @@ class Recipe:
     ) -> bytes:
         if part in _MEMBERS:
             if part == _OPTIONAL and not members[part]:
-                raise Missing(part, f"The key is made of the {part}, which is missing.")
+                raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
             return members[part].encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):
-                raise Missing(part, f"The key is made of the header {name}, which was not sent.")
+                raise MissingKeyPart(
+                    part, f"The key is made of the header {name}, which was not sent."
+                )
             return headers[name].encode(errors="surrogateescape")
         found = None if payload is None else json_values.scalar(payload, self._pointers[part])
         if found is None:
-            raise Missing(
+            raise MissingKeyPart(
                 part, "The key is made of this; it should be a string, a number or a boolean."
             )
         return found
@@ -123,8 +125,8 @@ def _part(part: str) -> str:
     )
 
 
-def _prefix(recipe: str) -> bytes:
-    return b"\x01" + len(recipe).to_bytes(4, "big") + recipe.encode()
+def _prefix(key_spec: str) -> bytes:
+    return b"\x01" + len(key_spec).to_bytes(4, "big") + key_spec.encode()
 
 
 def _hashed(prefix: bytes, *parts: bytes) -> bytes:
@@ -146,7 +148,7 @@ _SHORT = 256
 _LENGTHS = tuple(map(_length, range(_SHORT)))
 
 
-_USUAL = _prefix(RECIPE)
+_USUAL = _prefix(DEFAULT_KEY_SPEC)
 
 
 def _key_hash_begun(topic: str) -> blake2b:
@@ -161,7 +163,7 @@ _DIGEST_VERSION = b"\x01"
 _DIGEST_SIZE = 16
 
 
-class Form(Enum):
+class PayloadKind(Enum):
     """What a payload is. Only a CloudEvent's may be anything but JSON."""
 
     JSON = 0
@@ -169,7 +171,7 @@ class Form(Enum):
     NOTHING = 2
 
 
-def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
+def digest_of(source: str, payload: bytes, form: PayloadKind = PayloadKind.JSON) -> bytes:
     """A version byte and blake2b (16 bytes) over the content as it was sent.
 
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
@@ -183,11 +185,11 @@ def digest_of(source: str, payload: bytes, form: Form = Form.JSON) -> bytes:
     return _DIGEST_VERSION + content.digest()
 
 
-_JSON = Form.JSON  # looked up once: enumerations take their time, and to hash them more
-_PERSONS = {Form.JSON: b"", Form.BYTES: b"bytes", Form.NOTHING: b"nothing"}
+_JSON = PayloadKind.JSON  # looked up once: enumerations take their time, and to hash them more
+_PERSONS = {PayloadKind.JSON: b"", PayloadKind.BYTES: b"bytes", PayloadKind.NOTHING: b"nothing"}
 
 
-def _digest_begun(source: str, form: Form = Form.JSON) -> blake2b:
+def _digest_begun(source: str, form: PayloadKind = PayloadKind.JSON) -> blake2b:
     encoded = source.encode()
     length = len(encoded).to_bytes(4, "big")
     return blake2b(length + encoded, digest_size=_DIGEST_SIZE, person=_PERSONS[form])
@@ -196,6 +198,6 @@ def _digest_begun(source: str, form: Form = Form.JSON) -> blake2b:
 _known_source = lru_cache(1024)(_digest_begun)
 
 
-def is_damaged(source: str, payload: bytes | None, digest: bytes, form: Form) -> bool:
+def is_damaged(source: str, payload: bytes | None, digest: bytes, form: PayloadKind) -> bool:
     """Whether what was read back is not what the digest was made of; a payload may be gone."""
     return payload is not None and digest_of(source, payload, form) != digest

@@ -62,7 +62,7 @@ def scalar_of(text: str) -> bytes:
     return spelled
 
 
-class Value:
+class JsonValue:
     """A payload as a JSON value, to be compared with others.
 
     The order of members and the spelling of numbers do not matter (RFC 8259, 4 and 6): 1, 1.0
@@ -77,7 +77,7 @@ class Value:
         except InvalidOperation:  # an exponent that even Decimal cannot hold
             self._exact = json.loads(payload, parse_float=_decimal)
 
-    def is_same(self, other: "Value") -> bool:
+    def is_same(self, other: "JsonValue") -> bool:
         """Whether the other payload is the same value."""
         if self._exact != other._exact:
             return False
@@ -85,7 +85,7 @@ class Value:
         has_booleans = self._has_booleans or other._has_booleans
         return not has_booleans or self._without_numbers == other._without_numbers
 
-    def differences(self, other: "Value", most: int) -> list[str]:
+    def differences(self, other: "JsonValue", most: int) -> list[str]:
         """JSON pointers to the first places, `most` of them, where the two are not the same."""
         found = _differing((), self._exact, other._exact)
         places = (json_pointer.to(*path) for path in islice(found, most))

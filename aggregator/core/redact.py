@@ -10,7 +10,7 @@ _SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
 _NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
 
-def masked(name: str, value: object) -> str:
+def redact(name: str, value: object) -> str:
     """The value for people to see: a URL without user and arguments, a secret not at all.
 
     What the name says is asked of strangers' settings only: none of ours is a secret.
@@ -18,9 +18,9 @@ def masked(name: str, value: object) -> str:
     if _SECRET.search(name):
         return _HIDDEN
     if isinstance(value, Mapping):
-        inner = (f"{key} = {masked(str(key), one)}" for key, one in value.items())
+        inner = (f"{key} = {redact(str(key), one)}" for key, one in value.items())
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, list):
-        return f"[{', '.join(masked(name, one) for one in value)}]"
+        return f"[{', '.join(redact(name, one) for one in value)}]"
     shown = _ARGUMENT.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, str(value)))
     return _NAMED.sub(rf"\1{_HIDDEN}", shown)

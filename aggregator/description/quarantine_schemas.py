@@ -12,7 +12,7 @@ from aggregator.description.schemas import (
     octets,
     words,
 )
-from aggregator.store import Reason
+from aggregator.store import QuarantineReason
 
 
 class QuarantinedSchema(AnswerSchema):
@@ -21,7 +21,7 @@ class QuarantinedSchema(AnswerSchema):
     id = number("Under which it can be released or dropped.")
     kept_at = moment("Since when it is kept.")
     reason = fields.String(
-        required=True, validate=validate.OneOf([reason.value for reason in Reason])
+        required=True, validate=validate.OneOf([reason.value for reason in QuarantineReason])
     )
     submission = words("The id of the request that it came with.")
     topic = words("Its topic, where it could be read.", allow_none=True)

@@ -15,12 +15,12 @@ from aggregator.errors import AggregatorError
 from aggregator.event import Event, OnConflict, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
 from aggregator.store import (
-    EVICTED,
-    Clash,
+    MOST_EVICTED,
+    ConflictingContent,
     Counters,
     Quarantined,
-    Reason,
-    Sighting,
+    QuarantineReason,
+    Redelivery,
     StoreTransaction,
 )
 
@@ -35,7 +35,7 @@ Failed = Sequence[tuple[Submission, AggregatorError]]
 class _Entries:
     """What is written down, as it is gathered."""
 
-    sightings: list[Sighting] = field(default_factory=list)
+    redeliveries: list[Redelivery] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     stored_on: list[str] = field(default_factory=list)  # the topic of each event that is stored
@@ -51,7 +51,7 @@ class _Entries:
         return Counters(**self.counted), by_topic
 
 
-class Books:
+class BatchRecorder:
     """Knows whether invalid events are kept in quarantine, and how much is kept there how long.
 
     What fails after its publisher was answered 202 is kept in any case.
@@ -73,10 +73,10 @@ class Books:
         for submission in settled:
             self._note(submission, entries)
         for submission, fault in failed:
-            if submission.is_detached:
+            if submission.respond_async:
                 _note_failed(submission, fault, entries)
-        if entries.sightings:
-            await tx.record(entries.sightings)
+        if entries.redeliveries:
+            await tx.record(entries.redeliveries)
         if entries.dropped:
             await tx.drop(entries.dropped)
         if entries.quarantined:
@@ -105,7 +105,7 @@ class Books:
             return
         kept = [event for event in others if self._is_kept(event, submission)]
         entries.quarantined += (_quarantined(one, submission, *_reason(one)) for one in kept)
-        if submission.is_detached and (failed := [event for event in kept if event.is_refused]):
+        if submission.respond_async and (failed := [event for event in kept if event.is_refused]):
             entries.counted["failed_async"] += len(failed)
             _warn(submission, len(failed), _reason(failed[0])[1][0].detail)
 
@@ -115,12 +115,12 @@ class Books:
             return True
         if isinstance(event.outcome, Invalid) and self._keeps_invalid:
             return True
-        return submission.is_detached and event.is_refused
+        return submission.respond_async and event.is_refused
 
     async def _evict(self, tx: StoreTransaction, added: int) -> None:
         """As often as is needed for more to leave than has come."""
         before = max(0, timestamp.now() - self._age)
-        calls = range(1 + added // EVICTED)
+        calls = range(1 + added // MOST_EVICTED)
         if evicted := sum([await tx.evict(before, self._most_bytes) for _ in calls]):
             log.warning(
                 "%d events have gone from quarantine: it was full (quarantine_bytes), or they "
@@ -140,10 +140,10 @@ def _note_topic(event: Event, entries: _Entries) -> None:
     """Count the event on its topic, and as a sighting if it came again."""
     match event.outcome:
         case Duplicate(seq=seq):
-            entries.sightings.append(Sighting(seq, event.source, event.received_at))
+            entries.redeliveries.append(Redelivery(seq, event.source, event.received_at))
         case Conflict(seq=int(seq), differences=differences):
-            clash = Clash(event.digest, differences)
-            entries.sightings.append(Sighting(seq, event.source, event.received_at, clash))
+            clash = ConflictingContent(event.digest, differences)
+            entries.redeliveries.append(Redelivery(seq, event.source, event.received_at, clash))
         case _:
             return
     entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
@@ -151,7 +151,7 @@ def _note_topic(event: Event, entries: _Entries) -> None:
 
 def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:
     """Its events as they came: those that the intake has refused with what it said of them."""
-    failed = Reason.FAILED, (Fault("", str(fault)),)
+    failed = QuarantineReason.FAILED, (Fault("", str(fault)),)
     kept = [event for event in submission.events if not isinstance(event.outcome, Filtered)]
     for event in kept:
         reason = _reason(event) if isinstance(event.outcome, Invalid) else failed
@@ -160,11 +160,11 @@ def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entri
     _warn(submission, len(kept), str(fault))
 
 
-def _reason(event: Event) -> tuple[Reason, tuple[Fault, ...]]:
+def _reason(event: Event) -> tuple[QuarantineReason, tuple[Fault, ...]]:
     if isinstance(event.outcome, Invalid):
-        return Reason.INVALID, event.outcome.faults
+        return QuarantineReason.INVALID, event.outcome.faults
     assert isinstance(event.outcome, Conflict)
-    return Reason.CONFLICT, tuple(_clashing(event.outcome))
+    return QuarantineReason.CONFLICT, tuple(_clashing(event.outcome))
 
 
 def _clashing(conflict: Conflict) -> Iterator[Fault]:
@@ -176,7 +176,7 @@ def _clashing(conflict: Conflict) -> Iterator[Fault]:
 
 
 def _quarantined(
-    event: Event, submission: Submission, reason: Reason, faults: tuple[Fault, ...]
+    event: Event, submission: Submission, reason: QuarantineReason, faults: tuple[Fault, ...]
 ) -> Quarantined:
     return Quarantined(
         id=0,

@@ -3,12 +3,12 @@
 import itertools
 import os
 
-from aggregator.core.budget import Share
+from aggregator.core.budget import Reservation
 from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
-from aggregator.pipeline.pending import Ledger
-from aggregator.pipeline.runner import Line
+from aggregator.pipeline.pending import PendingSubmissions
+from aggregator.pipeline.runner import StageRunner
 from aggregator.pipeline.worker import Worker
 from aggregator.queue import Queue
 
@@ -30,7 +30,9 @@ _NOT_YET = {Stored, Duplicate, Conflict, Refused}
 class Intake:
     """Takes submissions, runs the stages left of the bar, and hands over to the worker."""
 
-    def __init__(self, line: Line, queue: Queue, ledger: Ledger, worker: Worker) -> None:
+    def __init__(
+        self, line: StageRunner, queue: Queue, ledger: PendingSubmissions, worker: Worker
+    ) -> None:
         self.line = line
         self.queue = queue
         self.ledger = ledger
@@ -38,7 +40,7 @@ class Intake:
         self.is_open = True
         """False once the service is stopping."""
 
-    async def take(self, submission: Submission, share: Share) -> Submission:
+    async def take(self, submission: Submission, reservation: Reservation) -> Submission:
         """The submission with every event settled, and stored where it says so.
 
         A detached one comes back as soon as it is queued. Raises Unavailable or StageFault; then
@@ -52,7 +54,7 @@ class Intake:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if not _NOT_YET.isdisjoint([type(event.verdict) for event in open_events]):
             raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
-        return await self._hand_over(submission, share)
+        return await self._hand_over(submission, reservation)
 
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
@@ -61,15 +63,15 @@ class Intake:
         if self.worker.trouble:
             raise StoreError(f"The store is not ready: {self.worker.trouble}")
 
-    async def _hand_over(self, submission: Submission, share: Share) -> Submission:
+    async def _hand_over(self, submission: Submission, reservation: Reservation) -> Submission:
         self.check_ready()
-        answer = self.ledger.enter(submission, share)
+        answer = self.ledger.enter(submission, reservation)
         try:
             await self.queue.put(submission)
         except BaseException:
             self.ledger.withdraw(submission)
             raise
         try:
-            return submission if submission.is_detached else await answer
+            return submission if submission.respond_async else await answer
         finally:
             del answer  # what it raises refers to this frame, and so to the whole request

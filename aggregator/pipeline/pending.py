@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
-from aggregator.core.budget import Share
+from aggregator.core.budget import Reservation
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters
@@ -19,7 +19,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     queued: int
 
 
-class Ledger:
+class PendingSubmissions:
     """Every submission that was accepted and is not settled yet.
 
     The counters change in the same step in which the queued events do, so that their sum is
@@ -28,21 +28,21 @@ class Ledger:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.commits = Commits()
-        self._queued: dict[str, tuple[int, Share]] = {}
+        self.commits = CommitNotifier()
+        self._queued: dict[str, tuple[int, Reservation]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
-    def enter(self, submission: Submission, share: Share) -> asyncio.Future[Submission]:
+    def enter(self, submission: Submission, reservation: Reservation) -> asyncio.Future[Submission]:
         """Accept a submission; the future gives it back with every event settled, or raises.
 
         Its share of the budget is kept until it is settled, even if nobody waits for it any more.
         Nobody ever does for a detached one, and its future stays open.
         """
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
-        self._queued[submission.id] = len(submission.events), share
-        if not submission.is_detached:
+        self._queued[submission.id] = len(submission.events), reservation
+        if not submission.respond_async:
             self._answers[submission.id] = answer
-        share.is_kept = True
+        reservation.is_kept = True
         return answer
 
     def withdraw(self, submission: Submission) -> None:
@@ -85,9 +85,9 @@ class Ledger:
         return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))
 
     def _release(self, submission: Submission) -> None:
-        _, share = self._queued.pop(submission.id, (0, None))
-        if share:
-            share.release()
+        _, reservation = self._queued.pop(submission.id, (0, None))
+        if reservation:
+            reservation.release()
 
     def _refuse(self, submission: str, error: AggregatorError) -> None:
         answer = self._answers.pop(submission, None)
@@ -98,7 +98,7 @@ class Ledger:
 _PACE = 0.05  # seconds
 
 
-class Commits:
+class CommitNotifier:
     """Wakes those who follow, at most once in `pace` seconds however many commits there are.
 
     All wake at the same moment, so that they can share what they then read.

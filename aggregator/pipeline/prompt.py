@@ -6,14 +6,14 @@ from types import CoroutineType, coroutine
 from typing import Any, NamedTuple
 
 from aggregator.event import Event
-from aggregator.pipeline.runner import Line, Named, go_on
+from aggregator.pipeline.runner import NamedStage, StageRunner, go_on
 from aggregator.stage import IntakeStage
 from aggregator.transaction import UnitOfWork
 
 _NONE = object()
 
 
-class PromptLine(Line):
+class PromptLine(StageRunner):
     """The stages left of the bar, most of which wait for nothing.
 
     A stage is called before its time is limited: nothing could cut it short before it waits. If it
@@ -28,9 +28,12 @@ class PromptLine(Line):
             assert isinstance(named.stage, IntakeStage)
             begun = _begin(named.stage, going)
             if not _go_all_on(going, begun.answer):
-                stages = [Named(named.name, _Rest(named.stage, begun)), *self.stages[place + 1 :]]
+                stages = [
+                    NamedStage(named.name, _Rest(named.stage, begun)),
+                    *self.stages[place + 1 :],
+                ]
                 del begun  # what it has raised refers to this very frame, and all that is in it
-                return await Line(stages, self.timeout, self.stuck).run(going, work)
+                return await StageRunner(stages, self.timeout, self.stuck).run(going, work)
         return going
 
 

@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class PipelineSpec:
     """The names of the stages on each side of the bar."""
 
     intake: tuple[str, ...]
     batch: tuple[str, ...]
 
     @classmethod
-    def parse(cls, text: str) -> "Order":
+    def parse(cls, text: str) -> "PipelineSpec":
         """Read `validate | dedup persist`. Raises SettingError."""
         sides = text.split("|")
         if len(sides) != 2:
@@ -53,14 +53,14 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedStage:
     """A stage, and the name that the pipeline knows it by."""
 
     name: str
     stage: Stage
 
 
-class Line:
+class StageRunner:
     """The stages of one side of the bar, run in order over lists of events.
 
     A stage that has not answered after `timeout` seconds is cancelled, which is its fault; one
@@ -68,7 +68,7 @@ class Line:
     """
 
     def __init__(
-        self, stages: Sequence[Named], timeout: float, stuck: Callable[[str], None]
+        self, stages: Sequence[NamedStage], timeout: float, stuck: Callable[[str], None]
     ) -> None:
         self.stages = stages
         self.timeout = timeout
@@ -116,7 +116,7 @@ class Line:
                 log.exception("%s: could not be closed", named.name)
 
     async def _pass(
-        self, named: Named, events: Sequence[Event], work: UnitOfWork | None
+        self, named: NamedStage, events: Sequence[Event], work: UnitOfWork | None
     ) -> Sequence[Event]:
         try:
             async with asyncio.timeout(self.timeout) as limit:

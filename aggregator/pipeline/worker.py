@@ -22,9 +22,9 @@ from msgspec.structs import replace
 from aggregator.errors import AggregatorError, StageFault, StoreError, Unavailable
 from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Refused, Stored
-from aggregator.pipeline.bookkeeping import Books
-from aggregator.pipeline.pending import Ledger
-from aggregator.pipeline.runner import Line
+from aggregator.pipeline.bookkeeping import BatchRecorder
+from aggregator.pipeline.pending import PendingSubmissions
+from aggregator.pipeline.runner import StageRunner
 from aggregator.queue import Queue
 from aggregator.store import Counters, Store
 from aggregator.transaction import UnitOfWork
@@ -39,14 +39,14 @@ _MOST_ROUNDS = 2  # in which what there was no time for is tried again
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchItem:
     """A submission, and those of its events that the intake left open."""
 
     submission: Submission
     going: list[Event]
 
     @classmethod
-    def of(cls, submission: Submission) -> "Part":
+    def of(cls, submission: Submission) -> "BatchItem":
         """The submission as it comes from the queue."""
         going = [event for event in submission.events if type(event.verdict) is Pending]
         return cls(submission, going)
@@ -57,7 +57,7 @@ class Part:
             event.reopen()
 
 
-def batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
+def batches(parts: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
     """Those that share a transaction, first; then those that have one each.
 
     In that order, or a few strict ones would cut what shares a commit into pieces.
@@ -68,7 +68,7 @@ def batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
 
 
 @dataclass(frozen=True)
-class Settled:
+class BatchResult:
     """What was committed: the submissions, the counters after them, and what the stages do then.
 
     Those that failed left no event behind; those for which there was no time come again.
@@ -78,14 +78,19 @@ class Settled:
     counters: Counters
     effects: Sequence[Callable[[], None]] = ()
     failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
-    again: list[Part] = field(default_factory=list)
+    again: list[BatchItem] = field(default_factory=list)
 
 
 class Worker:
     """The one task that takes from the queue."""
 
     def __init__(
-        self, store: Store, queue: Queue, settler: "Settler", ledger: Ledger, batch_events: int
+        self,
+        store: Store,
+        queue: Queue,
+        settler: "BatchProcessor",
+        ledger: PendingSubmissions,
+        batch_events: int,
     ) -> None:
         self.store = store
         self.queue = queue
@@ -99,7 +104,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
-        again: list[Part] = []
+        again: list[BatchItem] = []
         rounds = 0
         while parts := again or await self._take():
             rounds = rounds + 1 if again else 0
@@ -116,16 +121,16 @@ class Worker:
         self._stopping.set()
         await self.queue.close()
 
-    async def _take(self) -> list[Part]:
-        return [Part.of(submission) for submission in await self.queue.take(self.batch_events)]
+    async def _take(self) -> list[BatchItem]:
+        return [BatchItem.of(submission) for submission in await self.queue.take(self.batch_events)]
 
-    async def _work(self, parts: list[Part], *, is_last: bool) -> list[Part]:
+    async def _work(self, parts: list[BatchItem], *, is_last: bool) -> list[BatchItem]:
         """Settle the parts; return those to settle again, since nobody will send them again.
 
         The last time there are none: who is slow for ever must not keep the others waiting so long.
         """
         waiting = deque(batches(parts))
-        again: list[Part] = []
+        again: list[BatchItem] = []
         try:
             while waiting:
                 settled = await self._settle(waiting[0], is_last or self._stopping.is_set())
@@ -138,7 +143,7 @@ class Worker:
             return again + await self._fail([part for batch in waiting for part in batch], error)
         return again
 
-    async def _settle(self, batch: list[Part], is_last: bool) -> Settled:
+    async def _settle(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
         self._begun = asyncio.get_running_loop().time()
@@ -147,7 +152,7 @@ class Worker:
         finally:
             self._begun = None
 
-    def _acknowledge(self, settled: Settled) -> None:
+    def _acknowledge(self, settled: BatchResult) -> None:
         for effect in settled.effects:
             try:
                 effect()
@@ -158,10 +163,10 @@ class Worker:
             log.error("submission %s failed: %s", submission.id, fault)
             self.ledger.fail([submission], fault)
 
-    async def _fail(self, parts: list[Part], error: StoreError) -> list[Part]:
+    async def _fail(self, parts: list[BatchItem], error: StoreError) -> list[BatchItem]:
         """Tell those who wait; keep what was answered already until the store is back."""
-        detached = [part for part in parts if part.submission.is_detached]
-        await self._give_up([part for part in parts if not part.submission.is_detached], error)
+        detached = [part for part in parts if part.submission.respond_async]
+        await self._give_up([part for part in parts if not part.submission.respond_async], error)
         await self._recover(error)
         for part in detached:
             part.reopen()
@@ -177,7 +182,7 @@ class Worker:
             return []
         return detached
 
-    async def _give_up(self, parts: list[Part], error: StoreError) -> None:
+    async def _give_up(self, parts: list[BatchItem], error: StoreError) -> None:
         submissions = [part.submission for part in parts]
         self.ledger.fail(submissions, error)
         await self.queue.failed(submissions)
@@ -209,15 +214,15 @@ class Worker:
         self.ledger.fail_waiting(StoreError(self.trouble))
 
 
-class Settler:
+class BatchProcessor:
     """Begins and commits transactions; nobody else does."""
 
-    def __init__(self, store: Store, line: Line, books: Books) -> None:
+    def __init__(self, store: Store, line: StageRunner, books: BatchRecorder) -> None:
         self.store = store
         self.line = line
         self.books = books
 
-    async def settle(self, batch: list[Part], *, is_last: bool) -> Settled:
+    async def settle(self, batch: list[BatchItem], *, is_last: bool) -> BatchResult:
         """Settle what may share a transaction. Raises StoreError: then its fate is unknown.
 
         What there is no time for comes again, unless this is the last time.
@@ -228,7 +233,7 @@ class Settler:
             log.error("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
 
-    async def _together(self, batch: list[Part]) -> Settled:
+    async def _together(self, batch: list[BatchItem]) -> BatchResult:
         submissions = [part.submission for part in batch]
         async with self.store.transaction() as tx:
             work = UnitOfWork(tx)
@@ -237,9 +242,9 @@ class Settler:
             else:
                 await self._process(batch, work)
             await self.books.enter(submissions, tx)
-        return Settled(submissions, tx.counters, work.effects)
+        return BatchResult(submissions, tx.counters, work.effects)
 
-    async def _try_strict(self, part: Part, work: UnitOfWork) -> None:
+    async def _try_strict(self, part: BatchItem, work: UnitOfWork) -> None:
         try:
             async with work.tx.savepoint():
                 await self._process([part], work)
@@ -249,11 +254,11 @@ class Settler:
             _refuse(part.submission, set(work.appended))
             work.undo(0, 0)
 
-    async def _replay(self, batch: list[Part], is_last: bool) -> Settled:
+    async def _replay(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
         """Each submission in a savepoint of one new transaction, so that only the bad fail."""
         good: list[Submission] = []
         failed: list[tuple[Submission, AggregatorError]] = []
-        again: list[Part] = []
+        again: list[BatchItem] = []
         clock = asyncio.get_running_loop()
         deadline = clock.time() + 3 * self.line.timeout
         async with self.store.transaction() as tx:
@@ -265,14 +270,14 @@ class Settler:
                     good.append(part.submission)
                     continue
                 part.reopen()
-                if is_late and part.submission.is_detached and not is_last:
+                if is_late and part.submission.respond_async and not is_last:
                     again.append(part)  # nobody would send it again
                 else:
                     failed.append((part.submission, fault))
             await self.books.enter(good, tx, failed)
-        return Settled(good, tx.counters, work.effects, failed, again)
+        return BatchResult(good, tx.counters, work.effects, failed, again)
 
-    async def _attempt(self, part: Part, work: UnitOfWork) -> AggregatorError | None:
+    async def _attempt(self, part: BatchItem, work: UnitOfWork) -> AggregatorError | None:
         part.reopen()
         done = len(work.effects), len(work.appended)
         try:
@@ -286,7 +291,7 @@ class Settler:
             return fault
         return None
 
-    async def _process(self, batch: Sequence[Part], work: UnitOfWork) -> None:
+    async def _process(self, batch: Sequence[BatchItem], work: UnitOfWork) -> None:
         before = len(work.appended)
         going = [event for part in batch for event in part.going]
         left = await self.line.run(going, work)

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 async def _serve(app: web.Application, settings: Settings, *, is_new: bool) -> int:
-    if is_new and await app[STORE].recipe() is not None:
+    if is_new and await app[STORE].key_spec() is not None:
         raise SettingError(
             f"store: there is one already, which the proof would fill: {app[STORE].about()}"
         )

@@ -11,11 +11,11 @@ from aiohttp import web
 
 from aggregator.config import Settings
 from aggregator.event import Event
-from aggregator.pipeline.runner import Named
+from aggregator.pipeline.runner import NamedStage
 from aggregator.plugins import Plugin, Plugins
 from aggregator.proving.plan import Point
 from aggregator.stage import IntakeStage
-from aggregator.store import Holder, Store, StoreTransaction
+from aggregator.store import KeyOwner, Store, StoreTransaction
 
 
 class Trap:
@@ -61,10 +61,10 @@ class TrappedPlugins(Plugins):
         super().__init__(found)
         self.trap = trap
 
-    def line(self, *asked: Any) -> tuple[list[Named], list[Named]]:
+    def line(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
         """The stages of both sides; what they are given has just been decoded."""
         left, right = super().line(*asked)
-        return [Named("decoded", _Decoded(self.trap)), *left], right
+        return [NamedStage("decoded", _Decoded(self.trap)), *left], right
 
     def store(self, settings: Settings) -> Store:
         """The store behind the URL."""
@@ -118,10 +118,10 @@ class _Transaction:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
-        holders = await self._tx.claim(keys)
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
+        owners = await self._tx.claim(keys)
         self._trap.reach(Point.CLAIMED)
-        return holders
+        return owners
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         seqs = await self._tx.append(events)

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import ClientError, web
 from multidict import istr
 
-from aggregator.core.budget import Share
+from aggregator.core.budget import Reservation
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
 from aggregator.receiving.inflate import ENCODINGS, Inflater
 
@@ -21,7 +21,7 @@ _ALIASES = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 RUNNER: dict[str, Any] = {"auto_decompress": False}
 
 
-def at_once(request: web.Request, share: Share, most: int) -> bytes | None:
+def at_once(request: web.Request, reservation: Reservation, most: int) -> bytes | None:
     """The whole body, held in the share, if all of it has arrived and is not compressed.
 
     Else None: then it comes in `pieces`. Raises TooLarge or QueueFull.
@@ -32,12 +32,12 @@ def at_once(request: web.Request, share: Share, most: int) -> bytes | None:
     read = content.read_nowait()
     if len(read) > most:
         raise TooLarge(f"The body has {len(read):,} bytes; max_body allows {most:,}.")
-    share.take(len(read))
+    reservation.take(len(read))
     return read
 
 
 async def pieces(
-    request: web.Request, share: Share, most: int, seconds: float
+    request: web.Request, reservation: Reservation, most: int, seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """The body as it arrives, decompressed, `most` bytes of it at most, each held in the share.
 
@@ -55,7 +55,7 @@ async def pieces(
                 read += len(piece)
                 if read > most:
                     raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
-                share.take(len(piece))
+                reservation.take(len(piece))
                 yield piece
     except TimeoutError as error:
         raise TooSlow(f"The body did not arrive within {seconds:g} s (body_timeout).") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.receiving import strict_json
 from aggregator.receiving.shape import Declined, Kind, Shape
 
@@ -94,8 +94,8 @@ def is_base64(encoded: object) -> bool:
     return True
 
 
-def _content(members: Mapping[str, Any], data: bytes) -> tuple[Form, bytes]:
+def _content(members: Mapping[str, Any], data: bytes) -> tuple[PayloadKind, bytes]:
     encoded = members.get("data_base64")
     if encoded is not None:
-        return Form.BYTES, base64.b64decode(encoded)
-    return (Form.JSON, data) if data else (Form.NOTHING, b"")
+        return PayloadKind.BYTES, base64.b64decode(encoded)
+    return (PayloadKind.JSON, data) if data else (PayloadKind.NOTHING, b"")

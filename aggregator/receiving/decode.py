@@ -6,8 +6,8 @@ import msgspec
 from msgspec import structs
 
 from aggregator.core import timestamp
-from aggregator.core.identity import Form, Missing, digest_of, key_of
-from aggregator.core.policy import Rules, TopicRules
+from aggregator.core.identity import MissingKeyPart, PayloadKind, digest_of, key_of
+from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
@@ -36,10 +36,10 @@ class Decoder:
     TooLarge over a limit.
     """
 
-    def __init__(self, max_events: int, max_event: int, rules: Rules) -> None:
+    def __init__(self, max_events: int, max_event: int, policies: Policies) -> None:
         self.max_events = max_events
         self.max_event = max_event
-        self.rules = rules
+        self.policies = policies
 
     def json(self, body: bytes, arrival: Arrival) -> list[Event]:
         """The events of a JSON body: one, or an array of them."""
@@ -83,7 +83,7 @@ class Decoder:
         """The plain events of these, looked at one by one in the parts alone that are in doubt."""
         if events := self._plain_lines(raws, first, arrival):
             return events
-        if len(raws) > _FEW and self.rules.is_usual:
+        if len(raws) > _FEW and self.policies.is_usual:
             half = len(raws) // 2
             head = self._in_parts(raws[:half], first, arrival)
             return head + self._in_parts(raws[half:], first + half, arrival)
@@ -91,13 +91,13 @@ class Decoder:
 
     def _plain_lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
         """Their events, where they can be read at once."""
-        if not self.rules.is_usual or max(map(len, raws), default=0) > self.max_event:
+        if not self.policies.is_usual or max(map(len, raws), default=0) > self.max_event:
             return []
         return self._plain(plain_events.of_lines(raws), first, arrival)
 
     def plain_array(self, body: bytes, arrival: Arrival) -> list[Event]:
         """Its events; none unless it is short and nothing about it is in doubt. Raises TooLarge."""
-        if len(body) > self.max_event or not self.rules.is_usual:
+        if len(body) > self.max_event or not self.policies.is_usual:
             return []
         read = plain_events.of_array(body)
         if len(read) > self.max_events:
@@ -105,8 +105,8 @@ class Decoder:
         return self._plain(read, 0, arrival)
 
     def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
-        rules = self.rules
-        usual = None if rules.by_topic else rules.usual.on_conflict
+        policies = self.policies
+        usual = None if policies.by_topic else policies.usual.on_conflict
         submission, received_at = arrival.submission, arrival.received_at
         return [
             Event(
@@ -120,8 +120,8 @@ class Decoder:
                 payload,
                 key_of(event.topic, event.event_id),
                 digest_of(event.source, payload),
-                on_conflict=usual or rules.of(event.topic).on_conflict,
-                known_moment=timestamp.try_parse(event.timestamp),
+                on_conflict=usual or policies.of(event.topic).on_conflict,
+                known_timestamp_us=timestamp.try_parse(event.timestamp),
             )
             for index, (event, payload) in enumerate(read, first)
         ]
@@ -154,9 +154,9 @@ class Decoder:
         if len(raw) > self.max_event:
             raise Declined([Fault("", self._too_long())])
         shape = kind.read(raw)
-        rules = self.rules.of(shape.topic)
+        policies = self.policies.of(shape.topic)
         name = key_of(shape.topic, shape.event_id)
-        key = _key(shape, name, rules, arrival)
+        key = _key(shape, name, policies, arrival)
         return Event(
             index,
             arrival.submission,
@@ -167,12 +167,12 @@ class Decoder:
             shape.source,
             shape.payload,
             key,
-            digest_of(shape.source, shape.payload, shape.form),
-            form=shape.form,
+            digest_of(shape.source, shape.payload, shape.payload_kind),
+            payload_kind=shape.payload_kind,
             attributes=shape.attributes,
             name=b"" if key == name else name,
-            on_conflict=rules.on_conflict,
-            known_moment=timestamp.try_parse(shape.timestamp),
+            on_conflict=policies.on_conflict,
+            known_timestamp_us=timestamp.try_parse(shape.timestamp),
         )
 
     def _too_long(self) -> str:
@@ -206,15 +206,15 @@ class Ndjson:
         self._events += self._decoder.lines(raws, len(self._events), self._arrival)
 
 
-def _key(shape: Shape, name: bytes, rules: TopicRules, arrival: Arrival) -> bytes:
+def _key(shape: Shape, name: bytes, policies: TopicPolicy, arrival: Arrival) -> bytes:
     """Raises Declined where a part of the key is missing."""
-    recipe = rules.cloud_recipe if shape.attributes else rules.recipe
-    if recipe.is_usual:
+    key_spec = policies.cloud_key_spec if shape.attributes else policies.key_spec
+    if key_spec.is_usual:
         return name
-    payload = shape.payload if shape.form is Form.JSON else None
+    payload = shape.payload if shape.payload_kind is PayloadKind.JSON else None
     try:
-        return recipe.key(structs.asdict(shape), payload, arrival.headers)
-    except Missing as missing:
+        return key_spec.key(structs.asdict(shape), payload, arrival.headers)
+    except MissingKeyPart as missing:
         raise Declined.without_key(shape, missing) from missing
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from aggregator.config import Settings
-from aggregator.core.budget import Share
+from aggregator.core.budget import Reservation
 from aggregator.event import Event
 from aggregator.receiving import binary_mode, body
 from aggregator.receiving.decode import Arrival, Decoder
@@ -31,36 +31,38 @@ class Receiver:
     decoder: Decoder
     settings: Settings
 
-    async def receive(self, request: web.Request, arrival: Arrival, share: Share) -> list[Event]:
+    async def receive(
+        self, request: web.Request, arrival: Arrival, reservation: Reservation
+    ) -> list[Event]:
         """The events of the request; what it takes of the memory is held in the share.
 
         Raises RequestError, or QueueFull where too much is under way.
         """
         format_ = format_of(request)
-        read = body.at_once(request, share, self.settings.max_body)
+        read = body.at_once(request, reservation, self.settings.max_body)
         if read is None:
-            return await self._receive_late(format_, request, arrival, share)
+            return await self._receive_late(format_, request, arrival, reservation)
         if len(read) <= _SMALL:
             return self._decode(format_, request, read, arrival)
         return await self._decoded(format_, request, read, arrival)
 
     async def _receive_late(
-        self, format_: Format, request: web.Request, arrival: Arrival, share: Share
+        self, format_: Format, request: web.Request, arrival: Arrival, reservation: Reservation
     ) -> list[Event]:
         """The same where the body is still on its way."""
         limits = self.settings.max_body, self.settings.body_timeout
-        async with aclosing(body.pieces(request, share, *limits)) as pieces:
+        async with aclosing(body.pieces(request, reservation, *limits)) as pieces:
             if format_ is Format.NDJSON:
                 return await self._lines(pieces, arrival)
             read = b"".join([piece async for piece in pieces])
         return await self._decoded(format_, request, read, arrival)
 
     async def receive_anew(
-        self, kept: Sequence[Quarantined], arrival: Arrival, share: Share
+        self, kept: Sequence[Quarantined], arrival: Arrival, reservation: Reservation
     ) -> list[Event]:
         """The events that are in quarantine, as if they came now. Raises QueueFull."""
         size = sum(len(entry.body) for entry in kept)
-        share.take(size)
+        reservation.take(size)
         return await _beside(size, self._decode_anew, kept, arrival)
 
     async def _lines(self, pieces: AsyncIterator[bytes], arrival: Arrival) -> list[Event]:

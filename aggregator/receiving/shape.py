@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aggregator.core.identity import Form, Missing
+from aggregator.core.identity import MissingKeyPart, PayloadKind
 from aggregator.outcome import Fault
 from aggregator.receiving import strict_json
 
@@ -20,7 +20,7 @@ class Shape(msgspec.Struct, frozen=True):
     timestamp: str
     source: str
     payload: bytes
-    form: Form = Form.JSON
+    payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""
 
 
@@ -66,7 +66,7 @@ class Declined(Exception):
         return cls((), why, _shown(members, topic), _shown(members, event_id))
 
     @classmethod
-    def without_key(cls, shape: Shape, missing: Missing) -> "Declined":
+    def without_key(cls, shape: Shape, missing: MissingKeyPart) -> "Declined":
         """An event that lacks a part of its key.
 
         If that is a member, it is left to a stage to say what else is wrong with the event.

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import KeyHeld
 from aggregator.store import (
-    Clash,
+    ConflictingContent,
     Counters,
     History,
     Quarantined,
     QuarantineQuery,
     Query,
-    Sighting,
+    Redelivery,
     Span,
     Store,
     StoredEvent,
@@ -55,8 +55,8 @@ async def _fill(store: Store) -> _Told:
     entries = [make_entry("1"), make_entry("2"), make_entry("3")]
     async with store.transaction() as tx:
         (seq,) = await tx.append([make_event("1")])
-        clash = Clash(b"1" * 17, ("/payload",))
-        await tx.record([Sighting(seq, "tests", 5), Sighting(seq, "tests", 6, clash)])
+        clash = ConflictingContent(b"1" * 17, ("/payload",))
+        await tx.record([Redelivery(seq, "tests", 5), Redelivery(seq, "tests", 6, clash)])
         await tx.quarantine(entries)
         await tx.evict(0, entries[1].size + entries[2].size)
         await tx.count(Counters(1, 1, 1, 2, 3, 4, 5), {"logins": Counters(1, 1, 1)})
@@ -65,9 +65,9 @@ async def _fill(store: Store) -> _Told:
 
 async def _change(tx: StoreTransaction, told: _Told) -> None:
     """Add to all that is kept, and take from the quarantine."""
-    clash = Clash(b"2" * 17, ())
+    clash = ConflictingContent(b"2" * 17, ())
     await tx.append([make_event("new"), make_event("new", "orders")])
-    await tx.record([Sighting(told.events[0].seq, "new", 9, clash)])
+    await tx.record([Redelivery(told.events[0].seq, "new", 9, clash)])
     await tx.quarantine([make_entry("new"), make_entry("newer")])
     await tx.drop([told.quarantined[0].id])
     await tx.evict(0, make_entry("newer").size)
@@ -108,19 +108,19 @@ class CommitContract:
         before = await _fill(store)
         seq = before.events[0].seq
         async with store.transaction() as tx:
-            await tx.record([Sighting(seq, "before", 7)])
+            await tx.record([Redelivery(seq, "before", 7)])
             with suppress(Rollback):
                 async with tx.savepoint():
                     await _change(tx, before)
                     raise Rollback
-            await tx.record([Sighting(seq, "after", 8)])
+            await tx.record([Redelivery(seq, "after", 8)])
             await tx.count(Counters(), {})
         assert tx.counters == before.counters
         after = await _told(store)
         assert after._replace(histories=before.histories) == before
         (history,) = after.histories
-        assert [seen.source for seen in history.sightings] == ["tests", "before", "after"]
-        assert history.clashes == before.histories[0].clashes
+        assert [seen.source for seen in history.redeliveries] == ["tests", "before", "after"]
+        assert history.conflicts == before.histories[0].conflicts
 
     async def test_savepoint_is_undone_alone(self, store: Store) -> None:
         async with store.transaction() as tx:
@@ -155,7 +155,7 @@ class CommitContract:
         full = await _told(store)
         await store.close()
         again = new_store()
-        await again.open(RECIPE)
+        await again.open(DEFAULT_KEY_SPEC)
         try:
             assert await _told(again) == (full if self.is_durable else empty)
             if self.is_durable:
@@ -167,9 +167,9 @@ class CommitContract:
 async def _check_that_it_goes_on(store: Store, held: StoredEvent, newest: int) -> None:
     """Keys are held still, and no number is given twice."""
     async with store.transaction() as tx:
-        (holder,) = await tx.claim([held.key])
+        (owner,) = await tx.claim([held.key])
         (seq,) = await tx.append([make_event("2")])
         await tx.quarantine([make_entry("4")])
-    assert holder
-    assert holder.seq == held.seq < seq
+    assert owner
+    assert owner.seq == held.seq < seq
     assert (await _told(store)).quarantined[-1].id > newest

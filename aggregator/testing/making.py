@@ -2,14 +2,19 @@
 
 from typing import Any
 
-from aggregator.core.identity import Form, digest_of, key_of
+from aggregator.core.identity import PayloadKind, digest_of, key_of
 from aggregator.event import Event, Submission
-from aggregator.store import Quarantined, Reason
+from aggregator.store import Quarantined, QuarantineReason
 
 
 def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
     """An event as the intake makes it; `members` replace what it has."""
-    members = {"source": "tests", "payload": b'{"user":"ada"}', "form": Form.JSON, **members}
+    members = {
+        "source": "tests",
+        "payload": b'{"user":"ada"}',
+        "payload_kind": PayloadKind.JSON,
+        **members,
+    }
     return Event(
         index=members.pop("index", 0),
         submission="submission",
@@ -18,7 +23,7 @@ def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
         event_id=event_id,
         timestamp=members.pop("timestamp", "2026-01-31T12:00:00Z"),
         key=members.pop("key", key_of(topic, event_id)),
-        digest=digest_of(members["source"], members["payload"], members["form"]),
+        digest=digest_of(members["source"], members["payload"], members["payload_kind"]),
         **members,
     )
 
@@ -28,7 +33,7 @@ def make_entry(event_id: str, topic: str = "logins", **members: Any) -> Quaranti
     usual: dict[str, Any] = {
         "id": 0,
         "kept_at": 1_800_000_000_000_000,
-        "reason": Reason.INVALID,
+        "reason": QuarantineReason.INVALID,
         "submission": "submission",
         "detail": b"[]",
         "is_cloud_event": False,

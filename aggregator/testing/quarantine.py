@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from aggregator.store import (
     ENTRY_BYTES,
-    EVICTED,
+    MOST_EVICTED,
     PAGE_BYTES,
     Counters,
     Quarantined,
     QuarantineQuery,
-    Reason,
+    QuarantineReason,
     Store,
 )
 from aggregator.testing.making import Rollback, make_entry
@@ -56,7 +56,7 @@ class QuarantineContract:
     async def test_quarantined_event_is_read_back_as_it_was(self, store: Store) -> None:
         entry = make_entry(
             "1",
-            reason=Reason.CONFLICT,
+            reason=QuarantineReason.CONFLICT,
             detail=b'[{"pointer":"/topic"}]',
             is_cloud_event=True,
             headers={"x-delivery": "a\udcff", "x-other": "é"},
@@ -89,12 +89,12 @@ class QuarantineContract:
         await put_aside(
             store,
             make_entry("1", "a", kept_at=10),
-            make_entry("2", "b", kept_at=20, reason=Reason.FAILED),
+            make_entry("2", "b", kept_at=20, reason=QuarantineReason.FAILED),
             make_entry("3", "a", kept_at=30, submission="other"),
         )
         entries = (await store.quarantined(QuarantineQuery())).entries
         assert await ids_aside(store, topic="a") == ["1", "3"]
-        assert await ids_aside(store, reason=Reason.FAILED) == ["2"]
+        assert await ids_aside(store, reason=QuarantineReason.FAILED) == ["2"]
         assert await ids_aside(store, submission="other") == ["3"]
         assert await ids_aside(store, kept_since=20, kept_until=30) == ["2"]
         assert await ids_aside(store, id=entries[1].id) == ["2"]
@@ -155,25 +155,27 @@ class QuarantineContract:
 
     async def test_no_more_are_evicted_at_once_than_it_says(self, store: Store) -> None:
         old = [make_entry("old", kept_at=number % 2) for number in range(10)]
-        await put_aside(store, *old, *(make_entry(str(number)) for number in range(EVICTED)))
+        await put_aside(store, *old, *(make_entry(str(number)) for number in range(MOST_EVICTED)))
         async with store.transaction() as tx:
-            assert await tx.evict(1, 0) == EVICTED
+            assert await tx.evict(1, 0) == MOST_EVICTED
             await tx.count(Counters(), {})
-        assert tx.counters.evicted == EVICTED
-        assert await ids_aside(store) == [str(number) for number in range(EVICTED - 10, EVICTED)]
+        assert tx.counters.evicted == MOST_EVICTED
+        assert await ids_aside(store) == [
+            str(number) for number in range(MOST_EVICTED - 10, MOST_EVICTED)
+        ]
         async with store.transaction() as tx:
             assert await tx.evict(1, 0) == 10
             assert await tx.evict(1, 0) == 0
-        assert await store.counters() == Counters(evicted=EVICTED + 10)
+        assert await store.counters() == Counters(evicted=MOST_EVICTED + 10)
 
     async def test_no_more_old_ones_are_evicted_at_once_than_it_says(self, store: Store) -> None:
-        entries = [make_entry("1", kept_at=7) for _ in range(EVICTED + 1)]
+        entries = [make_entry("1", kept_at=7) for _ in range(MOST_EVICTED + 1)]
         await put_aside(store, *entries, make_entry("2"))
         async with store.transaction() as tx:
-            assert await tx.evict(8, entries[0].size * EVICTED) == EVICTED
+            assert await tx.evict(8, entries[0].size * MOST_EVICTED) == MOST_EVICTED
         assert await ids_aside(store) == ["1", "2"]
         async with store.transaction() as tx:
-            assert await tx.evict(8, entries[0].size * EVICTED) == 1
+            assert await tx.evict(8, entries[0].size * MOST_EVICTED) == 1
 
     async def test_entry_larger_than_the_quarantine_goes_as_well(self, store: Store) -> None:
         await put_aside(store, make_entry("1"), make_entry("2", body=b"x" * 1000))

@@ -83,7 +83,7 @@ class QueueContract:
         [
             {},
             {"is_strict": True},
-            {"is_detached": True},
+            {"respond_async": True},
             {"headers": {"x-id": "é", "x-other": ""}},
             {"released": [3, 4, 5, 6]},
             {"dropped": [2**62]},

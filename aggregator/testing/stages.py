@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aggregator.event import Event
-from aggregator.pipeline.runner import Line, Named
+from aggregator.pipeline.runner import NamedStage, StageRunner
 from aggregator.stage import Stage
 from aggregator.store import Store
 from aggregator.testing.making import Rollback, make_event
@@ -67,5 +67,5 @@ class StageContract:
 
 async def _run(stage: Stage, events: Sequence[Event], work: UnitOfWork) -> list[Event]:
     """Through the pipeline's own eyes, which raise StageFault at a breach of the contract."""
-    line = Line([Named("stage", stage)], _TIMEOUT, pytest.fail)
+    line = StageRunner([NamedStage("stage", stage)], _TIMEOUT, pytest.fail)
     return await line.run(events, work)

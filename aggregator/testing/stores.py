@@ -10,21 +10,21 @@ import msgspec
 import pytest
 
 from aggregator.core import json_values
-from aggregator.core.identity import RECIPE, Form
-from aggregator.errors import KeyHeld, RecipeDiffers, SettingError
+from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
+from aggregator.errors import KeyHeld, KeySpecDiffers, SettingError
 from aggregator.event import Event
 from aggregator.store import (
-    CLASHES,
+    MOST_CONFLICTS,
     PAGE_BYTES,
-    Clash,
-    Clashes,
+    ConflictingContent,
+    ConflictStats,
     Content,
     Counters,
     FieldIs,
     Page,
     Query,
-    Sighting,
-    Sightings,
+    Redelivery,
+    RedeliveryStats,
     Span,
     Store,
     StoredEvent,
@@ -78,7 +78,7 @@ class StoreContract(QuarantineContract, CommitContract):
     async def store(self, new_store: Callable[[], Store]) -> Any:
         """An open store."""
         store = new_store()
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
         yield store
         await store.close()
 
@@ -103,26 +103,26 @@ class StoreContract(QuarantineContract, CommitContract):
         first, new = make_event("1", received_at=7), make_event("2")
         (seq,) = await _stored(store, first)
         async with store.transaction() as tx:
-            holder, nobody = await tx.claim([first.key, new.key])
+            owner, nobody = await tx.claim([first.key, new.key])
         assert nobody is None
-        assert holder
-        assert (holder.seq, holder.digest, holder.received_at) == (seq, first.digest, 7)
+        assert owner
+        assert (owner.seq, owner.digest, owner.received_at) == (seq, first.digest, 7)
 
     async def test_claim_sees_events_of_its_own_transaction(self, store: Store) -> None:
         event = make_event("1")
         async with store.transaction() as tx:
             (seq,) = await tx.append([event])
-            (holder,) = await tx.claim([event.key])
-            assert holder
-            assert holder.seq == seq
+            (owner,) = await tx.claim([event.key])
+            assert owner
+            assert owner.seq == seq
 
     async def test_claim_takes_many_keys(self, store: Store) -> None:
         events = [make_event(str(number)) for number in range(3000)]
         seqs = await _stored(store, *events[::2])
         async with store.transaction() as tx:
-            holders = await tx.claim([event.key for event in events])
-        assert [holder.seq for holder in holders[::2] if holder] == seqs
-        assert set(holders[1::2]) == {None}
+            owners = await tx.claim([event.key for event in events])
+        assert [owner.seq for owner in owners[::2] if owner] == seqs
+        assert set(owners[1::2]) == {None}
 
     async def test_contents_come_in_the_order_asked_for(self, store: Store) -> None:
         one = make_event("1", payload=b'{"a":1}', source="x")
@@ -162,7 +162,7 @@ class StoreContract(QuarantineContract, CommitContract):
     async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
         async with store.transaction() as tx:
             await tx.append([make_event("1", "b"), make_event("2", "a"), make_event("3", "a")])
-            await tx.record([Sighting(1, "tests", 5)])
+            await tx.record([Redelivery(1, "tests", 5)])
             await tx.count(
                 Counters(stored=3, duplicate=1, invalid=4),
                 {"b": Counters(stored=1), "a": Counters(stored=2, duplicate=1)},
@@ -224,8 +224,8 @@ class StoreContract(QuarantineContract, CommitContract):
 
         async def second() -> tuple[bool, list[int]]:
             async with store.transaction() as tx:
-                (holder,) = await tx.claim([make_event("1").key])
-                return holder is not None, await tx.append([make_event("2")])
+                (owner,) = await tx.claim([make_event("1").key])
+                return owner is not None, await tx.append([make_event("2")])
 
         one = asyncio.create_task(first())
         await first_has_appended.wait()
@@ -289,30 +289,37 @@ class StoreContract(QuarantineContract, CommitContract):
     ) -> None:
         await store.close()
         for replaces in (None, "source,event_id"):
-            with pytest.raises(RecipeDiffers) as raised:
+            with pytest.raises(KeySpecDiffers) as raised:
                 await store.open("topic,source", replaces=replaces)
-            assert raised.value.kept == RECIPE
+            assert raised.value.kept == DEFAULT_KEY_SPEC
             await store.close()
-        await store.open("topic,source", replaces=RECIPE)
+        await store.open("topic,source", replaces=DEFAULT_KEY_SPEC)
         await store.close()
-        with pytest.raises(RecipeDiffers):
-            await store.open(RECIPE)
+        with pytest.raises(KeySpecDiffers):
+            await store.open(DEFAULT_KEY_SPEC)
         await store.close()
         await store.open("topic,source")
 
     @pytest.mark.parametrize(
         ("form", "payload"),
-        [(Form.JSON, b"[1]"), (Form.BYTES, b"\x00\xff"), (Form.BYTES, b""), (Form.NOTHING, b"")],
+        [
+            (PayloadKind.JSON, b"[1]"),
+            (PayloadKind.BYTES, b"\x00\xff"),
+            (PayloadKind.BYTES, b""),
+            (PayloadKind.NOTHING, b""),
+        ],
     )
     async def test_payload_of_every_form_is_read_back(
-        self, store: Store, form: Form, payload: bytes
+        self, store: Store, form: PayloadKind, payload: bytes
     ) -> None:
-        event = make_event("1", form=form, payload=payload, timestamp="", attributes=b'{"a":"b"}')
+        event = make_event(
+            "1", payload_kind=form, payload=payload, timestamp="", attributes=b'{"a":"b"}'
+        )
         async with store.transaction() as tx:
             (seq,) = await tx.append([event])
             assert await tx.contents([seq]) == [Content("tests", payload, form)]
         found = await _only(store)
-        assert (found.payload, found.form, found.digest) == (payload, form, event.digest)
+        assert (found.payload, found.payload_kind, found.digest) == (payload, form, event.digest)
         assert (found.timestamp, found.attributes) == (None, b'{"a":"b"}')
 
     async def test_event_without_a_timestamp_is_at_no_time(self, store: Store) -> None:
@@ -355,43 +362,56 @@ class StoreContract(QuarantineContract, CommitContract):
         assert await store.find(meant[0].key, 10, "other") == []
 
     async def test_what_came_again_is_told_by_source_and_by_content(self, store: Store) -> None:
-        one, two = Clash(b"1" * 17, ("/source", "/payload/a")), Clash(b"2" * 17, ())
+        one, two = (
+            ConflictingContent(b"1" * 17, ("/source", "/payload/a")),
+            ConflictingContent(b"2" * 17, ()),
+        )
         async with store.transaction() as tx:
             seq, other = await tx.append([make_event("1"), make_event("2")])
             await tx.record(
-                [Sighting(seq, "b", 50), Sighting(seq, "b", 70), Sighting(other, "b", 1)]
+                [Redelivery(seq, "b", 50), Redelivery(seq, "b", 70), Redelivery(other, "b", 1)]
             )
-            await tx.record([Sighting(seq, "a", 60, one), Sighting(seq, "b", 90, one)])
+            await tx.record([Redelivery(seq, "a", 60, one), Redelivery(seq, "b", 90, one)])
         async with store.transaction() as tx:
-            await tx.record([Sighting(seq, "a", 80), Sighting(seq, "c", 40, two)])
+            await tx.record([Redelivery(seq, "a", 80), Redelivery(seq, "c", 40, two)])
         history = await store.history(seq, 10)
-        assert history.sightings == [
-            Sightings("c", 0, 1, 40, 40),
-            Sightings("b", 2, 1, 50, 90),
-            Sightings("a", 1, 1, 60, 80),
+        assert history.redeliveries == [
+            RedeliveryStats("c", 0, 1, 40, 40),
+            RedeliveryStats("b", 2, 1, 50, 90),
+            RedeliveryStats("a", 1, 1, 60, 80),
         ]
-        assert history.clashes == [
-            Clashes(two.digest, (), "c", 1, 40, 40),
-            Clashes(one.digest, ("/source", "/payload/a"), "a", 2, 60, 90),
+        assert history.conflicts == [
+            ConflictStats(two.digest, (), "c", 1, 40, 40),
+            ConflictStats(one.digest, ("/source", "/payload/a"), "a", 2, 60, 90),
         ]
         short = await store.history(seq, 1)
-        assert (short.sightings, short.clashes) == (history.sightings[:1], history.clashes[:1])
-        assert (await store.history(other, 10)).sightings == [Sightings("b", 1, 0, 1, 1)]
+        assert (short.redeliveries, short.conflicts) == (
+            history.redeliveries[:1],
+            history.conflicts[:1],
+        )
+        assert (await store.history(other, 10)).redeliveries == [RedeliveryStats("b", 1, 0, 1, 1)]
 
     async def test_no_more_contents_are_remembered_than_fit(self, store: Store) -> None:
-        clashes = [Clash(b"%017d" % number, ("/payload",)) for number in range(CLASHES + 5)]
+        clashes = [
+            ConflictingContent(b"%017d" % number, ("/payload",))
+            for number in range(MOST_CONFLICTS + 5)
+        ]
         async with store.transaction() as tx:
             (seq,) = await tx.append([make_event("1")])
             for at, clash in enumerate([*clashes, clashes[0], clashes[-1]]):
-                await tx.record([Sighting(seq, "tests", at, clash)])
+                await tx.record([Redelivery(seq, "tests", at, clash)])
         history = await store.history(seq, 1000)
-        assert [clash.digest for clash in history.clashes] == [c.digest for c in clashes[:CLASHES]]
-        assert (history.clashes[0].times, history.clashes[1].times) == (2, 1)
-        assert history.sightings == [Sightings("tests", 0, CLASHES + 7, 0, CLASHES + 6)]
+        assert [clash.digest for clash in history.conflicts] == [
+            c.digest for c in clashes[:MOST_CONFLICTS]
+        ]
+        assert (history.conflicts[0].times, history.conflicts[1].times) == (2, 1)
+        assert history.redeliveries == [
+            RedeliveryStats("tests", 0, MOST_CONFLICTS + 7, 0, MOST_CONFLICTS + 6)
+        ]
 
     async def test_unknown_event_has_no_history(self, store: Store) -> None:
         history = await store.history(7, 10)
-        assert (history.sightings, history.clashes) == ([], [])
+        assert (history.redeliveries, history.conflicts) == ([], [])
 
     async def test_events_are_found_by_their_arrival(self, store: Store) -> None:
         await _stored(store, *(make_event(str(at), received_at=at) for at in (10, 20, 30)))
@@ -407,12 +427,12 @@ class StoreContract(QuarantineContract, CommitContract):
         before = [make_event(f"old-{number}", **_named(name)) for number, name in _NAMES]
         await _stored(store, *before, make_event("old-long", **_named(long)))
         await store.close()
-        await store.open(RECIPE, indexed)
+        await store.open(DEFAULT_KEY_SPEC, indexed)
         before = [make_event(f"new-{number}", **_named(name)) for number, name in _NAMES]
         await _stored(store, *before, make_event("new-long", **_named(long)))
         await _stored(
             store,
-            make_event("text", form=Form.BYTES, payload=b'{"user":{"name":"ada"}}'),
+            make_event("text", payload_kind=PayloadKind.BYTES, payload=b'{"user":{"name":"ada"}}'),
             make_event("broken", payload=b'{"user":{"name":"ada"}'),
             make_event("deep", payload=b"[" * 200_000),
             make_event("b", "orders", source="x", timestamp="", received_at=5, **_named("ada")),
@@ -445,7 +465,7 @@ class StoreContract(QuarantineContract, CommitContract):
         ada = FieldIs("/user", b"sada")
         for number, indexed in enumerate([["/user"], [], ["/user", "/other"], ["/other"]], 3):
             await store.close()
-            await store.open(RECIPE, indexed)
+            await store.open(DEFAULT_KEY_SPEC, indexed)
             await _stored(store, make_event(str(number)))
             wanted = ["1", *(str(each) for each in range(3, number + 1))]
             assert await _walk(store, field=ada) == wanted

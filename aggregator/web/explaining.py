@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from aggregator.core import timestamp
-from aggregator.store import Clashes, History, Sightings, StoredEvent
+from aggregator.store import ConflictStats, History, RedeliveryStats, StoredEvent
 from aggregator.web import answer, finding
 from aggregator.web.arguments import load
 from aggregator.web.query import PickSchema
@@ -40,10 +40,10 @@ class Explaining:
 
 
 def _explained(event: StoredEvent, history: History) -> dict[str, Any]:
-    sightings = history.sightings[:_MOST]
-    duplicates = sum(seen.duplicates for seen in sightings)
-    conflicts = sum(seen.conflicts for seen in sightings)
-    last = max([event.received_at, *(seen.last_at for seen in sightings)])
+    redeliveries = history.redeliveries[:_MOST]
+    duplicates = sum(seen.duplicates for seen in redeliveries)
+    conflicts = sum(seen.conflicts for seen in redeliveries)
+    last = max([event.received_at, *(seen.last_at for seen in redeliveries)])
     return {
         "seq": event.seq,
         "topic": event.topic,
@@ -52,21 +52,21 @@ def _explained(event: StoredEvent, history: History) -> dict[str, Any]:
         "duplicates": duplicates,
         "conflicts": conflicts,
         **_between(event.received_at, last),
-        "sources": _sources(event, sightings),
-        "sources_cut": len(history.sightings) > _MOST,
-        "conflicting": [_conflicting(clash) for clash in history.clashes],
-        "conflicting_cut": sum(clash.times for clash in history.clashes) < conflicts,
+        "sources": _sources(event, redeliveries),
+        "sources_cut": len(history.redeliveries) > _MOST,
+        "conflicting": [_conflicting(clash) for clash in history.conflicts],
+        "conflicting_cut": sum(clash.times for clash in history.conflicts) < conflicts,
     }
 
 
-def _sources(event: StoredEvent, sightings: list[Sightings]) -> list[dict[str, Any]]:
+def _sources(event: StoredEvent, redeliveries: list[RedeliveryStats]) -> list[dict[str, Any]]:
     """One a source; the one that sent what is stored comes first, and its event counts."""
-    first = Sightings(event.source, 0, 0, event.received_at, event.received_at)
-    by_source = {seen.source: seen for seen in (first, *sightings)}
+    first = RedeliveryStats(event.source, 0, 0, event.received_at, event.received_at)
+    by_source = {seen.source: seen for seen in (first, *redeliveries)}
     return [_source(seen, event) for seen in by_source.values()]
 
 
-def _source(seen: Sightings, event: StoredEvent) -> dict[str, Any]:
+def _source(seen: RedeliveryStats, event: StoredEvent) -> dict[str, Any]:
     is_first = seen.source == event.source
     begin = min(seen.first_at, event.received_at) if is_first else seen.first_at
     return {
@@ -78,7 +78,7 @@ def _source(seen: Sightings, event: StoredEvent) -> dict[str, Any]:
     }
 
 
-def _conflicting(clash: Clashes) -> dict[str, Any]:
+def _conflicting(clash: ConflictStats) -> dict[str, Any]:
     return {
         "digest": clash.digest.hex(),
         "differences": clash.differences,

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from aggregator.errors import Gone, Unavailable, Unparsable
-from aggregator.pipeline.pending import Commits
+from aggregator.pipeline.pending import CommitNotifier
 from aggregator.store import Query, Span
 from aggregator.web import query
 from aggregator.web.looks import Look, Looks, check_kept
@@ -30,7 +30,7 @@ class Following:
     """The handler, and everybody who follows."""
 
     def __init__(
-        self, looks: Looks, sender: Sender, commits: Commits, most: int, heartbeat: float
+        self, looks: Looks, sender: Sender, commits: CommitNotifier, most: int, heartbeat: float
     ) -> None:
         self._looks = looks
         self._sender = sender

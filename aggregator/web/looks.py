@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aggregator.errors import Gone
-from aggregator.pipeline.pending import Commits
+from aggregator.pipeline.pending import CommitNotifier
 from aggregator.store import Query, Span, StoredEvent
 from aggregator.web import shown
 from aggregator.web.turn import Turn
@@ -35,7 +35,7 @@ class Looks:
     a hundred who follow different things would otherwise take the publishers' time.
     """
 
-    def __init__(self, turn: Turn, commits: Commits) -> None:
+    def __init__(self, turn: Turn, commits: CommitNotifier) -> None:
         self._turn = turn
         self._commits = commits
         self._under_way: dict[tuple[Query, int], asyncio.Task[Look]] = {}

@@ -7,7 +7,7 @@ from aiohttp import web
 from multidict import istr
 
 from aggregator.core import timestamp
-from aggregator.core.budget import Budget
+from aggregator.core.budget import ByteBudget
 from aggregator.errors import Unparsable
 from aggregator.event import Submission
 from aggregator.pipeline.intake import Intake, new_submission_id
@@ -27,7 +27,7 @@ class Publishing:
 
     receiver: Receiver
     intake: Intake
-    budget: Budget
+    budget: ByteBudget
     sender: Sender
 
     def routes(self) -> list[web.RouteDef]:
@@ -39,17 +39,17 @@ class Publishing:
         self.intake.check_ready()
         self.sender.check_room()
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
-        with self.budget.share() as share:
+        with self.budget.reserve() as reservation:
             headers = self._key_headers(request)
             arrival = Arrival(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
                 arrival.submission,
-                await self.receiver.receive(request, arrival, share),
+                await self.receiver.receive(request, arrival, reservation),
                 is_strict=preferences.is_strict,
-                is_detached=preferences.is_async,
+                respond_async=preferences.is_async,
                 headers=headers,
             )
-            settled = await self.intake.take(submission, share)
+            settled = await self.intake.take(submission, reservation)
         if preferences.is_async:
             answer = verdict.later(submission)
         else:
@@ -59,7 +59,7 @@ class Publishing:
         return await self.sender.send(request, answer)
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
-        if not (wanted := self.receiver.decoder.rules.headers):
+        if not (wanted := self.receiver.decoder.policies.headers):
             return {}
         sent = {
             name: ", ".join(request.headers.getall(name))

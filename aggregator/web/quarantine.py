@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from aggregator.core import timestamp
-from aggregator.core.budget import Budget
+from aggregator.core.budget import ByteBudget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
@@ -35,7 +35,7 @@ class Quarantine:
     receiver: Receiver
     intake: Intake
     turn: Turn
-    budget: Budget
+    budget: ByteBudget
     sender: Sender
 
     def routes(self) -> list[web.RouteDef]:
@@ -104,8 +104,8 @@ class Quarantine:
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
         self.intake.check_ready()
         arrival = Arrival(new_submission_id(), timestamp.now())
-        with self.budget.share() as share:
-            events = await self.receiver.receive_anew(page.entries, arrival, share)
+        with self.budget.reserve() as reservation:
+            events = await self.receiver.receive_anew(page.entries, arrival, reservation)
             ids = [entry.id for entry in page.entries]
             settled = await asyncio.gather(*map(self._receive, events, ids))
         answered = Submission(arrival.submission, settled, released=ids)
@@ -116,8 +116,8 @@ class Quarantine:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
         submission = Submission(new_submission_id(), [event], released=[entry])
         try:
-            with self.budget.share() as share:
-                return (await self.intake.take(submission, share)).events[0]
+            with self.budget.reserve() as reservation:
+                return (await self.intake.take(submission, reservation)).events[0]
         except StageFault as fault:
             event.overrule(Invalid((Fault("", f"Not received: {fault}"),)))
             return event
@@ -125,5 +125,5 @@ class Quarantine:
     async def _drop(self, entries: list[Quarantined]) -> None:
         self.intake.check_ready()
         submission = Submission(new_submission_id(), [], dropped=[entry.id for entry in entries])
-        with self.budget.share() as share:
-            await self.intake.take(submission, share)
+        with self.budget.reserve() as reservation:
+            await self.intake.take(submission, reservation)

@@ -10,7 +10,7 @@ from multidict import MultiMapping
 
 from aggregator.core import timestamp
 from aggregator.receiving import strict_json
-from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, Reason
+from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, QuarantineReason
 from aggregator.web import arguments
 from aggregator.web.answer import ASK_AGAIN, as_json, cursor, next_link
 from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Moment, Whole, described
@@ -20,7 +20,9 @@ class QuarantineQuerySchema(Schema):
     """Which of the events in quarantine."""
 
     topic = fields.String(metadata=described("Only on this topic."))
-    reason = fields.Enum(Reason, by_value=True, metadata=described("Only kept for this reason."))
+    reason = fields.Enum(
+        QuarantineReason, by_value=True, metadata=described("Only kept for this reason.")
+    )
     submission = fields.String(metadata=described("Only those of this request."))
     kept_since = Moment(metadata=described("Only those kept since then, or later."))
     kept_until = Moment(metadata=described("Only those kept earlier."))

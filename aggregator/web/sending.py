@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import HttpVersion11, web
 
-from aggregator.core.budget import Budget
+from aggregator.core.budget import ByteBudget
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
 _ROOM = 0.1  # seconds between looks whether there is room again
@@ -23,7 +23,7 @@ class Sender:
     A client that takes longer than `seconds` is cut off.
     """
 
-    def __init__(self, budget: Budget, seconds: float) -> None:
+    def __init__(self, budget: ByteBudget, seconds: float) -> None:
         self.seconds = seconds
         self.budget = budget
         self._end = float("inf")
@@ -54,8 +54,8 @@ class Sender:
             return answer
         stream = web.StreamResponse(status=answer.status, headers=answer.headers)
         stream.content_length = len(body)
-        with suppress(TimeoutError, ConnectionError), self.budget.share() as share:
-            share.hold(len(body))
+        with suppress(TimeoutError, ConnectionError), self.budget.reserve() as reservation:
+            reservation.hold(len(body))
             async with self.stream(request, stream), self.limit():
                 for start in range(0, len(body), _SMALL):
                     await stream.write(body[start : start + _SMALL])
@@ -122,8 +122,8 @@ class Outlet:
         Raises TimeoutError if a piece of them is not taken in time, ConnectionError if nobody is
         there.
         """
-        with self._sender.budget.share() as share:
-            share.hold(sum(map(len, parts)))
+        with self._sender.budget.reserve() as reservation:
+            reservation.hold(sum(map(len, parts)))
             for part in parts:
                 for start in range(0, len(part), _SMALL):
                     self._is_within = start + _SMALL < len(part)

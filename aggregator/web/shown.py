@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from aggregator.core import timestamp
-from aggregator.core.identity import Form, is_damaged
+from aggregator.core.identity import PayloadKind, is_damaged
 from aggregator.store import StoredEvent
 from aggregator.web import uri
 
@@ -81,9 +81,9 @@ def _data(found: StoredEvent) -> dict[str, Any]:
 
 def _payload(found: StoredEvent, as_json: str, as_base64: str) -> dict[str, Any]:
     """The payload under the name for its form; nothing where the event came without one."""
-    if found.form is Form.NOTHING or found.payload is None:
+    if found.payload_kind is PayloadKind.NOTHING or found.payload is None:
         return {}
-    if found.form is Form.BYTES:
+    if found.payload_kind is PayloadKind.BYTES:
         return {as_base64: base64.b64encode(found.payload).decode()}
     return {as_json: msgspec.Raw(found.payload)}
 
@@ -91,7 +91,7 @@ def _payload(found: StoredEvent, as_json: str, as_base64: str) -> dict[str, Any]
 def _missing(found: StoredEvent) -> dict[str, str]:
     """Why the payload cannot be shown, under a word for it; empty if it can."""
     match state(found):
-        case "emptied" if found.form is not Form.NOTHING:
+        case "emptied" if found.payload_kind is not PayloadKind.NOTHING:
             return {"emptied": _EMPTIED}
         case "damaged":
             return {"damaged": _DAMAGED}
@@ -99,7 +99,7 @@ def _missing(found: StoredEvent) -> dict[str, str]:
 
 
 def _is_damaged(found: StoredEvent) -> bool:
-    return is_damaged(found.source, found.payload, found.digest, found.form)
+    return is_damaged(found.source, found.payload, found.digest, found.payload_kind)
 
 
 def _attributes(found: StoredEvent) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from itertools import islice
 
 from msgspec import structs
 
-from aggregator.store import EVICTED, PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
+from aggregator.store import MOST_EVICTED, PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
 
 _SCANNED = 20_000  # entries that one page looks at
 
@@ -39,9 +39,9 @@ class Quarantine:
         if self.size <= most and (not self.entries or self.since >= before):
             return self
         old = (number for number, entry in self.entries.items() if entry.kept_at < before)
-        gone = list(islice(old, EVICTED))
+        gone = list(islice(old, MOST_EVICTED))
         young = self.dropping(gone)
-        left = young.dropping(islice(young._oldest_beyond(most), EVICTED - len(gone)))
+        left = young.dropping(islice(young._oldest_beyond(most), MOST_EVICTED - len(gone)))
         evicted = len(self.entries) - len(left.entries)
         return replace(left, evicted=self.evicted + evicted)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from aggregator.event import Event
-from aggregator.store import Counters, Sighting
+from aggregator.store import Counters, Redelivery
 from aggregator_memory.history import Seen
 from aggregator_memory.quarantine import Quarantine
 
@@ -19,7 +19,7 @@ class New:
     quarantine: Quarantine
     events: list[Event] = field(default_factory=list)
     seqs: dict[bytes, int] = field(default_factory=dict)  # by key
-    sightings: list[Sighting] = field(default_factory=list)
+    redeliveries: list[Redelivery] = field(default_factory=list)
     topics: dict[str, Counters] = field(default_factory=dict)  # what is added to them
 
     def copy(self) -> "New":
@@ -28,7 +28,7 @@ class New:
             self,
             events=self.events.copy(),
             seqs=self.seqs.copy(),
-            sightings=self.sightings.copy(),
+            redeliveries=self.redeliveries.copy(),
             topics=self.topics.copy(),
         )
 
@@ -58,8 +58,8 @@ class Shelf:
             self._index(seq, event)
         self.events += new.events
         self.seqs |= new.seqs
-        for sighting in new.sightings:
-            self.seen.setdefault(sighting.seq, Seen()).add(sighting)
+        for redelivery in new.redeliveries:
+            self.seen.setdefault(redelivery.seq, Seen()).add(redelivery)
         for topic, counts in new.topics.items():
             self.topics[topic] = plus(self.topics.get(topic, Counters()), counts)
         self.counters = new.counters

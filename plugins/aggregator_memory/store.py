@@ -9,7 +9,7 @@ from itertools import islice
 from msgspec import structs
 
 from aggregator.core import timestamp
-from aggregator.errors import RecipeDiffers, SettingError
+from aggregator.errors import KeySpecDiffers, SettingError
 from aggregator.event import Event
 from aggregator.store import (
     PAGE_BYTES,
@@ -41,24 +41,24 @@ class MemoryStore(Store):
         if url != "memory:":
             raise SettingError(f"store: {url!r} should be 'memory:', which takes nothing more")
         super().__init__(url)
-        self._recipe: str | None = None
+        self._key_spec: str | None = None
         self._kept = Shelf()
         self._turn = asyncio.Lock()
 
-    async def recipe(self) -> str | None:
+    async def key_spec(self) -> str | None:
         """Nothing here is older than this process."""
         return None
 
     async def open(
         self,
-        recipe: str,
+        key_spec: str,
         indexed: Sequence[str] = (),  # noqa: ARG002, a scan of what fits in memory is short
         replaces: str | None = None,
     ) -> None:
         """Say that nothing lasts."""
-        if self._recipe not in (None, recipe, replaces):
-            raise RecipeDiffers(str(self._recipe), recipe)
-        self._recipe = recipe
+        if self._key_spec not in (None, key_spec, replaces):
+            raise KeySpecDiffers(str(self._key_spec), key_spec)
+        self._key_spec = key_spec
         log.warning("the store memory: forgets every event when the service ends")
 
     async def reopen(self) -> None:
@@ -91,7 +91,7 @@ class MemoryStore(Store):
             if not _matches(query, event):
                 continue
             looked_into += len(event.payload) if query.field else 0
-            if query.field is None or query.field.is_in(event.payload, event.form):
+            if query.field is None or query.field.is_in(event.payload, event.payload_kind):
                 if len(found) == query.limit or size >= PAGE_BYTES:
                     return Page(found, found[-1].seq)
                 found.append(self._read(seq))
@@ -160,7 +160,7 @@ class MemoryStore(Store):
             event.payload,
             event.key,
             event.digest,
-            event.form,
+            event.payload_kind,
             event.attributes,
         )
 

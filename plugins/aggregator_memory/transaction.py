@@ -11,9 +11,9 @@ from aggregator.store import (
     PAGE_BYTES,
     Content,
     Counters,
-    Holder,
+    KeyOwner,
     Quarantined,
-    Sighting,
+    Redelivery,
     StoreTransaction,
 )
 from aggregator_memory.shelf import New, Shelf
@@ -26,16 +26,16 @@ class MemoryTransaction(StoreTransaction):
         self._kept = kept
         self._new = New(kept.counters, kept.quarantine)
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         """The holder of each key."""
-        return [self._holder(key) for key in keys]
+        return [self._owner(key) for key in keys]
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
         contents: list[Content] = []
         size = 0
         for event in map(self._event, seqs):
-            contents.append(Content(event.source, event.payload, event.form))
+            contents.append(Content(event.source, event.payload, event.payload_kind))
             size += len(event.payload)
             if size >= PAGE_BYTES:
                 break
@@ -44,7 +44,7 @@ class MemoryTransaction(StoreTransaction):
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events under the next seqs."""
         keys = [event.key for event in events]
-        if len(set(keys)) < len(keys) or any(self._holder(key) for key in keys):
+        if len(set(keys)) < len(keys) or any(self._owner(key) for key in keys):
             raise KeyHeld("an event was appended under a key that is held")
         first = len(self._kept.events) + len(self._new.events) + 1
         seqs = list(range(first, first + len(events)))
@@ -52,9 +52,9 @@ class MemoryTransaction(StoreTransaction):
         self._new.seqs.update(zip(keys, seqs, strict=True))
         return seqs
 
-    async def record(self, sightings: Sequence[Sighting]) -> None:
+    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Keep the sightings."""
-        self._new.sightings += sightings
+        self._new.redeliveries += redeliveries
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
         """Put these into quarantine."""
@@ -97,12 +97,12 @@ class MemoryTransaction(StoreTransaction):
         self._kept.add(self._new)
         self.counters = self._kept.counters
 
-    def _holder(self, key: bytes) -> Holder | None:
+    def _owner(self, key: bytes) -> KeyOwner | None:
         seq = self._kept.seqs.get(key) or self._new.seqs.get(key)
         if seq is None:
             return None
         event = self._event(seq)
-        return Holder(seq, event.digest, event.received_at)
+        return KeyOwner(seq, event.digest, event.received_at)
 
     def _is_new(self, topic: str) -> bool:
         before = self._kept.topics.get(topic, Counters())

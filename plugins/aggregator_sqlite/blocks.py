@@ -22,14 +22,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
 from aggregator_sqlite.bulk import Bulk
 from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import form_of
+from aggregator_sqlite.schema import payload_kind_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Members(msgspec.Struct, array_like=True, frozen=True):
     timestamp: str | None = None
     source: str = ""
     time: int | None = None  # microseconds since 1970, from the timestamp
-    form: int = Form.JSON.value
+    payload_kind: int = PayloadKind.JSON.value
     attributes: Raw = Raw(b"null")
 
 
@@ -112,13 +112,13 @@ class Block:
         except (msgspec.MsgspecError, RecursionError):
             return Members()
 
-    def payload(self, seq: int, form: Form) -> bytes | None:
+    def payload(self, seq: int, form: PayloadKind) -> bytes | None:
         """None where it is kept no more."""
         text, size = self._text(seq)
         stored = text[len(text) - 1 - size : -1] if size else b""
-        if form is Form.NOTHING:
+        if form is PayloadKind.NOTHING:
             return b""
-        return (_plain(stored) if form is Form.BYTES else stored) if size else None
+        return (_plain(stored) if form is PayloadKind.BYTES else stored) if size else None
 
     def digest(self, seq: int) -> bytes:
         """What its source and payload were."""
@@ -128,7 +128,7 @@ class Block:
     def event(self, seq: int, members: Members | None = None) -> StoredEvent:
         """The whole event."""
         read = members or self.members(seq)
-        form = form_of(read.form)
+        form = payload_kind_of(read.payload_kind)
         attributes = bytes(read.attributes)
         place = KEY * (seq - self.first)
         return StoredEvent(
@@ -165,7 +165,7 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         digests = [event.digest for event in some]
         if set(map(len, digests)) != {DIGEST}:
             raise ValueError(f"a digest has {DIGEST} bytes")
-        sizes = [len(one.payload) if one.form is _JSON else _size(one) for one in some]
+        sizes = [len(one.payload) if one.payload_kind is _JSON else _size(one) for one in some]
         row = (
             first + done,
             first + done,
@@ -291,9 +291,9 @@ def _spelled(event: Event) -> bytes:
     """As `Members`, and its payload: base64 if it is bytes, null if there is none any more."""
     form: Any = _JSON_CODE
     payload: Any = None
-    if event.form is not _JSON:
-        form = event.form
-        payload = event.payload if form is Form.BYTES else None
+    if event.payload_kind is not _JSON:
+        form = event.payload_kind
+        payload = event.payload if form is PayloadKind.BYTES else None
     elif event.payload:
         payload = Raw(event.payload)
     return _write(
@@ -303,7 +303,7 @@ def _spelled(event: Event) -> bytes:
             event.event_id,
             event.timestamp or None,
             event.source,
-            event.moment,
+            event.timestamp_us,
             form,
             Raw(event.attributes) if event.attributes else None,
             payload,
@@ -313,7 +313,7 @@ def _spelled(event: Event) -> bytes:
 
 def _size(event: Event) -> int:
     """Of its payload, if that is no JSON: as that stands there."""
-    return 2 + 4 * -(-len(event.payload) // 3) if event.form is Form.BYTES else 0
+    return 2 + 4 * -(-len(event.payload) // 3) if event.payload_kind is PayloadKind.BYTES else 0
 
 
 def _plain(stored: bytes) -> bytes:
@@ -331,7 +331,10 @@ def _numbers(count: int, entries: bytes) -> tuple[int, ...]:
         raise ValueError(error) from None
 
 
-_JSON, _JSON_CODE = Form.JSON, Form.JSON.value  # looked up once: enumerations take their time
+_JSON, _JSON_CODE = (
+    PayloadKind.JSON,
+    PayloadKind.JSON.value,
+)  # looked up once: enumerations take their time
 
 _write = msgspec.json.Encoder().encode
 _reader = msgspec.json.Decoder(Members)

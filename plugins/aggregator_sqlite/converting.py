@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES
@@ -23,7 +23,7 @@ from aggregator_sqlite.blocks import DIGEST
 from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.row import Unreadable, row_at
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import form_of, has_old_events
+from aggregator_sqlite.schema import has_old_events, payload_kind_of
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ def _read(received_at: int, key: bytes, digest: bytes, *members: Any) -> Event:
         payload=payload or b"",
         key=key[:KEY].ljust(KEY, b"\0"),
         digest=digest[:DIGEST].ljust(DIGEST, b"\0"),
-        form=Form.JSON if payload is None else form_of(code),
+        payload_kind=PayloadKind.JSON if payload is None else payload_kind_of(code),
         attributes=attributes if attributes and _is_object(attributes) else b"",
-        known_moment=time,
+        known_timestamp_us=time,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from aggregator.errors import StoreError
 from aggregator_sqlite import blocks, runs
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import check_version, kept_recipe
+from aggregator_sqlite.schema import check_version, kept_key_spec
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
@@ -35,7 +35,7 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
     Events that were removed by hand may be missing; a key without its event is what that leaves.
     """
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if said != "ok" or kept_recipe(db) is None:
+    if said != "ok" or kept_key_spec(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
     size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
     events, newest = int(size) // KEY, (end or 1) - 1

@@ -11,12 +11,12 @@ from contextlib import closing
 from hashlib import blake2b
 from itertools import chain
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite import blocks
 from aggregator_sqlite.atomic import atomic
-from aggregator_sqlite.schema import form_of
+from aggregator_sqlite.schema import payload_kind_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def indexed(db: sqlite3.Connection) -> Pointers:
 
 def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int, Event]]) -> None:
     """Index events that are appended."""
-    values = (_values(pointers, seq, event.payload, event.form) for seq, event in appended)
+    values = (_values(pointers, seq, event.payload, event.payload_kind) for seq, event in appended)
     db.executemany(ADD_FIELD, chain.from_iterable(values))
 
 
@@ -108,7 +108,7 @@ def _read(db: sqlite3.Connection, pointers: Pointers, after: int) -> tuple[int |
         for block in following:
             for seq in block.seqs:
                 if seq > after:
-                    form = form_of(block.members(seq).form)
+                    form = payload_kind_of(block.members(seq).payload_kind)
                     found += _values(pointers, seq, block.payload(seq, form), form)
             last = block.seqs[-1]
             count += len(block.seqs)
@@ -118,7 +118,9 @@ def _read(db: sqlite3.Connection, pointers: Pointers, after: int) -> tuple[int |
     return last, found
 
 
-def _values(pointers: Pointers, seq: int, payload: bytes | None, form: Form) -> Iterator[Entry]:
+def _values(
+    pointers: Pointers, seq: int, payload: bytes | None, form: PayloadKind
+) -> Iterator[Entry]:
     for number, where in pointers:
         value = value_at(where, payload, form)
         if value is not None:

@@ -19,9 +19,9 @@ def make(folder: Path) -> None:
     """
     try:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        holder = (missing[-1].parent if missing else folder).parent
-        if os.access(holder, os.R_OK):
-            sync(holder)
+        owner = (missing[-1].parent if missing else folder).parent
+        if os.access(owner, os.R_OK):
+            sync(owner)
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             sync(path.parent)

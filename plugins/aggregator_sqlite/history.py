@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from aggregator.store import CLASHES, Clashes, History, Sighting, Sightings
+from aggregator.store import MOST_CONFLICTS, ConflictStats, History, Redelivery, RedeliveryStats
 
 ADD_SIGHTING = """
 INSERT INTO sightings (seq, source, duplicates, conflicts, last_at, first_at)
@@ -39,37 +39,37 @@ WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 _SCANNED = 20_000  # sources; an event that came from more is told by the first of them in order
 
 
-def record(db: sqlite3.Connection, sightings: Sequence[Sighting]) -> None:
+def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
     """Add to the sightings of each event by source, and remember what clashed."""
-    db.executemany(ADD_SIGHTING, map(_counted, sightings))
-    db.executemany(ADD_CLASH, (_clash(seen) for seen in sightings if seen.clash))
+    db.executemany(ADD_SIGHTING, map(_counted, redeliveries))
+    db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
 
 
 def read(db: sqlite3.Connection, seq: int, limit: int) -> History:
     """The earliest of both."""
     wanted = {"seq": seq, "scanned": _SCANNED, "most": limit}
-    sightings = [Sightings(*row) for row in db.execute(SIGHTINGS, wanted)]
+    redeliveries = [RedeliveryStats(*row) for row in db.execute(SIGHTINGS, wanted)]
     clashes = [
-        Clashes(digest, _pointers(differences), *seen)
+        ConflictStats(digest, _pointers(differences), *seen)
         for digest, differences, *seen in db.execute(CLASHES_OF, (seq, limit))
     ]
-    return History(sightings, clashes)
+    return History(redeliveries, clashes)
 
 
-def _counted(seen: Sighting) -> tuple[object, ...]:
-    is_conflict = seen.clash is not None
+def _counted(seen: Redelivery) -> tuple[object, ...]:
+    is_conflict = seen.conflicting is not None
     return seen.seq, seen.source, int(not is_conflict), int(is_conflict), seen.seen_at, seen.seen_at
 
 
-def _clash(seen: Sighting) -> dict[str, object]:
-    assert seen.clash
+def _clash(seen: Redelivery) -> dict[str, object]:
+    assert seen.conflicting
     return {
         "seq": seen.seq,
-        "digest": seen.clash.digest,
-        "differences": msgspec.json.encode(seen.clash.differences).decode(),
+        "digest": seen.conflicting.digest,
+        "differences": msgspec.json.encode(seen.conflicting.differences).decode(),
         "source": seen.source,
         "seen_at": seen.seen_at,
-        "most": CLASHES,
+        "most": MOST_CONFLICTS,
     }
 
 

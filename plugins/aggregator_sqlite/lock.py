@@ -38,10 +38,10 @@ class Lock:
             os.ftruncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:
-            holder = os.read(file, 1000).decode(errors="replace").strip() or "another process"
+            owner = os.read(file, 1000).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise SettingError(
-                f"store: {self.path.with_suffix('')} is in use by {holder}; "
+                f"store: {self.path.with_suffix('')} is in use by {owner}; "
                 "stop that one, or give this one a store of its own"
             ) from None
         except OSError as error:  # no locks here, or no room for the name of who holds it

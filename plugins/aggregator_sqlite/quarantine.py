@@ -7,12 +7,12 @@ from contextlib import closing
 from typing import Any
 
 from aggregator.store import (
-    EVICTED,
+    MOST_EVICTED,
     PAGE_BYTES,
     Quarantined,
     QuarantinePage,
     QuarantineQuery,
-    Reason,
+    QuarantineReason,
 )
 
 SCANNED = 20_000
@@ -69,10 +69,10 @@ def evict(db: sqlite3.Connection, before: int, most: int) -> int:
     """Take out what is too old, then the oldest of what is too much; how many these were."""
     if db.execute(FILLED).fetchone()[0] == 0:
         return 0
-    old = [number for (number,) in db.execute(KEPT_BEFORE, (before, EVICTED))]
+    old = [number for (number,) in db.execute(KEPT_BEFORE, (before, MOST_EVICTED))]
     evicted = _remove(db, old, is_eviction=True)
     size = db.execute(FILLED).fetchone()[1]
-    excess = list(_oldest(db, size - most, EVICTED - evicted))
+    excess = list(_oldest(db, size - most, MOST_EVICTED - evicted))
     return evicted + _remove(db, excess, is_eviction=True)
 
 
@@ -159,7 +159,7 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
     return Quarantined(
         number,
         kept_at,
-        _REASONS.get(reason, Reason.FAILED),
+        _REASONS.get(reason, QuarantineReason.FAILED),
         submission,
         topic,
         event_id,
@@ -170,7 +170,7 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
     )
 
 
-_REASONS = {reason.value: reason for reason in Reason}
+_REASONS = {reason.value: reason for reason in QuarantineReason}
 
 
 def _spelled(headers: dict[str, str]) -> bytes:

@@ -27,9 +27,9 @@ def find(
 ) -> list[StoredEvent]:
     """The first events of that key or name, from one source or from any."""
     events: list[StoredEvent] = []
-    holder = index.find(db, name)  # first: what is read below holds on to what the file is then
+    owner = index.find(db, name)  # first: what is read below holds on to what the file is then
     with closing(db.execute(SEQS_OF_NAME, (name,))) as rows:
-        seqs = merge([holder] if holder else [], (seq for (seq,) in rows))
+        seqs = merge([owner] if owner else [], (seq for (seq,) in rows))
         for block, seq in blocks.of(db, seqs):
             if block is None:
                 continue

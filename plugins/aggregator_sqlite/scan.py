@@ -12,7 +12,7 @@ from typing import Any
 from aggregator.store import PAGE_BYTES, Page, Query, StoredEvent
 from aggregator_sqlite import blocks, fields
 from aggregator_sqlite.blocks import Block, Members
-from aggregator_sqlite.schema import TOPIC_ID, form_of
+from aggregator_sqlite.schema import TOPIC_ID, payload_kind_of
 
 SCANNED = 20_000
 READ_BYTES = 4 * PAGE_BYTES
@@ -80,7 +80,7 @@ def _is_wanted(query: Query, block: Block, seq: int, members: Members) -> bool:
 
 def _has_field(query: Query, block: Block, seq: int, members: Members) -> bool:
     assert query.field
-    form = form_of(members.form)
+    form = payload_kind_of(members.payload_kind)
     return query.field.is_in(block.payload(seq, form), form)
 
 

@@ -8,8 +8,8 @@ written only when an event comes again, `names` only for an event whose key is n
 
 import sqlite3
 
-from aggregator.core.identity import Form
-from aggregator.errors import RecipeDiffers, SettingError
+from aggregator.core.identity import PayloadKind
+from aggregator.errors import KeySpecDiffers, SettingError
 from aggregator_sqlite.atomic import atomic
 
 APPLICATION_ID = 0x41474752
@@ -192,7 +192,7 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
 
-def kept_recipe(db: sqlite3.Connection) -> str | None:
+def kept_key_spec(db: sqlite3.Connection) -> str | None:
     """The recipe that the file keeps, if it is one of ours. Raises SettingError if it is not."""
     check_owner(db)
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -211,20 +211,20 @@ def check_version(db: sqlite3.Connection) -> None:
         )
 
 
-def check_recipe(db: sqlite3.Connection, recipe: str, replaces: str | None) -> None:
+def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) -> None:
     """Keep the recipe in a new file, and in place of the one that it replaces.
 
     Raises RecipeDiffers if another one is kept.
     """
-    kept = kept_recipe(db)
+    kept = kept_key_spec(db)
     if kept is None:
-        db.execute("INSERT INTO meta (recipe) VALUES (?)", (recipe,))
-    elif kept == recipe:
+        db.execute("INSERT INTO meta (recipe) VALUES (?)", (key_spec,))
+    elif kept == key_spec:
         return
     elif kept == replaces:
-        db.execute("UPDATE meta SET recipe = ?", (recipe,))
+        db.execute("UPDATE meta SET recipe = ?", (key_spec,))
     else:
-        raise RecipeDiffers(kept, recipe)
+        raise KeySpecDiffers(kept, key_spec)
 
 
 def check_owner(db: sqlite3.Connection) -> None:
@@ -246,9 +246,9 @@ def has_old_events(db: sqlite3.Connection) -> bool:
     return db.execute(OLD_EVENTS).fetchone() is not None
 
 
-def form_of(code: object) -> Form:
+def payload_kind_of(code: object) -> PayloadKind:
     """What a payload is; a code that a flipped bit has made unknown shows in the digest."""
-    return _FORMS.get(code, Form.JSON)
+    return _FORMS.get(code, PayloadKind.JSON)
 
 
-_FORMS: dict[object, Form] = {form.value: form for form in Form}
+_FORMS: dict[object, PayloadKind] = {form.value: form for form in PayloadKind}

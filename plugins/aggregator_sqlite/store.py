@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from aggregator.core.redact import masked
+from aggregator.core.redact import redact
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
     Backup,
@@ -39,7 +39,7 @@ from aggregator_sqlite.log import Log
 from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.scan import matching
-from aggregator_sqlite.schema import kept_recipe
+from aggregator_sqlite.schema import kept_key_spec
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
@@ -57,7 +57,7 @@ class SqliteStore(Store):
     def __init__(self, url: str) -> None:
         if not url.startswith(_SCHEME) or "?" in url or not url.removeprefix(_SCHEME):
             raise SettingError(
-                f"store: {masked('store', url)!r} should be sqlite:///relative/path.db or sqlite:////absolute/path.db"
+                f"store: {redact('store', url)!r} should be sqlite:///relative/path.db or sqlite:////absolute/path.db"
             )
         if sqlite3.sqlite_version_info < _OLDEST:
             raise SettingError(f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
@@ -66,7 +66,7 @@ class SqliteStore(Store):
         self._lock = Lock(self.path)
         self._log = Log(self.path)
         self._turn = asyncio.Lock()
-        self._recipe = ""
+        self._key_spec = ""
         self._pointers: fields.Pointers = ()
         self._known = Known()
         self._left_alone = LeftAlone()
@@ -77,7 +77,7 @@ class SqliteStore(Store):
         self._turns = itertools.count()
         self._files: Files | None = None
 
-    async def recipe(self) -> str | None:
+    async def key_spec(self) -> str | None:
         """What the file says, read over a connection that cannot write."""
         if not is_there(self.path):
             return None
@@ -85,15 +85,15 @@ class SqliteStore(Store):
             await asyncio.to_thread(self._log.check)
         try:
             reader = await _read_only(self.path)
-            return await reader.run_alone(kept_recipe)
+            return await reader.run_alone(kept_key_spec)
         except StoreError as error:
             raise unreadable(self.path, error) from error
 
     async def open(
-        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
         """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
-        self._recipe = recipe
+        self._key_spec = key_spec
         self._known, self._left_alone = Known(), LeftAlone()
         try:
             await asyncio.to_thread(folder.make, self.path.parent)
@@ -137,7 +137,7 @@ class SqliteStore(Store):
 
     async def backup(self, destination: Path) -> Backup:
         """Made by a reader, which sees what was committed when it began."""
-        if await self.recipe() is None:
+        if await self.key_spec() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
         if self._log.is_expected:
             check_names(self.path)
@@ -213,7 +213,7 @@ class SqliteStore(Store):
         async with self._guarding():
             writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
             try:
-                await writer.run(prepare, self._log, self._recipe, replaces)
+                await writer.run(prepare, self._log, self._key_spec, replaces)
                 await asyncio.to_thread(folder.sync, self.path.parent)
                 while await writer.run(convert_some):
                     pass
@@ -239,7 +239,7 @@ class SqliteStore(Store):
             return
         guard = await _read_only(self.path)
         try:
-            await guard.run(kept_recipe)
+            await guard.run(kept_key_spec)
             yield
         finally:
             await guard.close()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.store import Content, Counters, Holder, Quarantined, Sighting, StoreTransaction
+from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redelivery, StoreTransaction
 from aggregator_sqlite import fields, history, quarantine, writing
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.index import Index
@@ -38,10 +38,10 @@ class SqliteTransaction(StoreTransaction):
         self._begun = False
         self._trouble: StoreError | None = None
 
-    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[Holder | None]]:
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
         """The holder of each key. The store has one transaction at a time: there are no rivals."""
         unknown = self._keys.unknown(keys)
-        return self._holders(keys, unknown) if unknown else _done([None] * len(keys))
+        return self._owners(keys, unknown) if unknown else _done([None] * len(keys))
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
@@ -55,9 +55,9 @@ class SqliteTransaction(StoreTransaction):
             return self._append_and_wait(keys, unknown, events)
         return _done(self._append(keys, events))
 
-    async def record(self, sightings: Sequence[Sighting]) -> None:
+    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Add to the history of each event."""
-        self._later(history.record, sightings)
+        self._later(history.record, redeliveries)
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
         """Put these into quarantine."""
@@ -112,17 +112,17 @@ class SqliteTransaction(StoreTransaction):
         if self._begun:
             await self._writer.run(_roll_back)
 
-    async def _holders(
+    async def _owners(
         self, keys: Sequence[bytes], unknown: Collection[bytes]
-    ) -> list[Holder | None]:
-        holders = await self._call(writing.claim, self._keys, unknown)
-        return [holders.get(key) for key in keys]
+    ) -> list[KeyOwner | None]:
+        owners = await self._call(writing.claim, self._keys, unknown)
+        return [owners.get(key) for key in keys]
 
     async def _append_and_wait(
         self, keys: Sequence[bytes], unknown: Collection[bytes], events: Sequence[Event]
     ) -> list[int]:
         if unknown:
-            await self._holders(keys, unknown)
+            await self._owners(keys, unknown)
         seqs = self._append(keys, events)
         if self._pointers:
             await self._call(fields.add, self._pointers, list(zip(seqs, events, strict=True)))

@@ -5,7 +5,7 @@ import sqlite3
 from aggregator.errors import SettingError
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.log import Log
-from aggregator_sqlite.schema import STEPS, check_owner, check_recipe, migrate
+from aggregator_sqlite.schema import STEPS, check_key_spec, check_owner, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _PATIENCE = 500  # milliseconds; a page is read in less
@@ -16,7 +16,7 @@ PROVE_WRITING = f"PRAGMA user_version = {len(STEPS)}"
 of an empty log."""
 
 
-def prepare(db: sqlite3.Connection, log: Log, recipe: str, replaces: str | None) -> None:
+def prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | None) -> None:
     """A log that is on the disk; settings that make a commit durable, read back; schema; a commit.
 
     A failed fsync may have left a commit in the page cache alone. Its events are found here, and a
@@ -35,7 +35,7 @@ def prepare(db: sqlite3.Connection, log: Log, recipe: str, replaces: str | None)
             f"{_FULL} are needed; network file systems cannot do that"
         )
     migrate(db)
-    check_recipe(db, recipe, replaces)
+    check_key_spec(db, key_spec, replaces)
     _checkpoint(db)
     db.execute(PROVE_WRITING)
 

@@ -3,13 +3,13 @@
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from aggregator.core.identity import Form
-from aggregator.store import PAGE_BYTES, Content, Counters, Holder
+from aggregator.core.identity import PayloadKind
+from aggregator.store import PAGE_BYTES, Content, Counters, KeyOwner
 from aggregator_sqlite import blocks
 from aggregator_sqlite.bulk import Bulk
 from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.prepared import Prepared
-from aggregator_sqlite.schema import form_of
+from aggregator_sqlite.schema import payload_kind_of
 
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPICS = Bulk("""
@@ -43,12 +43,12 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async,
 """
 
 
-def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, Holder]:
+def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, KeyOwner]:
     """The holders of those of the keys that are held."""
     seqs = keys.held(db, wanted)
     found = blocks.of(db, sorted(seqs.values()), keys.left_alone)
-    holders = {seq: _holder(block, seq) for block, seq in found}
-    return {key: holders[seq] for key, seq in seqs.items()}
+    owners = {seq: _owner(block, seq) for block, seq in found}
+    return {key: owners[seq] for key, seq in seqs.items()}
 
 
 def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Content]:
@@ -56,10 +56,10 @@ def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Co
     found: list[Content] = []
     size = 0
     for block, seq in blocks.of(db, seqs, keys.left_alone):
-        source, payload, form = "", None, Form.JSON
+        source, payload, form = "", None, PayloadKind.JSON
         if block:
             members = block.members(seq)
-            source, form = members.source, form_of(members.form)
+            source, form = members.source, payload_kind_of(members.payload_kind)
             payload = block.payload(seq, form)
         found.append(Content(source, payload, form))
         size += len(payload or b"")
@@ -108,8 +108,8 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
     return Counters(*totals)
 
 
-def _holder(block: blocks.Block | None, seq: int) -> Holder:
+def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
     """Where the event is unreadable or gone, nothing is the same as it."""
     if block is None:
-        return Holder(seq, b"", 0)
-    return Holder(seq, block.digest(seq), block.members(seq).received_at)
+        return KeyOwner(seq, b"", 0)
+    return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)

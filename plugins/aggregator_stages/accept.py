@@ -30,8 +30,8 @@ class Accept:
             and event.source in self._sources
             and self._shortest <= len(event.event_id) <= self._longest
             and event.event_id.isprintable()
-            and event.known_moment is not None
-            and event.known_moment is not UNSET  # as it is where the service decodes events
+            and event.known_timestamp_us is not None
+            and event.known_timestamp_us is not UNSET  # as it is where the service decodes events
             and len(event.timestamp) <= self._longest_timestamp
             and not event.malformed
             and not event.attributes

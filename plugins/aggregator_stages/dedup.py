@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Sequence
 
-from aggregator.core.identity import Form, is_damaged
-from aggregator.core.json_values import Value
+from aggregator.core.identity import PayloadKind, is_damaged
+from aggregator.core.json_values import JsonValue
 from aggregator.event import Event
 from aggregator.outcome import Conflict, Duplicate, Outcome
 from aggregator.stage import BatchStage
-from aggregator.store import Content, Holder
+from aggregator.store import Content, KeyOwner
 from aggregator.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-Again = list[tuple[Event, Holder]]
+Again = list[tuple[Event, KeyOwner]]
 _MOST_DIFFERENCES = 20  # told of one conflict
 _TOLD = 5_000  # differences of one batch, after which only the first of each conflict is told
 
@@ -33,12 +33,12 @@ class Dedup(BatchStage):
         claimed = await tx.claim(keys)
         if len(keys) == len(events) and not any(claimed) and not _have_waited(events):
             return events
-        holders = dict(zip(keys, claimed, strict=True))
+        owners = dict(zip(keys, claimed, strict=True))
         going: dict[bytes, Event] = {}
         again: Again = []
         for event in events:
-            if holder := holders[event.key]:
-                again.append((event, holder))
+            if owner := owners[event.key]:
+                again.append((event, owner))
             elif first := going.get(event.key):
                 event.wait(first)
             elif outcome := _of_copy(event):
@@ -66,10 +66,10 @@ def _of_copy(event: Event) -> Outcome | None:
 
 async def _settle(again: Again, tx: Transaction) -> None:
     found = await _compared([pair for pair in again if pair[0].digest != pair[1].digest], tx)
-    for event, holder in again:
-        same = event.digest == holder.digest
-        clash = None if same else found[holder.seq, event.digest]
-        event.settle(clash or Duplicate(holder.seq, holder.received_at))
+    for event, owner in again:
+        same = event.digest == owner.digest
+        clash = None if same else found[owner.seq, event.digest]
+        event.settle(clash or Duplicate(owner.seq, owner.received_at))
 
 
 async def _compared(differing: Again, tx: Transaction) -> Clashes:
@@ -78,10 +78,10 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
     Off the event loop, and no more of the stored contents at a time than the store gives.
     """
     rivals: dict[int, dict[bytes, Event]] = {}
-    holders: dict[int, Holder] = {}
-    for event, holder in differing:
-        rivals.setdefault(holder.seq, {})[event.digest] = event
-        holders[holder.seq] = holder
+    owners: dict[int, KeyOwner] = {}
+    for event, owner in differing:
+        rivals.setdefault(owner.seq, {})[event.digest] = event
+        owners[owner.seq] = owner
     seqs = list(rivals)
     clashes: Clashes = {}
     told = 0
@@ -91,55 +91,55 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
         for seq, content in zip(slice_, contents, strict=True):
             room = _TOLD - told
             compared = list(rivals[seq].values())
-            found = await tx.aside(_against, holders[seq], content, compared, room)
+            found = await tx.aside(_against, owners[seq], content, compared, room)
             told += sum(len(conflict.differences) for conflict in found.values() if conflict)
             clashes.update(found)
     return clashes
 
 
-def _against(holder: Holder, stored: Content, rivals: Sequence[Event], room: int) -> Clashes:
+def _against(owner: KeyOwner, stored: Content, rivals: Sequence[Event], room: int) -> Clashes:
     """What each rival content is, held against the stored one; `room` for many differences."""
     value = None
-    if is_damaged(stored.source, stored.payload, holder.digest, stored.form):
-        log.error("the stored event %d is damaged: nothing is the same as it", holder.seq)
-    elif stored.payload is not None and stored.form is Form.JSON:
-        value = Value(stored.payload)
+    if is_damaged(stored.source, stored.payload, owner.digest, stored.payload_kind):
+        log.error("the stored event %d is damaged: nothing is the same as it", owner.seq)
+    elif stored.payload is not None and stored.payload_kind is PayloadKind.JSON:
+        value = JsonValue(stored.payload)
     clashes: Clashes = {}
     for event in rivals:
         most = _MOST_DIFFERENCES if room > 0 else 1
-        clash = _clash(holder, stored, value, event, most)
-        clashes[holder.seq, event.digest] = clash
+        clash = _clash(owner, stored, value, event, most)
+        clashes[owner.seq, event.digest] = clash
         room -= len(clash.differences) if clash else 0
     return clashes
 
 
-def _place(event: Event, stored: Form) -> str:
+def _place(event: Event, stored: PayloadKind) -> str:
     """Where the payload of the event stands, or, if it has none, that of the stored one."""
     if not event.attributes:
         return "/payload"
-    form = stored if event.form is Form.NOTHING else event.form
-    return "/data_base64" if form is Form.BYTES else "/data"
+    form = stored if event.payload_kind is PayloadKind.NOTHING else event.payload_kind
+    return "/data_base64" if form is PayloadKind.BYTES else "/data"
 
 
 def _clash(
-    holder: Holder, stored: Content, value: Value | None, event: Event, most: int
+    owner: KeyOwner, stored: Content, value: JsonValue | None, event: Event, most: int
 ) -> Conflict | None:
-    payload = _place(event, stored.form)
+    payload = _place(event, stored.payload_kind)
     differences = [] if event.source == stored.source else ["/source"]
-    if value and event.form is Form.JSON:
-        other = Value(event.payload)
+    if value and event.payload_kind is PayloadKind.JSON:
+        other = JsonValue(event.payload)
         if not value.is_same(other):
             differences += [payload + place for place in value.differences(other, most)]
         elif not differences:
             return None
-    elif (event.form, event.payload) != (stored.form, stored.payload):
+    elif (event.payload_kind, event.payload) != (stored.payload_kind, stored.payload):
         differences.append(payload)
     is_emptied = stored.payload is None
     return Conflict(
-        holder.seq,
-        holder.received_at,
+        owner.seq,
+        owner.received_at,
         event.digest,
-        holder.digest,
+        owner.digest,
         () if is_emptied else tuple(differences[:most]),
         is_emptied,
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.event import Submission
 from aggregator.store import Counters, Store, StoreTransaction
 from aggregator.testing import QueueContract, StoreContract
@@ -65,9 +65,9 @@ class ForgetfulStore(MemoryStore):
         self._forget = forget
 
     async def open(
-        self, recipe: str, indexed: Sequence[str] = (), replaces: str | None = None
+        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
-        await super().open(recipe, indexed, replaces)
+        await super().open(key_spec, indexed, replaces)
         self._forget(self._kept)
 
 
@@ -103,7 +103,7 @@ def forget_nothing(_: Shelf) -> None:
     """As a store should."""
 
 
-@pytest.mark.parametrize("leak", ["events", "sightings", "quarantine", "counters", "topics"])
+@pytest.mark.parametrize("leak", ["events", "redeliveries", "quarantine", "counters", "topics"])
 @pytest.mark.parametrize(
     "test",
     [
@@ -115,7 +115,7 @@ async def test_store_that_does_not_undo_everything_is_found_out(
     leak: str, test: Callable[[StoreContract, Store], Awaitable[None]]
 ) -> None:
     store = LeakingStore(leak)
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     with pytest.raises((AssertionError, KeyError)):  # over some leaks the store itself stumbles
         await test(StoreContract(), store)
 
@@ -142,7 +142,7 @@ async def test_store_that_forgets_nothing_passes() -> None:
 
 
 async def _reopen(store: Store) -> None:
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     await StoreContract().test_what_is_committed_outlives_the_store_object(store, lambda: store)
 
 
@@ -160,7 +160,7 @@ class ForgetfulQueue(MemoryQueue):
     ("member", "value"),
     [
         ("is_strict", True),
-        ("is_detached", True),
+        ("respond_async", True),
         ("headers", {"x-id": "1"}),
         ("released", [1, 2, 3, 4]),
         ("dropped", [1]),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
-from aggregator.store import Content, FieldIs, Holder, Query, StoredEvent
+from aggregator.store import Content, FieldIs, KeyOwner, Query, StoredEvent
 from aggregator.testing import make_event
 from aggregator_sqlite import scan
 from aggregator_sqlite.store import SqliteStore
@@ -37,13 +37,13 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def fill(store: SqliteStore) -> None:
     """Three blocks."""
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     for first in range(0, len(EVENTS), IN_BLOCK):
         async with store.transaction() as tx:
             await tx.append(EVENTS[first : first + IN_BLOCK])
 
 
-async def told(store: SqliteStore) -> list[Holder | None]:
+async def told(store: SqliteStore) -> list[KeyOwner | None]:
     async with store.transaction() as tx:
         return await tx.claim(KEYS)
 
@@ -71,17 +71,17 @@ async def test_no_flipped_bit_in_what_sqlite_keeps_of_a_block_makes_its_events_n
 ) -> None:
     make_runs_small(monkeypatch, in_memory=in_memory)
     await store.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     await store.close()
     other = SqliteStore(f"sqlite:///{tmp_path}/flipped.db")
     opened = 0
     for flipped in flips(store.path.read_bytes(), b"".join(KEYS[3:6]), count):
         other.path.write_bytes(flipped)
         try:
-            await other.open(RECIPE)
+            await other.open(DEFAULT_KEY_SPEC)
             with contextlib.suppress(StoreError):
-                holders = [holder.seq if holder else None for holder in await told(other)]
-                assert holders == list(range(1, 10))
+                owners = [owner.seq if owner else None for owner in await told(other)]
+                assert owners == list(range(1, 10))
             seqs = [event.seq for event in (await other.events(Query())).events]
             around = [seq for seq in seqs if not 4 <= seq <= 6]
             assert around == [1, 2, 3, 7, 8, 9] or count == WITH_PLACE
@@ -96,11 +96,11 @@ async def test_no_flipped_bit_in_what_sqlite_keeps_of_a_block_makes_its_events_n
 @pytest.mark.parametrize("column", ["keys", "digests", "ends", "sizes", "events"])
 async def test_bytes_that_became_text_are_read_as_before(store: SqliteStore, column: str) -> None:
     events = (await store.events(Query())).events
-    holders = await told(store)
+    owners = await told(store)
     change(store.path, f"UPDATE blocks SET {column} = CAST({column} AS TEXT)")
     await store.reopen()
     assert (await store.events(Query())).events == events
-    assert await told(store) == holders
+    assert await told(store) == owners
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ async def test_block_whose_parts_do_not_fit_is_passed_over_and_logged(
         assert [one.seq for one in (await store.events(query)).events] == [1, 2, 3, 7, 8, 9]
     assert "the block of event 4 cannot be read" in caplog.text
     assert await store.find(KEYS[4], 10) == []
-    holders = await told(store)
-    assert (holders[0], holders[8]) == (one, nine)
-    assert holders[3:6] == [Holder(seq, b"", 0) for seq in (4, 5, 6)]
+    owners = await told(store)
+    assert (owners[0], owners[8]) == (one, nine)
+    assert owners[3:6] == [KeyOwner(seq, b"", 0) for seq in (4, 5, 6)]
     async with store.transaction() as tx:
         three, four, seven = await tx.contents([3, 4, 7])
     assert four == Content("", None)
@@ -134,7 +134,7 @@ async def test_block_whose_parts_do_not_fit_is_passed_over_and_logged(
 async def test_damaged_blocks_do_not_keep_fields_from_being_indexed(store: SqliteStore) -> None:
     change(store.path, "UPDATE blocks SET sizes = '' WHERE first = 4")
     await store.close()
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     page = await store.events(Query(field=FieldIs("/user", b"sada")))
     assert [event.seq for event in page.events] == [1, 2, 3, 7, 8, 9]
 
@@ -151,8 +151,8 @@ async def test_damaged_keys_stop_the_start_until_they_are_taken_as_they_stand(
         await store.reopen()
     change(store.path, "UPDATE blocks SET first = again, checksum = -1 WHERE first > 6")
     await store.reopen()
-    holders = await told(store)
-    assert [holder.seq for holder in holders[:6] if holder] == [1, 2, 3, 4, 5, 6]
+    owners = await told(store)
+    assert [owner.seq for owner in owners[:6] if owner] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_entry_of_a_topic_that_leads_nowhere_is_passed_over(store: SqliteStore) -> None:
@@ -196,7 +196,7 @@ async def converted(path: Path, copy: Path) -> list[StoredEvent]:
     shutil.copyfile(path, copy)
     store = SqliteStore(f"sqlite:///{copy}")
     try:
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
         return (await store.events(Query())).events
     finally:
         await store.close()

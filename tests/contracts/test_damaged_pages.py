@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.store import Content, Counters, FieldIs, Holder, Query
+from aggregator.store import Content, Counters, FieldIs, KeyOwner, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import blocks, index, reading, scan
 from aggregator_sqlite.store import SqliteStore
@@ -25,7 +25,7 @@ SINCE = (1, 40, 100)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     yield store
     await store.close()
 
@@ -78,10 +78,10 @@ async def test_what_an_operator_has_removed_does_not_count_as_hidden(store: Sqli
     await store.close()
     with closing(sqlite3.connect(store.path)) as db, db:
         db.execute("DELETE FROM blocks WHERE first IN (1, 4, 5, 9)")
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     async with store.transaction() as tx:
         claimed = await tx.claim([event.key for event in make(9)])
-    seqs = [holder.seq if holder else None for holder in claimed]
+    seqs = [owner.seq if owner else None for owner in claimed]
     assert seqs == [None, 2, 3, None, None, 6, 7, 8, None]
 
 
@@ -92,7 +92,7 @@ async def damaged_block(store: SqliteStore, patch: pytest.MonkeyPatch) -> None:
     await store.close()
     first, *_ = (cell for cell in cells(store.path, "blocks") if cell.is_row)
     flip(store.path, first.begin, 5)
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
 
 
 async def test_block_that_cannot_be_read_fails_one_batch_and_no_more(
@@ -110,8 +110,8 @@ async def test_block_that_cannot_be_read_fails_one_batch_and_no_more(
         claimed = await tx.claim(again)
         assert await tx.contents([1, 2]) == [Content("", None)] * 2
         assert await tx.append([make_event("neighbour")]) == [7]
-    assert claimed[:2] == [Holder(1, b"", 0), Holder(2, b"", 0)]
-    assert [holder.seq for holder in claimed[2:] if holder] == [3, 4, 5, 6]
+    assert claimed[:2] == [KeyOwner(1, b"", 0), KeyOwner(2, b"", 0)]
+    assert [owner.seq for owner in claimed[2:] if owner] == [3, 4, 5, 6]
     assert "cannot be read" not in caplog.text
 
 
@@ -136,7 +136,7 @@ async def test_leaf_that_cannot_be_read_fails_one_batch_and_no_more(
     await store.close()
     monkeypatch.setattr(index, "ALIKE", 2)
     flip(store.path, cells(store.path, "leaves")[1].begin, 6)
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     store._known.is_complete = True  # as it was when the bit flipped
     failed = 0
     for first in range(2000, 6000, 100):
@@ -198,7 +198,7 @@ async def test_bit_that_flips_in_the_name_of_a_topic_keeps_no_event_out(
     await store.close()
     first = cells(store.path, "topics")[0]
     flip(store.path, store.path.read_bytes().index(b"orders", first.begin), bit)
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     await store_it("2", "users", "orders")
     await store_it("3", "orders")
     assert [event.topic for event in (await store.events(Query())).events] == [

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from aggregator.core.identity import RECIPE, Form, is_damaged
+from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind, is_damaged
 from aggregator.errors import SettingError, StoreError
 from aggregator.event import Event
 from aggregator.store import FieldIs, Query, StoredEvent
@@ -30,9 +30,9 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "null": {"payload": b"null", "attributes": CLOUD, "timestamp": ""},
     "text": {"payload": b'"\xc3\xa9"', "attributes": CLOUD},
-    "nothing": {"payload": b"", "form": Form.NOTHING, "attributes": CLOUD},
-    "no bytes": {"payload": b"", "form": Form.BYTES, "attributes": CLOUD},
-    "bytes": {"payload": bytes(range(256)), "form": Form.BYTES, "attributes": CLOUD},
+    "nothing": {"payload": b"", "payload_kind": PayloadKind.NOTHING, "attributes": CLOUD},
+    "no bytes": {"payload": b"", "payload_kind": PayloadKind.BYTES, "attributes": CLOUD},
+    "bytes": {"payload": bytes(range(256)), "payload_kind": PayloadKind.BYTES, "attributes": CLOUD},
     "no JSON": {"payload": b'{"a":'},
     "other topic": {"topic": "\U0001f600 \u2028"},
     "early": {"received_at": 0, "timestamp": "0001-01-01T00:00:00Z"},
@@ -50,7 +50,7 @@ async def old(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     yield store
     await store.close()
 
@@ -66,9 +66,11 @@ async def append(store: SqliteStore, events: Sequence[Event], at_once: int) -> N
 
 
 def as_stored(seq: int, event: Event) -> StoredEvent:
-    payload = None if (event.form, event.payload) == (Form.JSON, b"") else event.payload
+    payload = (
+        None if (event.payload_kind, event.payload) == (PayloadKind.JSON, b"") else event.payload
+    )
     members = (event.topic, event.event_id, event.timestamp or None, event.source, payload)
-    kept = (event.key, event.digest, event.form, event.attributes)
+    kept = (event.key, event.digest, event.payload_kind, event.attributes)
     return StoredEvent(seq, event.received_at, *members, *kept)
 
 
@@ -88,11 +90,11 @@ async def test_each_kind_of_event_is_read_as_it_was_stored(
     assert [(await store.find(event.key, 1))[0] for event in events] == expected
     async with store.transaction() as tx:
         contents = await tx.contents(range(1, len(events) + 1))
-        holders = await tx.claim([event.key for event in events])
-    assert [(content.source, content.payload, content.form) for content in contents] == [
-        (event.source, event.payload, event.form) for event in expected
+        owners = await tx.claim([event.key for event in events])
+    assert [(content.source, content.payload, content.payload_kind) for content in contents] == [
+        (event.source, event.payload, event.payload_kind) for event in expected
     ]
-    assert [(one.seq, one.digest, one.received_at) for one in holders if one] == [
+    assert [(one.seq, one.digest, one.received_at) for one in owners if one] == [
         (event.seq, event.digest, event.received_at) for event in expected
     ]
 
@@ -107,7 +109,7 @@ async def test_sqlite_itself_can_show_events(store: SqliteStore) -> None:
     assert asked(store.path, statement) == [
         (
             *(seq, one.received_at, one.topic, one.event_id, one.timestamp or None, one.source),
-            *(one.moment, one.form.value, one.key, one.digest),
+            *(one.timestamp_us, one.payload_kind.value, one.key, one.digest),
         )
         for seq, one in enumerate(events, 1)
     ]
@@ -132,7 +134,7 @@ async def test_pages_are_what_a_list_would_give(
 ) -> None:
     monkeypatch.setattr(blocks, "MOST", 4)
     await store.close()
-    await store.open(RECIPE, ["/user"] * (seed % 2))
+    await store.open(DEFAULT_KEY_SPEC, ["/user"] * (seed % 2))
     chance = random.Random(seed)
     events = [an_event(chance, number) for number in range(120)]
     for first in range(0, 120, 10):
@@ -185,7 +187,7 @@ def what_matches(stored: Sequence[StoredEvent], query: Query) -> list[StoredEven
         and query.source in (None, event.source)
         and (query.received_since is None or query.received_since <= event.received_at)
         and (query.received_until is None or event.received_at < query.received_until)
-        and (query.field is None or query.field.is_in(event.payload, event.form))
+        and (query.field is None or query.field.is_in(event.payload, event.payload_kind))
     ]
     if query.after is None:
         return matching
@@ -207,7 +209,7 @@ async def test_rows_of_an_older_release_become_blocks(old: SqliteStore) -> None:
     rows[30] = emptied = make_event("emptied", payload=b"")
     make_with_rows(old.path, rows)
     asked(old.path, "UPDATE events SET payload = NULL WHERE seq = 30")
-    await old.open(RECIPE)
+    await old.open(DEFAULT_KEY_SPEC)
     expected = [as_stored(seq, event) for seq, event in rows.items()]
     assert (await old.events(Query())).events == expected
     on_topic = await old.events(Query(topic="logins", after=8))
@@ -215,8 +217,8 @@ async def test_rows_of_an_older_release_become_blocks(old: SqliteStore) -> None:
     topics = {one.name: (one.first_seq, one.last_seq) for one in await old.topics("", 9)}
     assert topics == {"logins": (1, 30), "\U0001f600 \u2028": (22, 22)}
     async with old.transaction() as tx:
-        holders = await tx.claim([event.key for event in rows.values()])
-        assert [one.seq for one in holders if one] == list(rows)
+        owners = await tx.claim([event.key for event in rows.values()])
+        assert [one.seq for one in owners if one] == list(rows)
         assert await tx.append([make_event("new")]) == [31]
     assert asked(old.path, "SELECT first FROM blocks") == [(1,), (7,), (20,), (30,), (31,)]
     assert asked(old.path, "SELECT * FROM sqlite_schema WHERE name = 'old_events'") == []
@@ -240,12 +242,12 @@ async def test_conversion_that_is_cut_off_goes_on_from_there(
 
     monkeypatch.setattr("aggregator_sqlite.store.convert_some", cut_off)
     with pytest.raises(StoreError, match="cut off"):
-        await old.open(RECIPE)
+        await old.open(DEFAULT_KEY_SPEC)
     assert asked(old.path, "SELECT count(*) FROM events") == [(20,)]
     assert asked(old.path, "SELECT count(*) FROM old_events") == [(5,)]
     with pytest.raises(SettingError, match="when the service is started"):
         await old.backup(tmp_path / "copy.db")
-    await old.open(RECIPE)
+    await old.open(DEFAULT_KEY_SPEC)
     found = (await old.events(Query())).events
     assert found == [as_stored(seq, event) for seq, event in events.items()]
 
@@ -261,11 +263,11 @@ async def test_conversion_that_is_cut_off_goes_on_from_there(
 async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore, damage: str) -> None:
     make_with_rows(old.path, {seq: make_event(str(seq)) for seq in range(1, 4)})
     asked(old.path, f"UPDATE events SET {damage} WHERE seq = 2")
-    await old.open(RECIPE)
+    await old.open(DEFAULT_KEY_SPEC)
     one, two, three = (await old.events(Query())).events
     assert (one, three) == (as_stored(1, make_event("1")), as_stored(3, make_event("3")))
     assert (two.seq, two.event_id, len(two.key), len(two.digest)) == (2, "2", 16, 17)
-    assert is_damaged(two.source, two.payload, two.digest, two.form)
+    assert is_damaged(two.source, two.payload, two.digest, two.payload_kind)
 
 
 async def test_time_of_arrival_that_cannot_be_does_not_keep_an_older_release_from_opening(
@@ -273,7 +275,7 @@ async def test_time_of_arrival_that_cannot_be_does_not_keep_an_older_release_fro
 ) -> None:
     make_with_rows(old.path, {1: make_event("1")})
     asked(old.path, "UPDATE events SET received_at = -9223372036854775808")
-    await old.open(RECIPE)
+    await old.open(DEFAULT_KEY_SPEC)
     (found,) = (await old.events(Query())).events
     assert found == msgspec.structs.replace(as_stored(1, make_event("1")), received_at=0)
 
@@ -296,8 +298,8 @@ async def test_no_flipped_bit_hides_an_event_around_it(store: SqliteStore, colum
         damaged = sum(one != other for one, other in zip(found, stored, strict=True))
         assert damaged <= (2 if column == "ends" else 1)
         async with store.transaction() as tx:
-            holders = await tx.claim([event.key for event in events])
-            assert [one.seq for one in holders if one] == [event.seq for event in stored]
+            owners = await tx.claim([event.key for event in events])
+            assert [one.seq for one in owners if one] == [event.seq for event in stored]
             await tx.contents([event.seq for event in stored])
 
 
@@ -308,4 +310,7 @@ def test_events_are_taken_apart_as_they_were_put_together() -> None:
     assert list(block.seqs) == list(range(5, 5 + len(events)))
     for seq, event in zip(block.seqs, some, strict=True):
         again = as_sent(block, seq)
-        assert msgspec.structs.replace(again, submission="submission", known_moment=UNSET) == event
+        assert (
+            msgspec.structs.replace(again, submission="submission", known_timestamp_us=UNSET)
+            == event
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.plugins import QUEUES, STAGES, STORES, Plugins
 from aggregator.queue import Queue
 from aggregator.stage import Stage
@@ -49,6 +49,6 @@ class TestStage(StageContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
         store = MemoryStore("memory:")
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
         yield store
         await store.close()

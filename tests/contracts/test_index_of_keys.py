@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import KeyHeld, SettingError, StoreError
 from aggregator.event import Event
-from aggregator.store import Counters, Holder
+from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
 from aggregator_sqlite import learning, runs
@@ -34,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     yield store
     await store.close()
 
@@ -50,7 +50,7 @@ def make(count: int, first: int = 1) -> list[Event]:
     return [make_event(str(number)) for number in range(first, first + count)]
 
 
-async def claim(store: SqliteStore, events: Sequence[Event]) -> list[Holder | None]:
+async def claim(store: SqliteStore, events: Sequence[Event]) -> list[KeyOwner | None]:
     async with store.transaction() as tx:
         return await tx.claim([event.key for event in events])
 
@@ -64,7 +64,7 @@ async def append(store: SqliteStore, events: Sequence[Event], at_once: int = 50)
 
 
 async def seqs_told(store: SqliteStore, events: Sequence[Event]) -> list[int]:
-    return [holder.seq if holder else 0 for holder in await claim(store, events)]
+    return [owner.seq if owner else 0 for owner in await claim(store, events)]
 
 
 def asked(path: Path, statement: str) -> list[tuple[int, ...]]:
@@ -74,7 +74,7 @@ def asked(path: Path, statement: str) -> list[tuple[int, ...]]:
 
 async def reopened(store: SqliteStore) -> None:
     await store.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
 
 
 async def learned(store: SqliteStore) -> None:
@@ -120,7 +120,7 @@ async def test_index_is_made_anew_from_the_events(store: SqliteStore) -> None:
     seqs = await append(store, events)
     await store.close()
     asked(store.path, "DELETE FROM runs")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert await seqs_told(store, events) == seqs
     assert asked(store.path, "SELECT max(upto) > 2000 FROM runs") == [(1,)]
 
@@ -130,7 +130,7 @@ async def test_leaves_of_no_run_go_away(store: SqliteStore) -> None:
     await store.close()
     asked(store.path, "DELETE FROM runs")
     before = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM leaves")}
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     await append(store, make(3000, first=3001))
     after = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM leaves")}
     assert before
@@ -158,8 +158,8 @@ async def test_key_of_an_undone_savepoint_is_new_in_the_same_transaction(
             async with tx.savepoint():
                 await tx.append([second])
                 raise Rollback
-        holders = await tx.claim([first.key, second.key])
-        assert [holder is None for holder in holders] == [False, True]
+        owners = await tx.claim([first.key, second.key])
+        assert [owner is None for owner in owners] == [False, True]
         assert await tx.append([second]) == [2]
     assert await seqs_told(store, [first, second]) == [1, 2]
 
@@ -243,9 +243,9 @@ async def test_damaged_runs_stop_the_start(store: SqliteStore, statement: str) -
     await store.close()
     asked(store.path, statement)
     with pytest.raises(StoreError, match="the index of keys is damaged"):
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
     asked(store.path, "DELETE FROM runs")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert await seqs_told(store, make(1500)) == list(range(1, 1501))
 
 
@@ -254,7 +254,7 @@ async def test_missing_leaf_hides_no_key(store: SqliteStore) -> None:
     await append(store, events)
     await store.close()
     asked(store.path, "DELETE FROM leaves WHERE id IN (SELECT (id << 24) + 1 FROM runs)")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     await asyncio.sleep(0.1)  # there is nothing to wait for: it is tried again and again
     assert not store._known.is_complete
     told = [await holders_or_trouble(store, event) for event in events]
@@ -278,7 +278,7 @@ async def test_filter_does_not_grow_while_it_is_tried_again(
     monkeypatch.setattr(Known, "add", counted)
     monkeypatch.setattr(learning, "_PAUSE", 0.01)
     tries = count_calls(monkeypatch, learning, "_read")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     while len(tries) < 5:
         await asyncio.sleep(0.01)
     assert 0 < sum(added) < 1000
@@ -298,17 +298,17 @@ def count_calls(patch: pytest.MonkeyPatch, module: object, name: str) -> list[No
 
 async def holders_or_trouble(store: SqliteStore, event: Event) -> int | str | None:
     try:
-        (holder,) = await claim(store, [event])
+        (owner,) = await claim(store, [event])
     except StoreError:
         return "damaged"
-    return holder.seq if holder else None
+    return owner.seq if owner else None
 
 
 async def test_runs_are_merged_while_an_index_is_made(store: SqliteStore) -> None:
     await append(store, make(6000), at_once=1000)
     await store.close()
     asked(store.path, "DELETE FROM runs WHERE after >= 1000")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert max(level for (level,) in asked(store.path, "SELECT level FROM runs")) > 1
     assert await seqs_told(store, make(6000)) == list(range(1, 6001))
 
@@ -371,7 +371,7 @@ async def test_damaged_leaf_is_told_and_hides_no_key(store: SqliteStore) -> None
     await append(store, events)
     await store.close()
     asked(store.path, "UPDATE leaves SET entries = zeroblob(length(entries))")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     with pytest.raises(StoreError, match="the index of keys is damaged"):
         await claim(store, events[:1])
     with pytest.raises(StoreError, match="the index of keys is damaged"):

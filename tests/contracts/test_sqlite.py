@@ -12,9 +12,17 @@ from time import sleep
 import aiosqlite.core
 import pytest
 
-from aggregator.core.identity import RECIPE, Form
+from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Sighting, Sightings, Span
+from aggregator.store import (
+    Counters,
+    FieldIs,
+    QuarantineQuery,
+    Query,
+    Redelivery,
+    RedeliveryStats,
+    Span,
+)
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import (
     blocks,
@@ -37,7 +45,7 @@ from tampering import empty, remove, spoil
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     yield store
     await store.close()
 
@@ -206,7 +214,7 @@ async def test_log_that_is_gone_stops_what_is_told(store: SqliteStore) -> None:
             await store.reopen()
     # What the log held is not lost yet: closing the file writes it where it belongs.
     await store.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert [event.event_id for event in (await store.events(Query())).events] == ["0"]
 
 
@@ -232,7 +240,7 @@ async def test_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     before = path.read_bytes()
     store = SqliteStore(f"sqlite:///{path}")
     with pytest.raises(Exception, match="of another program"):
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
     assert path.read_bytes() == before
 
 
@@ -252,20 +260,26 @@ def old_file(tmp_path: Path) -> Path:
 
 async def test_file_of_the_first_release_is_brought_up_to_date(old_file: Path) -> None:
     store = SqliteStore(f"sqlite:///{old_file}")
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     try:
         async with store.transaction() as tx:
-            (holder,) = await tx.claim([make_event("2").key])
-            (seq,) = await tx.append([make_event("3", form=Form.NOTHING, payload=b"")])
-            await tx.record([Sighting(1, "tests", 90)])
+            (owner,) = await tx.claim([make_event("2").key])
+            (seq,) = await tx.append(
+                [make_event("3", payload_kind=PayloadKind.NOTHING, payload=b"")]
+            )
+            await tx.record([Redelivery(1, "tests", 90)])
             await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
         found = (await store.events(Query())).events
         old = found[0]
-        assert (holder and holder.seq, seq) == (2, 3)
+        assert (owner and owner.seq, seq) == (2, 3)
         assert tx.counters == Counters(stored=3, duplicate=3, topics=1)
-        assert [event.form for event in found] == [Form.JSON, Form.JSON, Form.NOTHING]
+        assert [event.payload_kind for event in found] == [
+            PayloadKind.JSON,
+            PayloadKind.JSON,
+            PayloadKind.NOTHING,
+        ]
         assert (old.payload, old.attributes) == (b'{"user":"ada"}', b"")
-        assert (await store.history(1, 10)).sightings == [Sightings("tests", 4, 0, 70, 90)]
+        assert (await store.history(1, 10)).redeliveries == [RedeliveryStats("tests", 4, 0, 70, 90)]
         assert len((await store.events(Query(field=FieldIs("/user", b"sada")))).events) == 2
     finally:
         await store.close()
@@ -285,7 +299,7 @@ async def test_file_is_brought_up_to_date_as_a_whole_or_not_at_all(
     monkeypatch.setattr(schema, "STEPS", broken)
     store = SqliteStore(f"sqlite:///{old_file}")
     with pytest.raises(StoreError, match="nowhere"):
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
     assert contents() == before
 
 
@@ -323,9 +337,9 @@ async def test_index_that_was_interrupted_is_built_from_where_it_got(
     whole = fields._values
     monkeypatch.setattr(fields, "_values", failing)
     with pytest.raises(StoreError, match="killed"):
-        await store.open(RECIPE, ["/user"])
+        await store.open(DEFAULT_KEY_SPEC, ["/user"])
     assert not await _is_indexed(store)
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     assert looked_at == [*range(1, 16), *range(11, 26)]
     assert await _is_indexed(store)
     assert len((await store.events(ADA)).events) == 25
@@ -336,7 +350,7 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
 ) -> None:
     await _fill(store, 5)
     await store.close()
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     await store.close()
     monkeypatch.setattr(fields, "REMOVED_AT_ONCE", 2)
     remove_some = fields.remove_some
@@ -349,20 +363,20 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
 
     monkeypatch.setattr(fields, "remove_some", failing)
     with pytest.raises(StoreError, match="killed"):
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(3,)]
     monkeypatch.undo()
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(5,)]
     await store.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert await _by_hand(store, "SELECT * FROM fields") == []
     assert await _by_hand(store, "SELECT * FROM pointers") == []
 
 
 async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: SqliteStore) -> None:
     await store.close()
-    await store.open(RECIPE, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC, ["/user"])
     await _fill(store, 3)
     spoil(store.path, 1, b'{"user"', b'{"usex"')
     empty(store.path, 2)
@@ -444,6 +458,6 @@ async def test_page_of_quarantine_looks_at_no_more_than_it_says(
 
 async def test_second_process_is_told_before_the_recipe_is_looked_at(store: SqliteStore) -> None:
     with pytest.raises(SettingError, match="in use by process"):
-        await SqliteStore(store.url).open("topic,source", replaces=RECIPE)
+        await SqliteStore(store.url).open("topic,source", replaces=DEFAULT_KEY_SPEC)
     await store.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)

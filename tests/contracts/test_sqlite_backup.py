@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import Backup, Counters, Query, Store
 from aggregator.testing import make_event
@@ -24,7 +24,7 @@ from tampering import remove
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """A store that is open, with three events."""
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     async with store.transaction() as tx:
         await tx.append([make_event(str(number)) for number in range(3)])
         await tx.count(Counters(stored=3), {"logins": Counters(stored=3)})
@@ -42,8 +42,8 @@ async def test_copy_is_a_store_of_its_own(beside: SqliteStore, tmp_path: Path) -
     made = await beside.backup(tmp_path / "copy.db")
     assert made == Backup(3, 3, 3, (tmp_path / "copy.db").stat().st_size)
     copy = SqliteStore(f"sqlite:///{tmp_path}/copy.db")
-    assert await copy.recipe() == RECIPE
-    await copy.open(RECIPE)
+    assert await copy.key_spec() == DEFAULT_KEY_SPEC
+    await copy.open(DEFAULT_KEY_SPEC)
     assert [event.event_id for event in (await copy.events(Query())).events] == ["0", "1", "2"]
     await copy.close()
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import KeyHeld, StageFault, StoreError
 from aggregator.event import Event
 from aggregator.outcome import Stored
-from aggregator.pipeline.runner import Line, Named
+from aggregator.pipeline.runner import NamedStage, StageRunner
 from aggregator.stage import BatchStage
-from aggregator.store import Counters, Query, Sighting
+from aggregator.store import Counters, Query, Redelivery
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
@@ -30,7 +30,7 @@ from aggregator_sqlite.store import SqliteStore
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     yield store
     await store.close()
 
@@ -110,9 +110,9 @@ async def test_key_that_only_seems_to_be_known_is_new(
     async with store.transaction() as tx:
         assert await tx.claim([first.key, second.key]) == [None, None]
         assert await tx.append([first]) == [1]
-        holder, nobody = await tx.claim([first.key, second.key])
-        assert holder
-        assert (holder.seq, holder.digest, nobody) == (1, first.digest, None)
+        owner, nobody = await tx.claim([first.key, second.key])
+        assert owner
+        assert (owner.seq, owner.digest, nobody) == (1, first.digest, None)
         with pytest.raises(KeyHeld):
             await tx.append([second, first])
         assert await tx.append([second]) == [2]
@@ -147,14 +147,14 @@ async def test_what_waits_is_written_before_what_is_asked(store: SqliteStore) ->
     event = make_event("1")
     async with store.transaction() as tx:
         (seq,) = await tx.append([event])
-        await tx.record([Sighting(seq, "tests", 5)])
+        await tx.record([Redelivery(seq, "tests", 5)])
         await tx.quarantine([make_entry("1"), make_entry("2")])
         assert await tx.evict(0, 0) == 2
         (content,) = await tx.contents([seq])
         assert content.payload == event.payload
         await tx.count(Counters(), {})
     assert (tx.counters.quarantined, tx.counters.evicted) == (0, 2)
-    assert (await store.history(seq, 10)).sightings
+    assert (await store.history(seq, 10)).redeliveries
 
 
 async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
@@ -279,7 +279,7 @@ async def test_stage_that_does_not_wait_for_its_calls_fails_and_stores_nothing(
     store: SqliteStore, error: Exception | None
 ) -> None:
     store._known.is_complete = False  # so that keys have to be looked for
-    line = Line([Named("hasty", Hasty(error))], 5, print)
+    line = StageRunner([NamedStage("hasty", Hasty(error))], 5, print)
     said = "at once" if error else "while a call of its transaction was under way"
     with pytest.raises(StageFault, match=f"hasty: .*{said}"):
         async with store.transaction() as tx, tx.savepoint():

@@ -6,15 +6,15 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.core.json_values import Value
-from aggregator.core.policy import Rules, TopicRules
+from aggregator.core.json_values import JsonValue
+from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.event import Event
 from aggregator.receiving.decode import Arrival, Decoder
 from spellings import objects, values
 
 ARRIVAL = Arrival("0", 0, {"x-tenant": "a"})
-USUAL = Rules(TopicRules.of("topic,event_id", "keep-first"))
-ODD = Rules(TopicRules.of("topic, source, timestamp, header:X-Tenant", "reject"))
+USUAL = Policies(TopicPolicy.of("topic,event_id", "keep-first"))
+ODD = Policies(TopicPolicy.of("topic, source, timestamp, header:X-Tenant", "reject"))
 
 _texts = st.text(max_size=8)
 _blank = st.sampled_from(["", " ", "\n\t"])
@@ -62,21 +62,28 @@ def _mostly(draw: st.DrawFn, members: dict[str, str]) -> bytes:
 
 def _is_same(one: Event, other: Event) -> bool:
     if one.attributes and other.attributes:
-        assert Value(one.attributes).is_same(Value(other.attributes))
+        assert JsonValue(one.attributes).is_same(JsonValue(other.attributes))
     return _members(one) == _members(other)
 
 
 def _members(event: Event) -> tuple[object, ...]:
     return (
-        (event.topic, event.event_id, event.timestamp, event.source, event.payload, event.form),
+        (
+            event.topic,
+            event.event_id,
+            event.timestamp,
+            event.source,
+            event.payload,
+            event.payload_kind,
+        ),
         (bool(event.attributes), event.key, event.name, event.digest, event.on_conflict),
         (event.malformed, event.outcome, event.index, event.submission),
     )
 
 
 def _comes_back(raw: bytes, is_cloud_event: bool) -> None:
-    for rules in (USUAL, ODD):
-        decoder = Decoder(10, 2000, rules)
+    for policies in (USUAL, ODD):
+        decoder = Decoder(10, 2000, policies)
         event = decoder.again(raw, 3, ARRIVAL, is_cloud_event)
         again = decoder.again(event.as_sent(), 3, ARRIVAL, is_cloud_event)
         assert _is_same(event, again)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aggregator.core.policy import Rules, TopicRules
+from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import AggregatorError
 from aggregator.event import Event
 from aggregator.receiving import plain_events
@@ -15,8 +15,8 @@ from aggregator.receiving.decode import Arrival, Decoder
 from spellings import objects
 
 ARRIVAL = Arrival("0", 0)
-USUAL = TopicRules.of("topic,event_id", "keep-first")
-RULES = Rules(USUAL, {"odd": TopicRules.of("topic,event_id", "reject")})
+USUAL = TopicPolicy.of("topic,event_id", "keep-first")
+RULES = Policies(USUAL, {"odd": TopicPolicy.of("topic,event_id", "reject")})
 GOOD = (
     b'{"topic": "t", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z", "source": "s",'
     b' "payload": {}}'
@@ -109,7 +109,7 @@ def _outcome(
     way: Callable[[Decoder, list[bytes]], list[Event]], decoder: Decoder, raws: list[bytes]
 ) -> object:
     try:
-        return [(event, event.moment) for event in way(decoder, raws)]
+        return [(event, event.timestamp_us) for event in way(decoder, raws)]
     except AggregatorError as error:
         return type(error), str(error)
 

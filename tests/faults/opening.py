@@ -3,14 +3,14 @@
 import asyncio
 import sys
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator_sqlite.store import SqliteStore
 
 
 async def open_and_close(url: str) -> None:
     """As a start and a stop of the service do."""
     store = SqliteStore(url)
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     await store.close()
 
 

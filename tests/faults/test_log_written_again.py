@@ -9,7 +9,7 @@ from random import Random
 import opening
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.store import Query
 from aggregator_sqlite.log import Log
@@ -40,10 +40,10 @@ async def test_log_is_not_written_while_another_program_may_write_to_it(
     written = killed.log.stat().st_mtime_ns
     store = SqliteStore(f"sqlite:///{killed.database}")
     with pytest.raises(StoreError, match="locked"):
-        await store.open(RECIPE)
+        await store.open(DEFAULT_KEY_SPEC)
     assert killed.log.stat().st_mtime_ns == written
     other.close()
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     assert len((await store.events(Query())).events) == COMMITS
     await store.close()
 

@@ -30,7 +30,7 @@ CLOUDS = [CLOUD, {**CLOUD, "id": "2"}]
 BINARY = {f"ce-{name}": str(CLOUD[name]) for name in ("specversion", "id", "source", "type")}
 
 
-class Form(NamedTuple):
+class PayloadKind(NamedTuple):
     """A way to publish, and how many events it publishes."""
 
     events: int
@@ -38,9 +38,9 @@ class Form(NamedTuple):
     headers: dict[str, str]
 
 
-def form(events: int, body: Any, media_type: str = JSON, **headers: str) -> Form:
+def form(events: int, body: Any, media_type: str = JSON, **headers: str) -> PayloadKind:
     spelled = body if isinstance(body, str) else json.dumps(body)
-    return Form(events, spelled.encode(), {"Content-Type": media_type, **headers})
+    return PayloadKind(events, spelled.encode(), {"Content-Type": media_type, **headers})
 
 
 FORMS = {
@@ -50,11 +50,11 @@ FORMS = {
     "NDJSON": form(3, "\n".join(map(json.dumps, PLAIN)), "application/x-ndjson"),
     "CloudEvent": form(1, CLOUD, "application/cloudevents+json"),
     "CloudEvents": form(2, CLOUDS, "application/cloudevents-batch+json"),
-    "binary CloudEvent": Form(1, b'{"user": "ada"}', {"Content-Type": JSON, **BINARY}),
+    "binary CloudEvent": PayloadKind(1, b'{"user": "ada"}', {"Content-Type": JSON, **BINARY}),
 }
 
 
-def publish(url: str, form: Form) -> Any:
+def publish(url: str, form: PayloadKind) -> Any:
     """The answer, if it comes through."""
     request = urllib.request.Request(f"{url}/publish", form.body, form.headers)
     with urllib.request.urlopen(request, timeout=LIMIT) as response:
@@ -64,7 +64,7 @@ def publish(url: str, form: Form) -> Any:
 @pytest.mark.parametrize("cut", [nothing, half])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_retry_after_a_lost_answer_is_a_duplicate_of_the_same_event(
-    service: Service, form: Form, cut: Cut
+    service: Service, form: PayloadKind, cut: Cut
 ) -> None:
     service.start()
     with Proxy(service.url, cut) as proxy:

@@ -11,7 +11,7 @@ from pathlib import Path
 import opening
 import pytest
 
-from aggregator.core.identity import RECIPE
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.store import Counters, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import schema
@@ -103,14 +103,14 @@ def converted_if_newest(version: int) -> list[list[tuple[str, ...]]]:
 async def check_opens(database: Path) -> None:
     """A start goes on from there, and all that was stored is there once."""
     store = SqliteStore(f"sqlite:///{database}")
-    await store.open(RECIPE)
+    await store.open(DEFAULT_KEY_SPEC)
     try:
         assert [one.event_id for one in (await store.events(Query())).events] == ["1", "2"]
         assert await store.counters() == Counters(stored=2, duplicate=3, topics=1)
         async with store.transaction() as tx:
-            (holder,) = await tx.claim([make_event("2").key])
-            assert holder
-            assert holder.seq == 2
+            (owner,) = await tx.claim([make_event("2").key])
+            assert owner
+            assert owner.seq == 2
     finally:
         await store.close()
     assert [tables(database)] == converted_if_newest(len(schema.STEPS))

@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.proving.answers import Answer, Answers, Result
 from aggregator.proving.audit import Audit
-from aggregator.proving.client import Clash, Client, Explained, Read, Stats, Topic
+from aggregator.proving.client import Client, ConflictingContent, Explained, Read, Stats, Topic
 from aggregator.proving.counted import Counted
 from aggregator.proving.made import Request, Sent
 from aggregator.proving.promises import Promise
@@ -174,7 +174,7 @@ class StandIn(Client):
         told(self.answers, Request((Sent("1"),)), ("duplicate", 1, "today"))
         told(self.answers, Request((Sent("1", is_rival=True),)), ("conflict", 1))
         self.rows, self.stored, self.came = rows, stored, came
-        self.known = explained or Explained(1, 1, [Clash(1)])
+        self.known = explained or Explained(1, 1, [ConflictingContent(1)])
         self.dropped = 0
 
     async def events(self) -> AsyncIterator[Read]:
@@ -229,8 +229,8 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
         (StandIn([row(1), row(2), row(3, source="elsewhere")]), Promise.SAME),
         (StandIn(ROWS, stored=4), Promise.COUNTED),
         (StandIn([row(1, received_at="yesterday"), *ROWS[1:]]), Promise.SAME),
-        (StandIn(ROWS, explained=Explained(0, 1, [Clash(1)])), Promise.COUNTED),
-        (StandIn(ROWS, explained=Explained(2, 1, [Clash(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explained(0, 1, [ConflictingContent(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explained(2, 1, [ConflictingContent(1)])), Promise.COUNTED),
         (StandIn(ROWS, explained=Explained(1, 0, [])), Promise.COUNTED),
         (StandIn(ROWS, explained=Explained(1, 1, [])), Promise.COUNTED),
         (StandIn(ROWS, came=2), Promise.COUNTED),

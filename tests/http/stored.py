@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from aggregator.app import STORE
-from aggregator.core.identity import Form, digest_of, key_of
+from aggregator.core.identity import PayloadKind, digest_of, key_of
 from aggregator.event import Event
 from aggregator.store import Counters
 from aggregator.testing import make_event
@@ -14,13 +14,13 @@ from conftest import Client
 
 def cloud_event(event_id: str, source: str = "/sensors/1", **members: Any) -> Event:
     """A CloudEvent, whose key is made of its source too."""
-    members = {"form": Form.JSON, "payload": b'{"t":1}', "timestamp": "", **members}
+    members = {"payload_kind": PayloadKind.JSON, "payload": b'{"t":1}', "timestamp": "", **members}
     attributes = {"specversion": "1.0", "subject": "kitchen"}
     return msgspec.structs.replace(
         make_event(event_id, "readings", source=source),
         key=key_of(f"readings from {source}", event_id),
         name=key_of("readings", event_id),
-        digest=digest_of(source, members["payload"], members["form"]),
+        digest=digest_of(source, members["payload"], members["payload_kind"]),
         attributes=msgspec.json.encode(attributes),
         **members,
     )

@@ -8,7 +8,7 @@ import pytest
 from bodies import JSON, good, publish, spelled
 from clouds import BATCH, ONE, batch, cloud, kept, result_of
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from conftest import Client, Start
 
 
@@ -23,38 +23,42 @@ async def test_cloud_event_is_stored_with_what_it_says(client: Client) -> None:
     ]
     found = await kept(client)
     assert (found.source, found.timestamp) == ("/tests", "2026-01-31T12:00:00Z")
-    assert (found.form, found.payload) == (Form.JSON, b'{"b": 1.50, "a": [ ]}')
+    assert (found.payload_kind, found.payload) == (PayloadKind.JSON, b'{"b": 1.50, "a": [ ]}')
     assert found.attributes == (
         b'{"specversion":"1.0","subject":"a \\u20ac","flag":true,"number":-2147483648}'
     )
 
 
 DATA = {
-    "object": ("data", b'{"a": 1}', Form.JSON, b'{"a": 1}'),
-    "array": ("data", b"[1, 2]", Form.JSON, b"[1, 2]"),
-    "string": ("data", b'"text"', Form.JSON, b'"text"'),
-    "number": ("data", b"1e2", Form.JSON, b"1e2"),
-    "null": ("data", b"null", Form.JSON, b"null"),
-    "bytes": ("data_base64", b'"AP8="', Form.BYTES, b"\0\xff"),
-    "no bytes": ("data_base64", b'""', Form.BYTES, b""),
-    "bytes that are null": ("data_base64", b"null", Form.NOTHING, b""),
+    "object": ("data", b'{"a": 1}', PayloadKind.JSON, b'{"a": 1}'),
+    "array": ("data", b"[1, 2]", PayloadKind.JSON, b"[1, 2]"),
+    "string": ("data", b'"text"', PayloadKind.JSON, b'"text"'),
+    "number": ("data", b"1e2", PayloadKind.JSON, b"1e2"),
+    "null": ("data", b"null", PayloadKind.JSON, b"null"),
+    "bytes": ("data_base64", b'"AP8="', PayloadKind.BYTES, b"\0\xff"),
+    "no bytes": ("data_base64", b'""', PayloadKind.BYTES, b""),
+    "bytes that are null": ("data_base64", b"null", PayloadKind.NOTHING, b""),
 }
 
 
 @pytest.mark.parametrize(("name", "text", "form", "payload"), DATA.values(), ids=DATA)
 async def test_data_is_any_json_or_bytes(
-    client: Client, name: str, text: bytes, form: Form, payload: bytes
+    client: Client, name: str, text: bytes, form: PayloadKind, payload: bytes
 ) -> None:
     assert (await result_of(client, cloud(**{name: text})))["status"] == "stored"
     found = await kept(client)
-    assert (found.form, found.payload or b"") == (form, payload)
+    assert (found.payload_kind, found.payload or b"") == (form, payload)
 
 
 async def test_time_data_and_what_is_null_may_be_missing(client: Client) -> None:
     event = cloud(time=None, subject="null", dataschema="null", extension="null")
     assert (await result_of(client, event))["status"] == "stored"
     found = await kept(client)
-    assert (found.form, found.payload or b"", found.timestamp or "") == (Form.NOTHING, b"", "")
+    assert (found.payload_kind, found.payload or b"", found.timestamp or "") == (
+        PayloadKind.NOTHING,
+        b"",
+        "",
+    )
     assert found.attributes == b'{"specversion":"1.0"}'
     assert (await result_of(client, cloud(id='"2"', time="null")))["status"] == "stored"
 

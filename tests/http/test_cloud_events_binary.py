@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wire import PUBLISH, exchange, with_length
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from conftest import Client, Start
 
 _ids = count(1)
@@ -214,7 +214,7 @@ async def test_large_body_is_read(client: Client) -> None:
     body = bytes(range(256)) * 1000
     assert (await binary(client, body, "image/png"))[0] == 200
     found = await kept(client)
-    assert (found.form, found.payload) == (Form.BYTES, body)
+    assert (found.payload_kind, found.payload) == (PayloadKind.BYTES, body)
 
 
 async def test_limit_of_an_event_counts_it_as_json(start: Start) -> None:

@@ -13,7 +13,7 @@ from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from clouds import kept
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from conftest import Client
 from running import Service
 
@@ -57,19 +57,29 @@ def test_events_of_the_javascript_sdk_are_the_same_in_every_mode(
     assert batch == ["duplicate"] * 6
 
 
-CONTENTS: dict[str, tuple[dict[str, Any], Any, Form, bytes]] = {
-    "object": ({"datacontenttype": "application/json"}, {"a": [1.5]}, Form.JSON, b'{"a": [1.5]}'),
-    "object of no type": ({}, {"a": 1}, Form.JSON, b'{"a": 1}'),
-    "text": ({"datacontenttype": "text/plain"}, "\u00e9", Form.JSON, '"\u00e9"'.encode()),
-    "bytes": ({"datacontenttype": "application/octet-stream"}, b"\0\xff", Form.BYTES, b"\0\xff"),
-    "nothing": ({"subject": "\u20ac 100% \"a\""}, None, Form.NOTHING, b""),
-    "extensions": ({"flag": True, "number": 7, "text": "a b"}, [1], Form.JSON, b"[1]"),
+CONTENTS: dict[str, tuple[dict[str, Any], Any, PayloadKind, bytes]] = {
+    "object": (
+        {"datacontenttype": "application/json"},
+        {"a": [1.5]},
+        PayloadKind.JSON,
+        b'{"a": [1.5]}',
+    ),
+    "object of no type": ({}, {"a": 1}, PayloadKind.JSON, b'{"a": 1}'),
+    "text": ({"datacontenttype": "text/plain"}, "\u00e9", PayloadKind.JSON, '"\u00e9"'.encode()),
+    "bytes": (
+        {"datacontenttype": "application/octet-stream"},
+        b"\0\xff",
+        PayloadKind.BYTES,
+        b"\0\xff",
+    ),
+    "nothing": ({"subject": "\u20ac 100% \"a\""}, None, PayloadKind.NOTHING, b""),
+    "extensions": ({"flag": True, "number": 7, "text": "a b"}, [1], PayloadKind.JSON, b"[1]"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("more", "data", "form", "payload"), CONTENTS.values(), ids=CONTENTS)
 async def test_event_of_the_python_sdk_is_the_same_in_either_mode(
-    client: Client, more: dict[str, Any], data: Any, form: Form, payload: bytes
+    client: Client, more: dict[str, Any], data: Any, form: PayloadKind, payload: bytes
 ) -> None:
     about = {"specversion": "1.0", "type": "logins", "source": "/python", "id": "1"}
     time = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -82,6 +92,6 @@ async def test_event_of_the_python_sdk_is_the_same_in_either_mode(
             statuses.append((await response.json())["results"][0]["status"])
     assert statuses == ["stored", "duplicate"]
     found = await kept(client)
-    assert (found.form, found.payload or b"", found.source) == (form, payload, "/python")
+    assert (found.payload_kind, found.payload or b"", found.source) == (form, payload, "/python")
     assert found.timestamp == "2026-01-31T12:00:00Z"
     assert json.loads(found.attributes).get("subject") == more.get("subject")

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from bodies import PROBLEM
 
-from aggregator.core.budget import Budget
+from aggregator.core.budget import ByteBudget
 from aggregator.description.docs_page import DocsPage
 from aggregator.web.problems import as_problems
 from aggregator.web.sending import Sender
@@ -62,7 +62,7 @@ async def test_nothing_else_is_served(client: Client, path: str) -> None:
 
 async def test_without_swagger_ui_the_page_says_what_to_install() -> None:
     app = web.Application(middlewares=[as_problems])
-    app.add_routes(DocsPage(None, Sender(Budget(1000, ""), 1.0)).routes())
+    app.add_routes(DocsPage(None, Sender(ByteBudget(1000, ""), 1.0)).routes())
     async with TestClient(TestServer(app)) as client:
         for path in ("/docs", "/docs/start.js"):
             async with client.get(path) as response:

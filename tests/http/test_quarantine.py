@@ -10,7 +10,7 @@ from bodies import array, get, publish, spelled, stored_ids
 
 from added import with_stages
 from aggregator.cli.change_key import change_key
-from aggregator.store import EVICTED
+from aggregator.store import MOST_EVICTED
 from aggregator_sqlite.store import SqliteStore
 from conftest import Client, Start
 from events import event
@@ -201,7 +201,7 @@ async def test_quarantine_is_filled_by_the_headers_of_each_event(start: Start) -
 
 
 async def test_no_batch_is_so_large_that_quarantine_outgrows_its_bound(start: Start) -> None:
-    count = 2 * EVICTED + 1
+    count = 2 * MOST_EVICTED + 1
     client = await start(
         on_invalid="quarantine", quarantine_bytes=1, batch_events=count, max_events=count
     )

@@ -9,7 +9,7 @@ from bodies import PROBLEM, get, publish, spelled
 from stored import cloud_event, store
 from yarl import URL
 
-from aggregator.core.identity import Form
+from aggregator.core.identity import PayloadKind
 from conftest import Client
 from events import event
 
@@ -140,7 +140,11 @@ async def test_form_that_there_is_not_is_refused(client: Client, path: str, acce
 
 async def test_page_can_be_a_batch_of_cloud_events(client: Client) -> None:
     await client.post("/publish", json=event("1", topic="plain", source="a shop"))
-    await store(client, cloud_event("2"), cloud_event("3", form=Form.BYTES, payload=b"\xff\x00"))
+    await store(
+        client,
+        cloud_event("2"),
+        cloud_event("3", payload_kind=PayloadKind.BYTES, payload=b"\xff\x00"),
+    )
     headers = {"Accept": CLOUD_EVENTS}
     async with client.get("/events?limit=2", headers=headers) as response:
         assert response.headers["Link"] == '<?limit=2&after=2>; rel="next"'
@@ -172,8 +176,8 @@ async def test_page_can_be_a_batch_of_cloud_events(client: Client) -> None:
 async def test_cloud_events_are_read_with_what_was_sent_with_them(client: Client) -> None:
     await store(
         client,
-        cloud_event("1", form=Form.BYTES, payload=b"\xff\x00"),
-        cloud_event("2", form=Form.NOTHING, payload=b""),
+        cloud_event("1", payload_kind=PayloadKind.BYTES, payload=b"\xff\x00"),
+        cloud_event("2", payload_kind=PayloadKind.NOTHING, payload=b""),
         cloud_event("3", payload=b'"text"'),
     )
     one, two, three = (await get(client, "/events"))["events"]

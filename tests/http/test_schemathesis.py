@@ -13,7 +13,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.description.document import describe
-from aggregator.pipeline.runner import Order
+from aggregator.pipeline.runner import PipelineSpec
 from aggregator.plugins import Plugins
 from aggregator.receiving.media_type import NDJSON
 from events import event
@@ -31,7 +31,7 @@ HELD_TO = (
 def _description() -> dict[str, Any]:
     configuration = load({"store": "memory:"}, {})
     plugins = Plugins.installed()
-    left, _ = plugins.line(Order.parse(configuration.settings.pipeline), {})
+    left, _ = plugins.line(PipelineSpec.parse(configuration.settings.pipeline), {})
     app = create_app(configuration, plugins)
     stages = [named.stage for named in left]
     return describe(app.router.routes(), stages, configuration.settings)

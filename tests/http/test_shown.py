@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.core.identity import Form, digest_of
+from aggregator.core.identity import PayloadKind, digest_of
 from aggregator.store import StoredEvent
 from aggregator.web import shown, uri
 
 
 def _stored(payload: bytes | None, was: bytes = b"{}", **members: Any) -> StoredEvent:
-    form = members.get("form", Form.JSON)
+    form = members.get("payload_kind", PayloadKind.JSON)
     digest = digest_of("tests", was, form)
     return StoredEvent(
         1, 0, "logins", "1", "2026-01-31T12:00:00Z", "tests", payload, b"", digest, **members
@@ -22,7 +22,7 @@ def _stored(payload: bytes | None, was: bytes = b"{}", **members: Any) -> Stored
 CLOUD = {"attributes": b'{"specversion":"1.0"}'}
 
 
-@pytest.mark.parametrize("members", [{}, CLOUD, {**CLOUD, "form": Form.BYTES}])
+@pytest.mark.parametrize("members", [{}, CLOUD, {**CLOUD, "payload_kind": PayloadKind.BYTES}])
 def test_payload_that_is_kept_no_more_is_said_to_be(members: dict[str, Any]) -> None:
     emptied = _stored(None, **members)
     told = shown.as_event(emptied)
@@ -32,7 +32,7 @@ def test_payload_that_is_kept_no_more_is_said_to_be(members: dict[str, Any]) -> 
     assert not {"data", "data_base64", "emptied", "aggregatordamaged"} & cloud.keys()
 
 
-@pytest.mark.parametrize("members", [{}, CLOUD, {**CLOUD, "form": Form.BYTES}])
+@pytest.mark.parametrize("members", [{}, CLOUD, {**CLOUD, "payload_kind": PayloadKind.BYTES}])
 def test_damaged_payload_is_not_shown_but_said_to_be_damaged(members: dict[str, Any]) -> None:
     damaged = _stored(b"{\xff", **members)
     told = shown.as_event(damaged)
@@ -51,7 +51,7 @@ def test_extensions_of_a_publisher_are_not_taken_for_ours() -> None:
 
 
 def test_no_data_is_another_thing_than_data_that_is_null() -> None:
-    nothing = _stored(b"", b"", **{**CLOUD, "form": Form.NOTHING})
+    nothing = _stored(b"", b"", **{**CLOUD, "payload_kind": PayloadKind.NOTHING})
     null = _stored(b"null", b"null", **CLOUD)
     for show, name in ((shown.as_event, "payload"), (shown.as_cloud_event, "data")):
         assert name not in show(nothing)
@@ -61,7 +61,7 @@ def test_no_data_is_another_thing_than_data_that_is_null() -> None:
 
 
 def test_damage_shows_also_where_there_was_no_payload() -> None:
-    damaged = _stored(b"", b"{}", **{**CLOUD, "form": Form.NOTHING})
+    damaged = _stored(b"", b"{}", **{**CLOUD, "payload_kind": PayloadKind.NOTHING})
     assert "damaged" in shown.as_event(damaged)
 
 

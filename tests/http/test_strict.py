@@ -7,7 +7,7 @@ import pytest
 from bodies import PROBLEM, get, publish, stored_ids
 
 from aggregator.event import Submission
-from aggregator.pipeline.worker import Part, batches
+from aggregator.pipeline.worker import BatchItem, batches
 from conftest import Client, Start
 from events import event
 
@@ -129,7 +129,7 @@ async def test_strict_and_lenient_neighbours_never_share_a_fate(start: Start) ->
 
 async def test_strict_submissions_wait_for_the_lenient_ones_beside_them() -> None:
     submissions = [Submission(str(number), [], is_strict=number % 2 == 1) for number in range(6)]
-    together = batches([Part.of(submission) for submission in submissions])
+    together = batches([BatchItem.of(submission) for submission in submissions])
     ids = [[part.submission.id for part in batch] for batch in together]
     assert ids == [["0", "2", "4"], ["1"], ["3"], ["5"]]
 

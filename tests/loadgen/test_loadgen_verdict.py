@@ -17,7 +17,7 @@ FIRST = PLAN.unique[0]
 
 
 @dataclass
-class Books:
+class BatchRecorder:
     tally: Tally
     growth: Growth
     stored: list[StoredEvent]
@@ -28,7 +28,7 @@ class Books:
         return judge(PLAN, self.tally, self.growth, readback)
 
 
-def honest_books(known: Iterable[Key] = ()) -> Books:
+def honest_books(known: Iterable[Key] = ()) -> BatchRecorder:
     """The books of a run in which the service knew some keys already."""
     tally, seen = Tally(), set(known)
     stored = [as_stored(event, seq) for seq, event in enumerate(PLAN.unique, 1)]
@@ -41,7 +41,7 @@ def honest_books(known: Iterable[Key] = ()) -> Books:
             results.append(result(index, event, status, seqs))
         tally.batch_answered(batch, answer(results))
     fresh = tally.statuses["stored"]
-    return Books(tally, Growth(received=40, unique=fresh, duplicates=40 - fresh), stored)
+    return BatchRecorder(tally, Growth(received=40, unique=fresh, duplicates=40 - fresh), stored)
 
 
 def as_stored(event: Event, seq: int) -> StoredEvent:
@@ -94,48 +94,48 @@ def test_other_values_do_matter(sent: bytes, came_back: bytes):
     assert canonical(sent) != canonical(came_back)
 
 
-def lose_an_event(books: Books) -> None:
+def lose_an_event(books: BatchRecorder) -> None:
     del books.stored[0]
 
 
-def store_an_event_twice(books: Books) -> None:
+def store_an_event_twice(books: BatchRecorder) -> None:
     books.stored.append(as_stored(FIRST, 31))
 
 
-def change_a_payload(books: Books) -> None:
+def change_a_payload(books: BatchRecorder) -> None:
     books.stored[0].payload = msgspec.Raw(b"{}")
 
 
-def change_a_source(books: Books) -> None:
+def change_a_source(books: BatchRecorder) -> None:
     books.stored[0].source = "elsewhere"
 
 
-def change_a_timestamp(books: Books) -> None:
+def change_a_timestamp(books: BatchRecorder) -> None:
     books.stored[0].timestamp = None
 
 
-def change_a_seq(books: Books) -> None:
+def change_a_seq(books: BatchRecorder) -> None:
     books.stored[0].seq = 99
 
 
-def count_too_few_unique(books: Books) -> None:
+def count_too_few_unique(books: BatchRecorder) -> None:
     books.growth = replace(books.growth, unique=29)
 
 
-def count_too_many_duplicates(books: Books) -> None:
+def count_too_many_duplicates(books: BatchRecorder) -> None:
     books.growth = replace(books.growth, duplicates=11)
 
 
-def receive_too_many(books: Books) -> None:
+def receive_too_many(books: BatchRecorder) -> None:
     books.growth = replace(books.growth, received=41)
 
 
-def answer_stored_again(books: Books) -> None:
+def answer_stored_again(books: BatchRecorder) -> None:
     again = result(0, FIRST, "stored", books.tally.seqs)
     books.tally.batch_answered((FIRST,), answer([again]))
 
 
-def answer_another_seq(books: Books) -> None:
+def answer_another_seq(books: BatchRecorder) -> None:
     moved = result(0, FIRST, "duplicate", {FIRST.key: 99})
     books.tally.batch_answered((FIRST,), answer([moved]))
 
@@ -156,7 +156,7 @@ def answer_another_seq(books: Books) -> None:
         (answer_another_seq, "two different `seq`"),
     ],
 )
-def test_cooked_books_are_found_out(cook: Callable[[Books], None], complaint: str):
+def test_cooked_books_are_found_out(cook: Callable[[BatchRecorder], None], complaint: str):
     books = honest_books()
     cook(books)
     verdict = books.verdict()

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from aggregator.pipeline.pending import Commits
+from aggregator.pipeline.pending import CommitNotifier
 
 
 async def test_first_commit_wakes_at_once_and_those_soon_after_it_together() -> None:
-    commits = Commits(pace=0.05)
+    commits = CommitNotifier(pace=0.05)
     for _ in range(100):
         commits.announce()
     assert commits.number == 1
@@ -19,7 +19,7 @@ async def test_first_commit_wakes_at_once_and_those_soon_after_it_together() -> 
 
 
 async def test_everybody_who_waits_is_woken() -> None:
-    commits = Commits()
+    commits = CommitNotifier()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         for _ in range(100):
             group.create_task(commits.wait(0, 60))
@@ -28,7 +28,7 @@ async def test_everybody_who_waits_is_woken() -> None:
 
 
 async def test_news_that_came_before_are_not_waited_for() -> None:
-    commits = Commits()
+    commits = CommitNotifier()
     commits.announce()
     async with asyncio.timeout(5):
         await commits.wait(0, 60)
@@ -36,13 +36,13 @@ async def test_news_that_came_before_are_not_waited_for() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.01])
 async def test_waiting_ends_without_news(seconds: float) -> None:
-    commits = Commits()
+    commits = CommitNotifier()
     await commits.wait(0, seconds)
     assert commits.number == 0
 
 
 async def test_waking_can_be_put_off_and_sooner_again() -> None:
-    commits = Commits(pace=0)
+    commits = CommitNotifier(pace=0)
     commits.put_off(60)
     commits.announce()
     await commits.wait(0, 0.01)

@@ -11,7 +11,7 @@ from aggregator.errors import StageFault
 from aggregator.event import Event
 from aggregator.outcome import Filtered
 from aggregator.pipeline.prompt import PromptLine
-from aggregator.pipeline.runner import Line, Named
+from aggregator.pipeline.runner import NamedStage, StageRunner
 from aggregator.stage import IntakeStage
 
 SHORT = 0.05  # seconds
@@ -144,21 +144,21 @@ async def test_called_before_its_time_is_limited(
     first: type[IntakeStage], second: type[IntakeStage]
 ) -> None:
     ways = []
-    for kind in (Line, PromptLine):
+    for kind in (StageRunner, PromptLine):
         events = [Event(index, "0", 0) for index in range(3)]
-        line = kind([Named("first", first()), Named("second", second())], SHORT, print)
+        line = kind([NamedStage("first", first()), NamedStage("second", second())], SHORT, print)
         going = await outcome(line.run(events))
         ways.append((going, [event.verdict for event in events]))
     assert ways[0] == ways[1]
 
 
 async def test_nothing_goes_in_and_nothing_comes_out() -> None:
-    line = PromptLine([Named("raises", Raises())], SHORT, print)
+    line = PromptLine([NamedStage("raises", Raises())], SHORT, print)
     assert await line.run([]) == []
 
 
 async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
-    line = PromptLine([Named("hangs", Hangs())], 60, print)
+    line = PromptLine([NamedStage("hangs", Hangs())], 60, print)
     task = asyncio.create_task(line.run([Event(0, "0", 0)]))
     await asyncio.sleep(0)
     task.cancel()
@@ -170,7 +170,7 @@ async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
 async def test_events_of_a_failed_stage_are_freed_without_the_collector(
     stage: type[IntakeStage],
 ) -> None:
-    line = PromptLine([Named("stage", stage())], SHORT, print)
+    line = PromptLine([NamedStage("stage", stage())], SHORT, print)
     gc.collect()
     gc.disable()
     try:

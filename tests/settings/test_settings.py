@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from aggregator.cli.main import main
 from aggregator.config import load
-from aggregator.core.redact import masked
+from aggregator.core.redact import redact
 from aggregator.errors import SettingError
-from aggregator.pipeline.runner import Order
+from aggregator.pipeline.runner import PipelineSpec
 
 
 def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_missing_file_stops_the_start() -> None:
 )
 def test_order_that_cannot_be_read_stops_the_start(text: str) -> None:
     with pytest.raises(SettingError, match="pipeline: "):
-        Order.parse(text)
+        PipelineSpec.parse(text)
 
 
 def test_order_reads_like_the_picture() -> None:
-    order = Order.parse(" validate  |dedup persist ")
+    order = PipelineSpec.parse(" validate  |dedup persist ")
     assert (order.intake, order.batch) == (("validate",), ("dedup", "persist"))
     assert str(order) == "validate | dedup persist"
 
@@ -163,4 +163,4 @@ def test_serve_says_what_it_cannot_start_with(flags: list[str], said: str) -> No
     ],
 )
 def test_secret_is_not_shown_wherever_it_stands(value: object) -> None:
-    assert "hunter2" not in masked("store", value)
+    assert "hunter2" not in redact("store", value)

@@ -60,7 +60,7 @@ class Cut:
     answered: Answered
 
     def __str__(self) -> str:
-        return f"power cut {self.moment}; of what was not synced, {self.kind} survives"
+        return f"power cut {self.timestamp_us}; of what was not synced, {self.kind} survives"
 
     @property
     def digest(self) -> bytes:
@@ -103,6 +103,6 @@ def _kinds(random: Random) -> Iterator[tuple[str, Survives]]:
 
 def _any(random: Random, together: Callable[[int, object], object]) -> Survives:
     """Some survive, and some do not: what stands and falls together is decided once."""
-    share = random.random()
-    decided: defaultdict[object, bool] = defaultdict(lambda: random.random() < share)
+    reservation = random.random()
+    decided: defaultdict[object, bool] = defaultdict(lambda: random.random() < reservation)
     return lambda number, part: decided[together(number, part)]

@@ -10,7 +10,7 @@ from typing import Any, cast
 from msgspec import structs
 
 from aggregator.event import Event
-from aggregator.store import Counters, Holder, StoreTransaction
+from aggregator.store import Counters, KeyOwner, StoreTransaction
 from aggregator_sqlite import index, merging
 from aggregator_sqlite.index import State
 from aggregator_sqlite.runs import Run
@@ -65,10 +65,10 @@ class ClaimingFirst(Around):
         super().__init__(tx)
         self.claims = claims
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         ask = "SELECT seq, digest, at FROM claims WHERE key = ?"
         rows = [self.claims.execute(ask, (key,)).fetchone() for key in keys]
-        return [Holder(*row) if row else None for row in rows]
+        return [KeyOwner(*row) if row else None for row in rows]
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         seqs = await self.tx.append(events)
@@ -102,7 +102,7 @@ class KeysApart(Mutant):
 class StoringApart(Around):
     tx: SqliteTransaction
 
-    async def claim(self, keys: Sequence[bytes]) -> list[Holder | None]:
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         return await self.tx._call(claimed, keys)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
@@ -110,10 +110,10 @@ class StoringApart(Around):
         return await self.tx.append(events)
 
 
-def claimed(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Holder | None]:
+def claimed(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[KeyOwner | None]:
     ask = "SELECT seq, digest, at FROM claims WHERE key = ?"
     rows = [db.execute(ask, (key,)).fetchone() for key in keys]
-    return [Holder(*row) if row else None for row in rows]
+    return [KeyOwner(*row) if row else None for row in rows]
 
 
 def claim_apart(db: sqlite3.Connection, events: Sequence[Event]) -> None:
