@@ -8,13 +8,13 @@ import msgspec
 from aggregator.store import MOST_CONFLICTS, ConflictStats, History, Redelivery, RedeliveryStats
 
 ADD_SIGHTING = """
-INSERT INTO sightings (seq, source, duplicates, conflicts, last_at, first_at)
+INSERT INTO sightings (seq, source, duplicates, conflicts, first_at, last_at)
 VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (seq, source) DO UPDATE SET
     duplicates = duplicates + excluded.duplicates,
     conflicts = conflicts + excluded.conflicts,
-    last_at = max(last_at, excluded.last_at),
-    first_at = min(coalesce(first_at, last_at), excluded.first_at)
+    first_at = min(first_at, excluded.first_at),
+    last_at = max(last_at, excluded.last_at)
 """
 ADD_CLASH = """
 INSERT INTO clashes (seq, digest, differences, source, times, first_at, last_at)
@@ -27,9 +27,9 @@ ON CONFLICT (seq, digest) DO UPDATE SET
     last_at = max(last_at, excluded.last_at)
 """
 SIGHTINGS = """
-SELECT source, duplicates, conflicts, coalesce(first_at, last_at) AS since, last_at
+SELECT source, duplicates, conflicts, first_at, last_at
 FROM (SELECT * FROM sightings WHERE seq = :seq LIMIT :scanned)
-ORDER BY since, source LIMIT :most
+ORDER BY first_at, source LIMIT :most
 """
 CLASHES_OF = """
 SELECT digest, differences, source, times, first_at, last_at FROM clashes

@@ -16,8 +16,7 @@ SELECT stored, duplicate, conflict, invalid, filtered, refused, failed_async, to
 FROM counters
 """
 TOPICS = """
-SELECT name, stored, duplicate, conflict, coalesce(first_seq, 0), coalesce(first_at, 0),
-    coalesce(last_seq, 0), coalesce(last_at, 0)
+SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at
 FROM topics WHERE name > ? AND stored > 0 ORDER BY name LIMIT ?
 """
 

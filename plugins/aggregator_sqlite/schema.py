@@ -16,7 +16,6 @@ APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
-OLD_EVENTS = "SELECT 1 FROM sqlite_schema WHERE name = 'old_events'"
 
 STEPS = (
     (
@@ -24,67 +23,99 @@ STEPS = (
             recipe TEXT NOT NULL -- of which members a key is made
         )""",
         """CREATE TABLE counters (
-            stored INTEGER NOT NULL,
-            duplicate INTEGER NOT NULL,
-            conflict INTEGER NOT NULL,
-            invalid INTEGER NOT NULL,
-            filtered INTEGER NOT NULL,
-            refused INTEGER NOT NULL,
-            topics INTEGER NOT NULL,  -- on which events are stored
-            last_seq INTEGER NOT NULL -- never given again, even when its event is deleted
+            stored INTEGER NOT NULL DEFAULT 0,
+            duplicate INTEGER NOT NULL DEFAULT 0,
+            conflict INTEGER NOT NULL DEFAULT 0,
+            invalid INTEGER NOT NULL DEFAULT 0,
+            filtered INTEGER NOT NULL DEFAULT 0,
+            refused INTEGER NOT NULL DEFAULT 0,
+            failed_async INTEGER NOT NULL DEFAULT 0,
+            topics INTEGER NOT NULL DEFAULT 0,           -- on which events are stored
+            last_seq INTEGER NOT NULL DEFAULT 0,         -- never given again, even when deleted
+            quarantined INTEGER NOT NULL DEFAULT 0,
+            evicted INTEGER NOT NULL DEFAULT 0,
+            quarantine_bytes INTEGER NOT NULL DEFAULT 0, -- that the entries in quarantine come to
+            last_entry INTEGER NOT NULL DEFAULT 0        -- id in quarantine; never given again
         )""",
-        "INSERT INTO counters VALUES (0, 0, 0, 0, 0, 0, 0, 0)",
+        "INSERT INTO counters DEFAULT VALUES",
         """CREATE TABLE topics (
             id INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
             stored INTEGER NOT NULL DEFAULT 0,
             duplicate INTEGER NOT NULL DEFAULT 0,
-            conflict INTEGER NOT NULL DEFAULT 0
+            conflict INTEGER NOT NULL DEFAULT 0,
+            first_seq INTEGER NOT NULL, -- of the first event on the topic
+            first_at INTEGER NOT NULL,  -- when that was received, in microseconds since 1970
+            last_seq INTEGER NOT NULL,  -- the same of the last one
+            last_at INTEGER NOT NULL
         )""",
-        """CREATE TABLE events (
-            seq INTEGER PRIMARY KEY,
-            received_at INTEGER NOT NULL, -- microseconds since 1970
-            key BLOB NOT NULL,            -- hash over the recipe's members
-            digest BLOB NOT NULL,         -- hash over source and payload
-            topic_id INTEGER NOT NULL REFERENCES topics (id),
-            event_id TEXT NOT NULL,
-            time INTEGER,                 -- microseconds since 1970, from the timestamp
-            timestamp TEXT,               -- as it came
-            source TEXT NOT NULL,
-            payload BLOB                  -- JSON, byte for byte as it came
+        """CREATE TABLE blocks (
+            first INTEGER PRIMARY KEY, -- the first event's seq; those of the others follow
+            again INTEGER NOT NULL, -- the same: by another one all its events would be others
+            checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
+            keys BLOB NOT NULL,    -- 16 bytes an event: hash over the recipe's members
+            digests BLOB NOT NULL, -- 17 bytes an event: hash over source and payload
+            ends BLOB NOT NULL,    -- 4 bytes an event, little-endian: where in `events` it ends
+            sizes BLOB NOT NULL,   -- 4 bytes an event, as above: how long its payload is there
+            events BLOB NOT NULL   -- JSON: an array of what the view `events` shows
         )""",
-        "CREATE INDEX events_by_topic ON events (topic_id)",
-        """CREATE TABLE keys (
-            key BLOB PRIMARY KEY,
-            seq INTEGER NOT NULL
+        # for people: nothing here reads it, and a SQLite without JSON can do without
+        """CREATE VIEW events AS SELECT
+            first + event.key AS seq,
+            json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
+            json_extract(event.value, '$[1]') AS topic,
+            json_extract(event.value, '$[2]') AS event_id,
+            json_extract(event.value, '$[3]') AS timestamp, -- as it came
+            json_extract(event.value, '$[4]') AS source,
+            json_extract(event.value, '$[5]') AS time, -- the timestamp as received_at
+            json_extract(event.value, '$[6]') AS form, -- of the payload, as content.Form says
+            json_extract(event.value, '$[7]') AS attributes,
+            json_extract(event.value, '$[8]') AS payload, -- base64 where it is bytes
+            substr(keys, 16 * event.key + 1, 16) AS key,
+            substr(digests, 17 * event.key + 1, 17) AS digest
+        FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event""",
+        """CREATE TABLE blocks_by_topic (
+            topic_id INTEGER NOT NULL,
+            first INTEGER NOT NULL, -- the block's that has events on the topic
+            PRIMARY KEY (topic_id, first)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE names (
+            name BLOB NOT NULL, -- hash by which an event is found whose key is another one
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (name, seq)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            level INTEGER NOT NULL, -- how often its keys were merged
+            keys INTEGER NOT NULL,
+            after INTEGER NOT NULL, -- the keys of the events whose seq is more than this
+            upto INTEGER NOT NULL,  -- and not more than this
+            fences BLOB NOT NULL,   -- the first 8 bytes of each leaf
+            checksum INTEGER NOT NULL
+        )""",
+        """CREATE TABLE leaves (
+            id INTEGER PRIMARY KEY, -- the run's id, and the leaf's number in it
+            entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
+        )""",
+        """CREATE TABLE pointers (
+            id INTEGER PRIMARY KEY,
+            pointer TEXT NOT NULL UNIQUE,
+            built_to INTEGER -- the events up to this seq are in fields; NULL: all are
+        )""",
+        """CREATE TABLE fields (
+            pointer_id INTEGER NOT NULL,
+            value BLOB NOT NULL, -- the value, or its hash if it is long
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (pointer_id, value, seq)
         ) WITHOUT ROWID""",
         """CREATE TABLE sightings (
             seq INTEGER NOT NULL,
             source TEXT NOT NULL,
             duplicates INTEGER NOT NULL,
             conflicts INTEGER NOT NULL,
-            last_at INTEGER NOT NULL, -- microseconds since 1970
+            first_at INTEGER NOT NULL, -- microseconds since 1970
+            last_at INTEGER NOT NULL,
             PRIMARY KEY (seq, source)
-        ) WITHOUT ROWID""",
-    ),
-    (
-        "ALTER TABLE counters ADD COLUMN failed_async INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE counters ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE counters ADD COLUMN evicted INTEGER NOT NULL DEFAULT 0",
-        # bytes that the entries in quarantine come to
-        "ALTER TABLE counters ADD COLUMN quarantine_bytes INTEGER NOT NULL DEFAULT 0",
-        # the last id that was given in quarantine; never given again
-        "ALTER TABLE counters ADD COLUMN last_entry INTEGER NOT NULL DEFAULT 0",
-        # what the payload is, as content.Form says; an empty payload is one, NULL is kept no more
-        "ALTER TABLE events ADD COLUMN form INTEGER NOT NULL DEFAULT 0",
-        # JSON; NULL where the event is no CloudEvent
-        "ALTER TABLE events ADD COLUMN attributes BLOB",
-        # NULL where an older release has not kept it: the best that is known is last_at
-        "ALTER TABLE sightings ADD COLUMN first_at INTEGER",
-        """CREATE TABLE names (
-            name BLOB NOT NULL, -- hash by which an event is found whose key is another one
-            seq INTEGER NOT NULL,
-            PRIMARY KEY (name, seq)
         ) WITHOUT ROWID""",
         """CREATE TABLE clashes (
             seq INTEGER NOT NULL,
@@ -110,71 +141,6 @@ STEPS = (
             body BLOB NOT NULL     -- as it was sent
         )""",
         "CREATE INDEX quarantine_by_time ON quarantine (kept_at)",
-        """CREATE TABLE pointers (
-            id INTEGER PRIMARY KEY,
-            pointer TEXT NOT NULL UNIQUE,
-            built_to INTEGER -- the events up to this seq are in fields; NULL: all are
-        )""",
-        """CREATE TABLE fields (
-            pointer_id INTEGER NOT NULL,
-            value BLOB NOT NULL, -- the value, or its hash if it is long
-            seq INTEGER NOT NULL,
-            PRIMARY KEY (pointer_id, value, seq)
-        ) WITHOUT ROWID""",
-    ),
-    (
-        "DROP TABLE keys",
-        """CREATE TABLE runs (
-            id INTEGER PRIMARY KEY,
-            level INTEGER NOT NULL, -- how often its keys were merged
-            keys INTEGER NOT NULL,
-            after INTEGER NOT NULL, -- the keys of the events whose seq is more than this
-            upto INTEGER NOT NULL,  -- and not more than this
-            fences BLOB NOT NULL,   -- the first 8 bytes of each leaf
-            checksum INTEGER NOT NULL
-        )""",
-        """CREATE TABLE leaves (
-            id INTEGER PRIMARY KEY, -- the run's id, and the leaf's number in it
-            entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
-        )""",
-    ),
-    (
-        "DROP INDEX events_by_topic",
-        "ALTER TABLE events RENAME TO old_events",  # which `converting` empties and drops
-        """CREATE TABLE blocks (
-            first INTEGER PRIMARY KEY, -- the first event's seq; those of the others follow
-            again INTEGER NOT NULL, -- the same: by another one all its events would be others
-            checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
-            keys BLOB NOT NULL,    -- 16 bytes an event: hash over the recipe's members
-            digests BLOB NOT NULL, -- 17 bytes an event: hash over source and payload
-            ends BLOB NOT NULL,    -- 4 bytes an event, little-endian: where in `events` it ends
-            sizes BLOB NOT NULL,   -- 4 bytes an event, as above: how long its payload is there
-            events BLOB NOT NULL   -- JSON: an array of what the view `events` shows
-        )""",
-        """CREATE TABLE blocks_by_topic (
-            topic_id INTEGER NOT NULL,
-            first INTEGER NOT NULL, -- the block's that has events on the topic
-            PRIMARY KEY (topic_id, first)
-        ) WITHOUT ROWID""",
-        "ALTER TABLE topics ADD COLUMN first_seq INTEGER",
-        "ALTER TABLE topics ADD COLUMN first_at INTEGER",
-        "ALTER TABLE topics ADD COLUMN last_seq INTEGER",
-        "ALTER TABLE topics ADD COLUMN last_at INTEGER",
-        # for people: nothing here reads it, and a SQLite without JSON can do without
-        """CREATE VIEW events AS SELECT
-            first + event.key AS seq,
-            json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
-            json_extract(event.value, '$[1]') AS topic,
-            json_extract(event.value, '$[2]') AS event_id,
-            json_extract(event.value, '$[3]') AS timestamp, -- as it came
-            json_extract(event.value, '$[4]') AS source,
-            json_extract(event.value, '$[5]') AS time, -- the timestamp as received_at
-            json_extract(event.value, '$[6]') AS form, -- of the payload, as content.Form says
-            json_extract(event.value, '$[7]') AS attributes,
-            json_extract(event.value, '$[8]') AS payload, -- base64 where it is bytes
-            substr(keys, 16 * event.key + 1, 16) AS key,
-            substr(digests, 17 * event.key + 1, 17) AS digest
-        FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event""",
     ),
 )
 
@@ -204,7 +170,7 @@ def kept_key_spec(db: sqlite3.Connection) -> str | None:
 def check_version(db: sqlite3.Connection) -> None:
     """Raise SettingError for a file that an older release has left."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version < len(STEPS) or has_old_events(db):
+    if version < len(STEPS):
         raise SettingError(
             f"store: the file has schema version {version}, this release has {len(STEPS)}, and "
             "brings it up to date when the service is started: do that once before"
@@ -239,11 +205,6 @@ def check_owner(db: sqlite3.Connection) -> None:
             f"store: the file has schema version {version}, this release knows {len(STEPS)}: "
             "it was written by a newer release"
         )
-
-
-def has_old_events(db: sqlite3.Connection) -> bool:
-    """Whether there may be events that an older release has stored, a row each."""
-    return db.execute(OLD_EVENTS).fetchone() is not None
 
 
 def payload_kind_of(code: object) -> PayloadKind:

@@ -27,7 +27,6 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, folder, history, quarantine, reading
-from aggregator_sqlite.converting import convert_some
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.draft import Draft
 from aggregator_sqlite.files import Files, check_names, is_there, unreadable
@@ -215,8 +214,6 @@ class SqliteStore(Store):
             try:
                 await writer.run(prepare, self._log, self._key_spec, replaces)
                 await asyncio.to_thread(folder.sync, self.path.parent)
-                while await writer.run(convert_some):
-                    pass
                 index = await writer.run(Index, self._known, self._left_alone)
                 self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):

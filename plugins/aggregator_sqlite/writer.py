@@ -5,15 +5,11 @@ import sqlite3
 from aggregator.errors import SettingError
 from aggregator_sqlite.atomic import atomic
 from aggregator_sqlite.log import Log
-from aggregator_sqlite.schema import STEPS, check_key_spec, check_owner, migrate
+from aggregator_sqlite.schema import check_key_spec, check_owner, migrate
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _PATIENCE = 500  # milliseconds; a page is read in less
 _FULL = 2
-
-PROVE_WRITING = f"PRAGMA user_version = {len(STEPS)}"
-"""Writes a page, and syncs it. An UPDATE that changes nothing does neither, nor does a checkpoint
-of an empty log."""
 
 
 def prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | None) -> None:
@@ -37,7 +33,16 @@ def prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | Non
     migrate(db)
     check_key_spec(db, key_spec, replaces)
     _checkpoint(db)
-    db.execute(PROVE_WRITING)
+    _prove_writing(db)
+
+
+def _prove_writing(db: sqlite3.Connection) -> None:
+    """Write the schema's version again: a commit that writes a page, and syncs it.
+
+    An UPDATE that changes nothing does neither, nor does a checkpoint of an empty log.
+    """
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    db.execute(f"PRAGMA user_version = {version}")
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:

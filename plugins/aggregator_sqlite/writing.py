@@ -15,8 +15,6 @@ SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPICS = Bulk("""
 INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET
-    first_seq = coalesce(first_seq, excluded.first_seq),
-    first_at = coalesce(first_at, excluded.first_at),
     last_seq = excluded.last_seq, last_at = excluded.last_at
 """)
 ADD_NAMES = Bulk("INSERT INTO names (name, seq) VALUES (?, ?)")
@@ -69,18 +67,13 @@ def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Co
 
 
 def append(db: sqlite3.Connection, events: Prepared) -> None:
-    """Store events, and by what else they are found."""
-    store(db, events)
-    ADD_NAMES(db, events.names)
-    db.execute(SET_LAST_SEQ, (events.last,))
-
-
-def store(db: sqlite3.Connection, events: Prepared) -> None:
-    """Store events, and by topic where they are. Topics know their first and their last event."""
+    """Store events, and what they are found by: their topics, and other names."""
     ADD_TOPICS(db, events.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in events.topics])}
     blocks.ADD(db, [row for row, _ in events.rows])
     blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
+    ADD_NAMES(db, events.names)
+    db.execute(SET_LAST_SEQ, (events.last,))
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:

@@ -1,7 +1,6 @@
 """A block in which a bit has flipped: the others are read, and none of its events is new."""
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -11,17 +10,14 @@ import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
-from aggregator.store import Content, FieldIs, KeyOwner, Query, StoredEvent
+from aggregator.store import Content, FieldIs, KeyOwner, Query
 from aggregator.testing import make_event
 from aggregator_sqlite import scan
 from aggregator_sqlite.store import SqliteStore
-from first_release import make_with_rows
 from small_runs import make_runs_small
 
-# Bytes before the keys of a block, and before the key of a row of an older release.
-HEADER = 15
+HEADER = 15  # bytes before the keys of a block
 WITH_PLACE = HEADER + 3  # the seq by which SQLite finds it, and its size, stand before its header
-ROW = 23
 EVENTS = [make_event(str(number)) for number in range(9)]
 KEYS = [event.key for event in EVENTS]
 IN_BLOCK = 3
@@ -168,43 +164,3 @@ async def test_page_reads_no_more_than_it_says(
     monkeypatch.setattr(scan, "READ_BYTES", 500)
     page = await store.events(Query(source="nobody's"))
     assert (page.events, page.next) == ([], 6)
-
-
-async def test_row_that_cannot_be_read_is_left_out_of_the_conversion(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    original, flipped = tmp_path / "original.db", tmp_path / "flipped.db"
-    make_with_rows(original, {seq: make_event(str(seq)) for seq in (1, 2, 3)})
-    expected = await converted(original, tmp_path / "converted.db")
-    opened = 0
-    for content in flips(original.read_bytes(), make_event("2").key, ROW):
-        flipped.write_bytes(content)
-        try:
-            found = await converted(flipped, tmp_path / "converted.db")
-        except StoreError:
-            continue
-        opened += 1
-        assert [event for event in found if event in expected] in (
-            expected,
-            [expected[0], expected[2]],
-        )
-    assert opened > ROW * 8 // 2
-    assert "event 2 of an older release cannot be read, and is left out" in caplog.text
-
-
-async def converted(path: Path, copy: Path) -> list[StoredEvent]:
-    shutil.copyfile(path, copy)
-    store = SqliteStore(f"sqlite:///{copy}")
-    try:
-        await store.open(DEFAULT_KEY_SPEC)
-        return (await store.events(Query())).events
-    finally:
-        await store.close()
-
-
-async def test_attributes_that_are_no_json_take_nothing_with_them(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    make_with_rows(path, {1: make_event("1", attributes=b'{"a":')})
-    (event,) = await converted(path, tmp_path / "converted.db")
-    assert event.attributes == b""
-    assert (event.topic, event.event_id) == ("logins", "1")

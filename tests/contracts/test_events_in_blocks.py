@@ -11,14 +11,12 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind, is_damaged
-from aggregator.errors import SettingError, StoreError
+from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
 from aggregator.event import Event
 from aggregator.store import FieldIs, Query, StoredEvent
 from aggregator.testing import make_event
-from aggregator_sqlite import blocks, converting
+from aggregator_sqlite import blocks
 from aggregator_sqlite.store import SqliteStore
-from first_release import make_with_rows
 from tampering import as_sent, empty, remove
 
 CLOUD = b'{"specversion":"1.0","note":"a]b\\\\\\"c"}'
@@ -37,14 +35,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "other topic": {"topic": "\U0001f600 \u2028"},
     "early": {"received_at": 0, "timestamp": "0001-01-01T00:00:00Z"},
 }
-
-
-@pytest.fixture
-async def old(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """Not open yet."""
-    store = SqliteStore(f"sqlite:///{tmp_path}/old.db")
-    yield store
-    await store.close()
 
 
 @pytest.fixture
@@ -201,83 +191,6 @@ async def test_payload_that_is_kept_no_more_is_none(store: SqliteStore) -> None:
     first, second, *_ = (await store.events(Query())).events
     assert (first.event_id, first.payload) == ("plain", None)
     assert second == as_stored(2, every_kind()[1])
-
-
-async def test_rows_of_an_older_release_become_blocks(old: SqliteStore) -> None:
-    kinds = every_kind()
-    rows = dict(zip((1, 2, 3, 7, 8, 9, 20, 21, 22, 23), kinds, strict=True))
-    rows[30] = emptied = make_event("emptied", payload=b"")
-    make_with_rows(old.path, rows)
-    asked(old.path, "UPDATE events SET payload = NULL WHERE seq = 30")
-    await old.open(DEFAULT_KEY_SPEC)
-    expected = [as_stored(seq, event) for seq, event in rows.items()]
-    assert (await old.events(Query())).events == expected
-    on_topic = await old.events(Query(topic="logins", after=8))
-    assert on_topic.events == [one for one in expected if one.topic == "logins" and one.seq > 8]
-    topics = {one.name: (one.first_seq, one.last_seq) for one in await old.topics("", 9)}
-    assert topics == {"logins": (1, 30), "\U0001f600 \u2028": (22, 22)}
-    async with old.transaction() as tx:
-        owners = await tx.claim([event.key for event in rows.values()])
-        assert [one.seq for one in owners if one] == list(rows)
-        assert await tx.append([make_event("new")]) == [31]
-    assert asked(old.path, "SELECT first FROM blocks") == [(1,), (7,), (20,), (30,), (31,)]
-    assert asked(old.path, "SELECT * FROM sqlite_schema WHERE name = 'old_events'") == []
-    assert emptied.payload == b""
-
-
-async def test_conversion_that_is_cut_off_goes_on_from_there(
-    old: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = {seq: make_event(str(seq)) for seq in range(1, 26)}
-    make_with_rows(old.path, events)
-    monkeypatch.setattr(converting, "AT_ONCE", 10)
-    original, calls = converting.convert_some, 0
-
-    def cut_off(db: sqlite3.Connection) -> bool:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise sqlite3.OperationalError("cut off")
-        return original(db)
-
-    monkeypatch.setattr("aggregator_sqlite.store.convert_some", cut_off)
-    with pytest.raises(StoreError, match="cut off"):
-        await old.open(DEFAULT_KEY_SPEC)
-    assert asked(old.path, "SELECT count(*) FROM events") == [(20,)]
-    assert asked(old.path, "SELECT count(*) FROM old_events") == [(5,)]
-    with pytest.raises(SettingError, match="when the service is started"):
-        await old.backup(tmp_path / "copy.db")
-    await old.open(DEFAULT_KEY_SPEC)
-    found = (await old.events(Query())).events
-    assert found == [as_stored(seq, event) for seq, event in events.items()]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "topic_id = 99, form = 9, digest = x'01', source = CAST(x'74ff' AS TEXT)",
-        "digest = '', source = x'74ff', form = 'a', attributes = 7, time = 'b', timestamp = x'ff'",
-        "digest = 1, source = 7, received_at = 'a', key = 'b', payload = 5, form = 1.5",
-    ],
-)
-async def test_damage_in_an_older_release_is_taken_over(old: SqliteStore, damage: str) -> None:
-    make_with_rows(old.path, {seq: make_event(str(seq)) for seq in range(1, 4)})
-    asked(old.path, f"UPDATE events SET {damage} WHERE seq = 2")
-    await old.open(DEFAULT_KEY_SPEC)
-    one, two, three = (await old.events(Query())).events
-    assert (one, three) == (as_stored(1, make_event("1")), as_stored(3, make_event("3")))
-    assert (two.seq, two.event_id, len(two.key), len(two.digest)) == (2, "2", 16, 17)
-    assert is_damaged(two.source, two.payload, two.digest, two.payload_kind)
-
-
-async def test_time_of_arrival_that_cannot_be_does_not_keep_an_older_release_from_opening(
-    old: SqliteStore,
-) -> None:
-    make_with_rows(old.path, {1: make_event("1")})
-    asked(old.path, "UPDATE events SET received_at = -9223372036854775808")
-    await old.open(DEFAULT_KEY_SPEC)
-    (found,) = (await old.events(Query())).events
-    assert found == msgspec.structs.replace(as_stored(1, make_event("1")), received_at=0)
 
 
 @pytest.mark.parametrize("column", ["keys", "digests", "ends", "sizes", "events"])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
-from aggregator.errors import KeyHeld, SettingError, StoreError
+from aggregator.errors import KeyHeld, StoreError
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
@@ -21,7 +21,6 @@ from aggregator_sqlite.index import Index, State
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
-from first_release import make_first_release
 from small_runs import make_runs_small
 from tampering import remove
 
@@ -357,13 +356,6 @@ async def test_copy_with_a_damaged_index_is_not_kept(store: SqliteStore, tmp_pat
     asked(store.path, "DELETE FROM leaves WHERE id = (SELECT id << 24 FROM runs LIMIT 1)")
     with pytest.raises(StoreError, match="the index of keys is damaged"):
         await SqliteStore(store.url).backup(tmp_path / "copy.db")
-
-
-async def test_file_of_an_older_release_is_not_copied(tmp_path: Path) -> None:
-    make_first_release(tmp_path / "a.db")
-    store = SqliteStore(f"sqlite:///{tmp_path}/a.db")
-    with pytest.raises(SettingError, match=r"schema version 1.*when the service is started"):
-        await store.backup(tmp_path / "copy.db")
 
 
 async def test_damaged_leaf_is_told_and_hides_no_key(store: SqliteStore) -> None:

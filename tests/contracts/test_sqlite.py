@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread, current_thread, main_thread
 from threading import enumerate as enumerate_threads
@@ -12,17 +13,9 @@ from time import sleep
 import aiosqlite.core
 import pytest
 
-from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import (
-    Counters,
-    FieldIs,
-    QuarantineQuery,
-    Query,
-    Redelivery,
-    RedeliveryStats,
-    Span,
-)
+from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import (
     blocks,
@@ -38,7 +31,6 @@ from aggregator_sqlite import (
 from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.thread import Thread as SqliteThread
-from first_release import make_first_release
 from tampering import empty, remove, spoil
 
 
@@ -250,57 +242,67 @@ async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
         await store.open("topic,event_id,source")
 
 
-@pytest.fixture
-def old_file(tmp_path: Path) -> Path:
-    """As the first release has left it, with two events in it."""
-    path = tmp_path / "old.db"
-    make_first_release(path)
-    return path
+async def test_new_file_has_the_newest_schema(store: SqliteStore) -> None:
+    assert await _by_hand(store, "PRAGMA user_version") == [(len(schema.STEPS),)]
+    assert await _by_hand(store, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
 
 
-async def test_file_of_the_first_release_is_brought_up_to_date(old_file: Path) -> None:
-    store = SqliteStore(f"sqlite:///{old_file}")
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
-    try:
-        async with store.transaction() as tx:
-            (owner,) = await tx.claim([make_event("2").key])
-            (seq,) = await tx.append(
-                [make_event("3", payload_kind=PayloadKind.NOTHING, payload=b"")]
-            )
-            await tx.record([Redelivery(1, "tests", 90)])
-            await tx.count(Counters(stored=1), {"logins": Counters(stored=1)})
-        found = (await store.events(Query())).events
-        old = found[0]
-        assert (owner and owner.seq, seq) == (2, 3)
-        assert tx.counters == Counters(stored=3, duplicate=3, topics=1)
-        assert [event.payload_kind for event in found] == [
-            PayloadKind.JSON,
-            PayloadKind.JSON,
-            PayloadKind.NOTHING,
-        ]
-        assert (old.payload, old.attributes) == (b'{"user":"ada"}', b"")
-        assert (await store.history(1, 10)).redeliveries == [RedeliveryStats("tests", 4, 0, 70, 90)]
-        assert len((await store.events(Query(field=FieldIs("/user", b"sada")))).events) == 2
-    finally:
+STEP = ("CREATE TABLE added (n)", "INSERT INTO added SELECT stored FROM counters")
+
+
+async def test_step_that_is_added_is_taken_once(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _fill(store, 2)
+    await store.close()
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, STEP))
+    for _ in range(2):
+        await store.open(DEFAULT_KEY_SPEC)
+        assert await _by_hand(store, "PRAGMA user_version") == [(len(schema.STEPS),)]
+        assert await _by_hand(store, "SELECT n FROM added") == [(0,)]
+        assert len((await store.events(Query())).events) == 2
         await store.close()
 
 
-async def test_file_is_brought_up_to_date_as_a_whole_or_not_at_all(
-    old_file: Path, monkeypatch: pytest.MonkeyPatch
+async def test_steps_are_taken_all_or_none(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def contents() -> list[str]:
-        db = sqlite3.connect(old_file)
-        lines = [*db.iterdump(), str(db.execute("PRAGMA user_version").fetchone())]
-        db.close()
-        return lines
+    async def contents() -> list[object]:
+        with closing(sqlite3.connect(store.path)) as db:
+            return [*db.iterdump(), db.execute("PRAGMA user_version").fetchone()]
 
-    before = contents()
-    broken = (*schema.STEPS[:-1], (*schema.STEPS[-1], "INSERT INTO nowhere VALUES (1)"))
-    monkeypatch.setattr(schema, "STEPS", broken)
-    store = SqliteStore(f"sqlite:///{old_file}")
+    await _fill(store, 2)
+    await store.close()
+    before = await contents()
+    broken = ("CREATE TABLE another (n)", "INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, STEP, broken))
     with pytest.raises(StoreError, match="nowhere"):
         await store.open(DEFAULT_KEY_SPEC)
-    assert contents() == before
+    assert await contents() == before
+
+
+async def test_file_of_a_newer_release_is_refused_and_left_alone(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (*schema.STEPS, STEP))
+        await store.reopen()
+    await store.close()
+    before = store.path.read_bytes()
+    newer = f"schema version {len(schema.STEPS) + 1}.*written by a newer release"
+    with pytest.raises(SettingError, match=newer):
+        await store.open(DEFAULT_KEY_SPEC)
+    with pytest.raises(SettingError, match=newer):
+        await store.backup(tmp_path / "copy.db")
+    assert store.path.read_bytes() == before
+
+
+async def test_file_of_an_older_release_is_not_copied(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, STEP))
+    with pytest.raises(SettingError, match=r"schema version 1.*when the service is started"):
+        await store.backup(tmp_path / "copy.db")
 
 
 ADA = Query(field=FieldIs("/user", b"sada"))
