@@ -2,32 +2,39 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from msgspec import structs
 
 from aggregator.core import timestamp
-from aggregator.errors import KeySpecDiffers, SettingError
+from aggregator.errors import KeyHeld, KeySpecDiffers, SettingError
 from aggregator.event import Event
 from aggregator.store import (
+    MOST_CONFLICTS,
     PAGE_BYTES,
+    ConflictingContent,
+    ConflictStats,
+    Content,
     Counters,
     History,
+    KeyOwner,
     Page,
+    Quarantined,
     QuarantinePage,
     QuarantineQuery,
     Query,
+    Redelivery,
+    RedeliveryStats,
     Span,
     Store,
     StoredEvent,
     StoreTransaction,
     Topic,
 )
-from aggregator_memory.history import Seen
-from aggregator_memory.shelf import Shelf
-from aggregator_memory.transaction import MemoryTransaction
+from aggregator_memory.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +172,207 @@ class MemoryStore(Store):
         )
 
 
+class MemoryTransaction(StoreTransaction):
+    """One at a time, so it knows that nobody changes the shelf meanwhile."""
+
+    def __init__(self, kept: "Shelf") -> None:
+        self._kept = kept
+        self._new = New(kept.counters, kept.quarantine)
+
+    async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
+        """The holder of each key."""
+        return [self._owner(key) for key in keys]
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of the first of these events."""
+        contents: list[Content] = []
+        size = 0
+        for event in map(self._event, seqs):
+            contents.append(Content(event.source, event.payload, event.payload_kind))
+            size += len(event.payload)
+            if size >= PAGE_BYTES:
+                break
+        return contents
+
+    async def append(self, events: Sequence[Event]) -> list[int]:
+        """Store the events under the next seqs."""
+        keys = [event.key for event in events]
+        if len(set(keys)) < len(keys) or any(self._owner(key) for key in keys):
+            raise KeyHeld("an event was appended under a key that is held")
+        first = len(self._kept.events) + len(self._new.events) + 1
+        seqs = list(range(first, first + len(events)))
+        self._new.events += events
+        self._new.seqs.update(zip(keys, seqs, strict=True))
+        return seqs
+
+    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
+        """Keep the sightings."""
+        self._new.redeliveries += redeliveries
+
+    async def quarantine(self, entries: Sequence[Quarantined]) -> None:
+        """Put these into quarantine."""
+        self._new.quarantine = self._new.quarantine.taking(entries)
+
+    async def drop(self, ids: Sequence[int]) -> None:
+        """Take these out."""
+        self._new.quarantine = self._new.quarantine.dropping(ids)
+
+    async def evict(self, before: int, most: int) -> int:
+        """Take out what is too old, then the oldest of what is too much."""
+        had = self._new.quarantine.evicted
+        self._new.quarantine = self._new.quarantine.evicting(before, most)
+        return self._new.quarantine.evicted - had
+
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
+        """Add to the counters."""
+        appended = {event.topic for event in self._new.events}
+        known = [topic for topic in by_topic if topic in appended or topic in self._kept.ends]
+        self._new.count(counted, {topic: by_topic[topic] for topic in known})
+        self._new.counters = structs.replace(
+            self._new.counters,
+            topics=self._kept.counters.topics + sum(map(self._is_new, self._new.topics)),
+            quarantined=len(self._new.quarantine.entries),
+            evicted=self._new.quarantine.evicted,
+        )
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Put everything back as it was when the block raises."""
+        before = self._new.copy()
+        try:
+            yield
+        except BaseException:
+            self._new = before
+            raise
+
+    def commit(self) -> None:
+        """Put what is new where everybody sees it, in one step."""
+        self._kept.add(self._new)
+        self.counters = self._kept.counters
+
+    def _owner(self, key: bytes) -> KeyOwner | None:
+        seq = self._kept.seqs.get(key) or self._new.seqs.get(key)
+        if seq is None:
+            return None
+        event = self._event(seq)
+        return KeyOwner(seq, event.digest, event.received_at)
+
+    def _is_new(self, topic: str) -> bool:
+        before = self._kept.topics.get(topic, Counters())
+        return before.stored == 0 < self._new.topics[topic].stored
+
+    def _event(self, seq: int) -> Event:
+        place = seq - 1
+        kept = len(self._kept.events)
+        return self._kept.events[place] if place < kept else self._new.events[place - kept]
+
+
+@dataclass
+class New:
+    """What one transaction has done so far; nobody else sees it before the commit."""
+
+    counters: Counters
+    quarantine: Quarantine
+    events: list[Event] = field(default_factory=list)
+    seqs: dict[bytes, int] = field(default_factory=dict)  # by key
+    redeliveries: list[Redelivery] = field(default_factory=list)
+    topics: dict[str, Counters] = field(default_factory=dict)  # what is added to them
+
+    def copy(self) -> "New":
+        """The same things, apart from these."""
+        return replace(
+            self,
+            events=self.events.copy(),
+            seqs=self.seqs.copy(),
+            redeliveries=self.redeliveries.copy(),
+            topics=self.topics.copy(),
+        )
+
+    def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
+        """Add to the counters."""
+        self.counters = plus(self.counters, counted)
+        for topic, counts in by_topic.items():
+            self.topics[topic] = plus(self.topics.get(topic, Counters()), counts)
+
+
+@dataclass
+class Shelf:
+    """What is committed."""
+
+    events: list[Event] = field(default_factory=list)  # in the order of seq, from 1
+    seqs: dict[bytes, int] = field(default_factory=dict)  # by key
+    names: dict[bytes, list[int]] = field(default_factory=dict)
+    ends: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last, by topic
+    seen: "dict[int, Seen]" = field(default_factory=dict)  # by seq
+    topics: dict[str, Counters] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    quarantine: Quarantine = field(default_factory=Quarantine)
+
+    def add(self, new: New) -> None:
+        """Take over what a transaction has done."""
+        for seq, event in enumerate(new.events, len(self.events) + 1):
+            self._index(seq, event)
+        self.events += new.events
+        self.seqs |= new.seqs
+        for redelivery in new.redeliveries:
+            self.seen.setdefault(redelivery.seq, Seen()).add(redelivery)
+        for topic, counts in new.topics.items():
+            self.topics[topic] = plus(self.topics.get(topic, Counters()), counts)
+        self.counters = new.counters
+        self.quarantine = new.quarantine
+
+    def _index(self, seq: int, event: Event) -> None:
+        first, _ = self.ends.get(event.topic, (seq, seq))
+        self.ends[event.topic] = (first, seq)
+        if event.name:
+            self.names.setdefault(event.name, []).append(seq)
+
+
+@dataclass
+class Seen:
+    """Sightings by source, and clashing contents by digest."""
+
+    redeliveries: dict[str, RedeliveryStats] = field(default_factory=dict)
+    conflicts: dict[bytes, ConflictStats] = field(default_factory=dict)
+
+    def add(self, seen: Redelivery) -> None:
+        """Keep one more."""
+        self._count(seen)
+        if seen.conflicting:
+            self._remember(seen.conflicting, seen)
+
+    def history(self, limit: int) -> History:
+        """The earliest of both."""
+        redeliveries = sorted(
+            self.redeliveries.values(), key=lambda one: (one.first_at, one.source)
+        )
+        clashes = sorted(self.conflicts.values(), key=lambda one: (one.first_at, one.digest))
+        return History(redeliveries[:limit], clashes[:limit])
+
+    def _count(self, seen: Redelivery) -> None:
+        before = self.redeliveries.get(seen.source)
+        self.redeliveries[seen.source] = RedeliveryStats(
+            source=seen.source,
+            duplicates=(before.duplicates if before else 0) + (seen.conflicting is None),
+            conflicts=(before.conflicts if before else 0) + (seen.conflicting is not None),
+            first_at=min(before.first_at, seen.seen_at) if before else seen.seen_at,
+            last_at=max(before.last_at, seen.seen_at) if before else seen.seen_at,
+        )
+
+    def _remember(self, clash: ConflictingContent, seen: Redelivery) -> None:
+        before = self.conflicts.get(clash.digest)
+        if before is None and len(self.conflicts) == MOST_CONFLICTS:
+            return
+        self.conflicts[clash.digest] = ConflictStats(
+            digest=clash.digest,
+            differences=before.differences if before else clash.differences,
+            source=before.source if before else seen.source,
+            times=(before.times if before else 0) + 1,
+            first_at=min(before.first_at, seen.seen_at) if before else seen.seen_at,
+            last_at=max(before.last_at, seen.seen_at) if before else seen.seen_at,
+        )
+
+
 def _range(query: Query, newest: int) -> range:
     if query.descending:
         before = newest + 1 if query.after is None else min(query.after, newest + 1)
@@ -187,3 +395,9 @@ def _matches(query: Query, event: Event) -> bool:
 
 def _is_within(since: int | None, until: int | None, time: int | None) -> bool:
     return time is not None and (since is None or since <= time) and (until is None or time < until)
+
+
+def plus(one: Counters, other: Counters) -> Counters:
+    """The sum of the two."""
+    pairs = zip(structs.astuple(one), structs.astuple(other), strict=True)
+    return Counters(*(first + second for first, second in pairs))

@@ -13,9 +13,7 @@ from aggregator.store import Counters, Store, StoreTransaction
 from aggregator.testing import QueueContract, StoreContract
 from aggregator_memory.quarantine import Quarantine
 from aggregator_memory.queue import MemoryQueue
-from aggregator_memory.shelf import New, Shelf
-from aggregator_memory.store import MemoryStore
-from aggregator_memory.transaction import MemoryTransaction
+from aggregator_memory.store import MemoryStore, MemoryTransaction, New, Shelf
 
 
 class LeakingTransaction(MemoryTransaction):
@@ -103,7 +101,7 @@ def forget_nothing(_: Shelf) -> None:
     """As a store should."""
 
 
-@pytest.mark.parametrize("leak", ["events", "redeliveries", "quarantine", "counters", "topics"])
+@pytest.mark.parametrize("leak", ["events", "sightings", "quarantine", "counters", "topics"])
 @pytest.mark.parametrize(
     "test",
     [
