@@ -55,8 +55,8 @@ class SlowStore(MemoryStore):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
-        async with self._turn:
-            tx = SlowTransaction(self._kept)
+        async with self._transaction_lock:
+            tx = SlowTransaction(self._committed)
             yield tx
             tx.commit()
 

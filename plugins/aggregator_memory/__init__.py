@@ -1,1 +1,1 @@
-"""A store and a queue that live in this process and end with it."""
+"""A store and a queue in memory: nothing outlasts the process."""

@@ -1,4 +1,7 @@
-"""What is in quarantine: a value, of which every change makes another one."""
+"""The quarantine as an immutable value: every change returns a new one.
+
+So a transaction changes its own, and a savepoint is undone by going back to the one before.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,34 +11,34 @@ from msgspec import structs
 
 from aggregator.store import MOST_EVICTED, PAGE_BYTES, Quarantined, QuarantinePage, QuarantineQuery
 
-_SCANNED = 20_000  # entries that one page looks at
+_SCANNED = 20_000  # entries that one page examines at most
 
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Entries by id, ascending. Nobody changes the dictionary of one that exists."""
+    """Entries by id, ascending. The dictionary is never changed, only replaced."""
 
     entries: dict[int, Quarantined] = field(default_factory=dict)
     last_id: int = 0
     size: int = 0  # of all entries
-    since: int = 0  # when the entry that was kept earliest was kept
+    since: int = 0  # the earliest `kept_at`
     evicted: int = 0
 
     def taking(self, entries: Sequence[Quarantined]) -> "Quarantine":
-        """With these as well, under ids of their own."""
+        """With these as well, under new ids."""
         numbered = enumerate(entries, self.last_id + 1)
         new = {number: structs.replace(entry, id=number) for number, entry in numbered}
-        changed = self._holding({**self.entries, **new})
+        changed = self._with_entries({**self.entries, **new})
         return replace(changed, last_id=self.last_id + len(new))
 
     def dropping(self, ids: Iterable[int]) -> "Quarantine":
         """Without these."""
         gone = set(ids)
         left = {number: entry for number, entry in self.entries.items() if number not in gone}
-        return self._holding(left)
+        return self._with_entries(left)
 
     def evicting(self, before: int, most: int) -> "Quarantine":
-        """Without what was kept before that time, and the oldest beyond so many bytes."""
+        """Without what was kept before that time, nor the oldest beyond `most` bytes."""
         if self.size <= most and (not self.entries or self.since >= before):
             return self
         old = (number for number, entry in self.entries.items() if entry.kept_at < before)
@@ -59,7 +62,7 @@ class Quarantine:
                 size += entry.size
         return QuarantinePage(found, ids[_SCANNED - 1] if len(ids) > _SCANNED else None)
 
-    def _holding(self, entries: dict[int, Quarantined]) -> "Quarantine":
+    def _with_entries(self, entries: dict[int, Quarantined]) -> "Quarantine":
         size = sum(entry.size for entry in entries.values())
         since = min((entry.kept_at for entry in entries.values()), default=0)
         return replace(self, entries=entries, size=size, since=since)

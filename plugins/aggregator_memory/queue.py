@@ -1,4 +1,4 @@
-"""A queue in this process: an `asyncio.Queue`."""
+"""A queue in memory: an `asyncio.Queue`, bounded by events."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from aggregator.queue import Queue
 
 
 class MemoryQueue(Queue):
-    """`memory:` holds what is under way, and nothing longer: who waits for it waits here too."""
+    """`memory:` ends with the process, as do the requests whose submissions it holds."""
 
     def __init__(self, url: str, max_events: int) -> None:
         if url != "memory:":
@@ -19,7 +19,7 @@ class MemoryQueue(Queue):
         self._closed = False
 
     async def put(self, submission: Submission) -> None:
-        """Hand over a submission, or raise QueueFull."""
+        """Add a submission, or raise QueueFull."""
         if self._closed:
             raise QueueFull("The service is stopping. Try again.")
         if self._events + _size(submission) > self.max_events:
@@ -28,7 +28,7 @@ class MemoryQueue(Queue):
         self._waiting.put_nowait(submission)
 
     async def take(self, most: int) -> list[Submission]:
-        """What waits, oldest first; empty once the queue is closed and empty."""
+        """The oldest submissions; an empty list once the queue is closed and drained."""
         batch: list[Submission] = []
         taken = 0
         while taken < most and (not batch or not self._waiting.empty()):
@@ -41,15 +41,15 @@ class MemoryQueue(Queue):
         return batch
 
     async def done(self, batch: list[Submission]) -> None:
-        """The batch is settled; its room is free."""
+        """Free the room of a batch that is settled."""
         self._events -= sum(_size(submission) for submission in batch)
 
     async def failed(self, batch: list[Submission]) -> None:
-        """Nothing is given twice: publishers send it again."""
+        """Nothing is redelivered: publishers are told, and send it again."""
         await self.done(batch)
 
     async def close(self) -> None:
-        """Take nothing more."""
+        """Refuse further submissions; what waits can still be taken."""
         if not self._closed:
             self._closed = True
             self._waiting.put_nowait(None)

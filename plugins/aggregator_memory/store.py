@@ -1,4 +1,4 @@
-"""A store in this process: the shortest way to keep the contract, and an example for authors."""
+"""A store in memory: the shortest implementation of the contract, and an example for authors."""
 
 import asyncio
 import logging
@@ -38,22 +38,22 @@ from aggregator_memory.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 
-_SCANNED = 20_000  # events that one page looks at
+_SCANNED = 20_000  # events that one page examines at most
 
 
 class MemoryStore(Store):
-    """`memory:` keeps the contract but for two points: it forgets, and it scans for fields."""
+    """`memory:` keeps the contract but for two points: nothing is durable, no field is indexed."""
 
     def __init__(self, url: str) -> None:
         if url != "memory:":
             raise SettingError(f"store: {url!r} should be 'memory:', which takes nothing more")
         super().__init__(url)
         self._key_spec: str | None = None
-        self._kept = Shelf()
-        self._turn = asyncio.Lock()
+        self._committed = Committed()
+        self._transaction_lock = asyncio.Lock()
 
     async def key_spec(self) -> str | None:
-        """Nothing here is older than this process."""
+        """A new process has a new, empty store."""
         return None
 
     async def open(
@@ -62,17 +62,17 @@ class MemoryStore(Store):
         indexed: Sequence[str] = (),  # noqa: ARG002, a scan of what fits in memory is short
         replaces: str | None = None,
     ) -> None:
-        """Say that nothing lasts."""
+        """Keep the recipe; warn that nothing is durable."""
         if self._key_spec not in (None, key_spec, replaces):
             raise KeySpecDiffers(str(self._key_spec), key_spec)
         self._key_spec = key_spec
         log.warning("the store memory: forgets every event when the service ends")
 
     async def reopen(self) -> None:
-        """Nothing can have been damaged."""
+        """There is no file that could have failed."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """There is nothing to close."""
 
     def about(self) -> str:
         """For the operator."""
@@ -80,9 +80,9 @@ class MemoryStore(Store):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
-        """One at a time."""
-        async with self._turn:
-            tx = MemoryTransaction(self._kept)
+        """One at a time. Where the block raises, what it has gathered is dropped."""
+        async with self._transaction_lock:
+            tx = MemoryTransaction(self._committed)
             yield tx
             tx.commit()
 
@@ -90,9 +90,9 @@ class MemoryStore(Store):
         """One page of events."""
         found: list[StoredEvent] = []
         size = looked_into = 0
-        seqs = _range(query, len(self._kept.events))
+        seqs = _range(query, len(self._committed.events))
         for place, seq in enumerate(seqs):
-            event = self._kept.events[seq - 1]
+            event = self._committed.events[seq - 1]
             if place == _SCANNED or looked_into >= PAGE_BYTES:
                 return Page(found, seqs[place - 1])
             if not _matches(query, event):
@@ -106,57 +106,57 @@ class MemoryStore(Store):
         return Page(found, None)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
-        """The events of that key or name."""
-        seqs = set(self._kept.names.get(name, ()))
-        if name in self._kept.seqs:
-            seqs.add(self._kept.seqs[name])
-        meant = (seq for seq in sorted(seqs) if source in (None, self._kept.events[seq - 1].source))
-        return [self._read(seq) for seq in islice(meant, limit)]
+        """The first events with that key or name."""
+        seqs = set(self._committed.names.get(name, ()))
+        if name in self._committed.seqs:
+            seqs.add(self._committed.seqs[name])
+        events = (self._read(seq) for seq in sorted(seqs))
+        return list(islice((one for one in events if source in (None, one.source)), limit))
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""
-        return self._kept.seen.get(seq, Seen()).history(limit)
+        return self._committed.histories.get(seq, EventHistory()).history(limit)
 
     async def span(self) -> Span:
-        """All that were ever stored."""
-        newest = len(self._kept.events)
+        """Every event that was stored."""
+        newest = len(self._committed.events)
         return Span(min(1, newest), newest)
 
     async def counters(self) -> Counters:
         """The counters."""
-        quarantine = self._kept.quarantine
+        quarantine = self._committed.quarantine
         return structs.replace(
-            self._kept.counters,
+            self._committed.counters,
             quarantined=len(quarantine.entries),
             evicted=quarantine.evicted,
         )
 
     async def topics(self, after: str, limit: int) -> list[Topic]:
         """Topics by name."""
-        stored = (name for name, counts in self._kept.topics.items() if counts.stored)
+        stored = (name for name, counts in self._committed.topics.items() if counts.stored)
         names = sorted(name for name in stored if name > after)
         return [self._topic(name) for name in names[:limit]]
 
     async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
         """One page of what is in quarantine."""
-        return self._kept.quarantine.page(query)
+        return self._committed.quarantine.page(query)
 
     def _topic(self, name: str) -> Topic:
-        counts = self._kept.topics[name]
-        first, last = self._kept.ends[name]
+        counts = self._committed.topics[name]
+        first, last = self._committed.bounds[name]
         return Topic(
             name,
             counts.stored,
             counts.duplicate,
             counts.conflict,
             first,
-            self._kept.events[first - 1].received_at,
+            self._committed.events[first - 1].received_at,
             last,
-            self._kept.events[last - 1].received_at,
+            self._committed.events[last - 1].received_at,
         )
 
     def _read(self, seq: int) -> StoredEvent:
-        event = self._kept.events[seq - 1]
+        event = self._committed.events[seq - 1]
         return StoredEvent(
             seq,
             event.received_at,
@@ -173,14 +173,17 @@ class MemoryStore(Store):
 
 
 class MemoryTransaction(StoreTransaction):
-    """One at a time, so it knows that nobody changes the shelf meanwhile."""
+    """Gathers changes apart, so that nobody sees them before the commit.
 
-    def __init__(self, kept: "Shelf") -> None:
-        self._kept = kept
-        self._new = New(kept.counters, kept.quarantine)
+    Only one runs at a time: what is committed does not change meanwhile.
+    """
+
+    def __init__(self, committed: "Committed") -> None:
+        self._committed = committed
+        self._uncommitted = Uncommitted(committed.counters, committed.quarantine)
 
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
-        """The holder of each key."""
+        """The event that holds each key, committed or appended here."""
         return [self._owner(key) for key in keys]
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
@@ -199,77 +202,81 @@ class MemoryTransaction(StoreTransaction):
         keys = [event.key for event in events]
         if len(set(keys)) < len(keys) or any(self._owner(key) for key in keys):
             raise KeyHeld("an event was appended under a key that is held")
-        first = len(self._kept.events) + len(self._new.events) + 1
+        first = len(self._committed.events) + len(self._uncommitted.events) + 1
         seqs = list(range(first, first + len(events)))
-        self._new.events += events
-        self._new.seqs.update(zip(keys, seqs, strict=True))
+        self._uncommitted.events += events
+        self._uncommitted.seqs.update(zip(keys, seqs, strict=True))
         return seqs
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Keep the sightings."""
-        self._new.redeliveries += redeliveries
+        self._uncommitted.redeliveries += redeliveries
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
-        """Put these into quarantine."""
-        self._new.quarantine = self._new.quarantine.taking(entries)
+        """Add these to quarantine."""
+        self._uncommitted.quarantine = self._uncommitted.quarantine.taking(entries)
 
     async def drop(self, ids: Sequence[int]) -> None:
-        """Take these out."""
-        self._new.quarantine = self._new.quarantine.dropping(ids)
+        """Remove these from quarantine."""
+        self._uncommitted.quarantine = self._uncommitted.quarantine.dropping(ids)
 
     async def evict(self, before: int, most: int) -> int:
-        """Take out what is too old, then the oldest of what is too much."""
-        had = self._new.quarantine.evicted
-        self._new.quarantine = self._new.quarantine.evicting(before, most)
-        return self._new.quarantine.evicted - had
+        """Remove what is too old, then the oldest beyond `most` bytes."""
+        had = self._uncommitted.quarantine.evicted
+        self._uncommitted.quarantine = self._uncommitted.quarantine.evicting(before, most)
+        return self._uncommitted.quarantine.evicted - had
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         """Add to the counters."""
-        appended = {event.topic for event in self._new.events}
-        known = [topic for topic in by_topic if topic in appended or topic in self._kept.ends]
-        self._new.count(counted, {topic: by_topic[topic] for topic in known})
-        self._new.counters = structs.replace(
-            self._new.counters,
-            topics=self._kept.counters.topics + sum(map(self._is_new, self._new.topics)),
-            quarantined=len(self._new.quarantine.entries),
-            evicted=self._new.quarantine.evicted,
+        appended = {event.topic for event in self._uncommitted.events}
+        known = appended | self._committed.bounds.keys()  # events were stored on them
+        on_known = {topic: counts for topic, counts in by_topic.items() if topic in known}
+        self._uncommitted.count(counted, on_known)
+        self._uncommitted.counters = structs.replace(
+            self._uncommitted.counters,
+            topics=self._committed.counters.topics
+            + sum(map(self._is_new, self._uncommitted.topics)),
+            quarantined=len(self._uncommitted.quarantine.entries),
+            evicted=self._uncommitted.quarantine.evicted,
         )
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Put everything back as it was when the block raises."""
-        before = self._new.copy()
+        """Restore the state from before the block when it raises."""
+        before = self._uncommitted.copy()
         try:
             yield
         except BaseException:
-            self._new = before
+            self._uncommitted = before
             raise
 
     def commit(self) -> None:
-        """Put what is new where everybody sees it, in one step."""
-        self._kept.add(self._new)
-        self.counters = self._kept.counters
+        """Make the changes visible, all at once."""
+        self._committed.add(self._uncommitted)
+        self.counters = self._committed.counters
 
     def _owner(self, key: bytes) -> KeyOwner | None:
-        seq = self._kept.seqs.get(key) or self._new.seqs.get(key)
+        seq = self._committed.seqs.get(key) or self._uncommitted.seqs.get(key)
         if seq is None:
             return None
         event = self._event(seq)
         return KeyOwner(seq, event.digest, event.received_at)
 
     def _is_new(self, topic: str) -> bool:
-        before = self._kept.topics.get(topic, Counters())
-        return before.stored == 0 < self._new.topics[topic].stored
+        before = self._committed.topics.get(topic, Counters())
+        return before.stored == 0 < self._uncommitted.topics[topic].stored
 
     def _event(self, seq: int) -> Event:
         place = seq - 1
-        kept = len(self._kept.events)
-        return self._kept.events[place] if place < kept else self._new.events[place - kept]
+        committed = self._committed.events
+        if place < len(committed):
+            return committed[place]
+        return self._uncommitted.events[place - len(committed)]
 
 
 @dataclass
-class New:
-    """What one transaction has done so far; nobody else sees it before the commit."""
+class Uncommitted:
+    """What one transaction has done so far."""
 
     counters: Counters
     quarantine: Quarantine
@@ -278,8 +285,8 @@ class New:
     redeliveries: list[Redelivery] = field(default_factory=list)
     topics: dict[str, Counters] = field(default_factory=dict)  # what is added to them
 
-    def copy(self) -> "New":
-        """The same things, apart from these."""
+    def copy(self) -> "Uncommitted":
+        """A copy that later changes of this one leave as it is."""
         return replace(
             self,
             events=self.events.copy(),
@@ -290,59 +297,59 @@ class New:
 
     def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         """Add to the counters."""
-        self.counters = plus(self.counters, counted)
+        self.counters = _plus(self.counters, counted)
         for topic, counts in by_topic.items():
-            self.topics[topic] = plus(self.topics.get(topic, Counters()), counts)
+            self.topics[topic] = _plus(self.topics.get(topic, Counters()), counts)
 
 
 @dataclass
-class Shelf:
+class Committed:
     """What is committed."""
 
     events: list[Event] = field(default_factory=list)  # in the order of seq, from 1
     seqs: dict[bytes, int] = field(default_factory=dict)  # by key
     names: dict[bytes, list[int]] = field(default_factory=dict)
-    ends: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last, by topic
-    seen: "dict[int, Seen]" = field(default_factory=dict)  # by seq
+    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)  # first, last seq by topic
+    histories: "dict[int, EventHistory]" = field(default_factory=dict)  # by seq
     topics: dict[str, Counters] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     quarantine: Quarantine = field(default_factory=Quarantine)
 
-    def add(self, new: New) -> None:
-        """Take over what a transaction has done."""
+    def add(self, new: Uncommitted) -> None:
+        """Apply what a transaction has done."""
         for seq, event in enumerate(new.events, len(self.events) + 1):
             self._index(seq, event)
         self.events += new.events
         self.seqs |= new.seqs
         for redelivery in new.redeliveries:
-            self.seen.setdefault(redelivery.seq, Seen()).add(redelivery)
+            self.histories.setdefault(redelivery.seq, EventHistory()).add(redelivery)
         for topic, counts in new.topics.items():
-            self.topics[topic] = plus(self.topics.get(topic, Counters()), counts)
+            self.topics[topic] = _plus(self.topics.get(topic, Counters()), counts)
         self.counters = new.counters
         self.quarantine = new.quarantine
 
     def _index(self, seq: int, event: Event) -> None:
-        first, _ = self.ends.get(event.topic, (seq, seq))
-        self.ends[event.topic] = (first, seq)
+        first, _ = self.bounds.get(event.topic, (seq, seq))
+        self.bounds[event.topic] = (first, seq)
         if event.name:
             self.names.setdefault(event.name, []).append(seq)
 
 
 @dataclass
-class Seen:
-    """Sightings by source, and clashing contents by digest."""
+class EventHistory:
+    """What came again under one key: counts by source, and differing contents by digest."""
 
     redeliveries: dict[str, RedeliveryStats] = field(default_factory=dict)
     conflicts: dict[bytes, ConflictStats] = field(default_factory=dict)
 
     def add(self, seen: Redelivery) -> None:
-        """Keep one more."""
+        """Add one that came again."""
         self._count(seen)
         if seen.conflicting:
             self._remember(seen.conflicting, seen)
 
     def history(self, limit: int) -> History:
-        """The earliest of both."""
+        """The earliest entries of both."""
         redeliveries = sorted(
             self.redeliveries.values(), key=lambda one: (one.first_at, one.source)
         )
@@ -381,7 +388,7 @@ def _range(query: Query, newest: int) -> range:
 
 
 def _matches(query: Query, event: Event) -> bool:
-    """Whether all but the field is as asked for."""
+    """Whether the event matches, its payload aside."""
     return (
         query.topic in (None, event.topic)
         and query.source in (None, event.source)
@@ -397,7 +404,7 @@ def _is_within(since: int | None, until: int | None, time: int | None) -> bool:
     return time is not None and (since is None or since <= time) and (until is None or time < until)
 
 
-def plus(one: Counters, other: Counters) -> Counters:
+def _plus(one: Counters, other: Counters) -> Counters:
     """The sum of the two."""
     pairs = zip(structs.astuple(one), structs.astuple(other), strict=True)
     return Counters(*(first + second for first, second in pairs))

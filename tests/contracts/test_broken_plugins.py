@@ -13,7 +13,7 @@ from aggregator.store import Counters, Store, StoreTransaction
 from aggregator.testing import QueueContract, StoreContract
 from aggregator_memory.quarantine import Quarantine
 from aggregator_memory.queue import MemoryQueue
-from aggregator_memory.store import MemoryStore, MemoryTransaction, New, Shelf
+from aggregator_memory.store import Committed, MemoryStore, MemoryTransaction, Uncommitted
 
 
 class LeakingTransaction(MemoryTransaction):
@@ -23,15 +23,15 @@ class LeakingTransaction(MemoryTransaction):
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        before = self._new.copy()
+        before = self._uncommitted.copy()
         try:
             yield
         except BaseException:
-            self._new = self.leaking_into(before)
+            self._uncommitted = self.leaking_into(before)
             raise
 
-    def leaking_into(self, undone: New) -> New:
-        setattr(undone, self.leak, getattr(self._new, self.leak))
+    def leaking_into(self, undone: Uncommitted) -> Uncommitted:
+        setattr(undone, self.leak, getattr(self._uncommitted, self.leak))
         return undone
 
 
@@ -44,13 +44,13 @@ class LeakingStore(MemoryStore):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
-        tx = LeakingTransaction(self._kept)
+        tx = LeakingTransaction(self._committed)
         tx.leak = self._leak
         try:
             yield tx
         except BaseException:
-            nothing = New(self._kept.counters, self._kept.quarantine)
-            self._kept.add(tx.leaking_into(nothing))
+            nothing = Uncommitted(self._committed.counters, self._committed.quarantine)
+            self._committed.add(tx.leaking_into(nothing))
             raise
         tx.commit()
 
@@ -58,7 +58,7 @@ class LeakingStore(MemoryStore):
 class ForgetfulStore(MemoryStore):
     """Lasts, but for one thing, which it forgets whenever it is opened."""
 
-    def __init__(self, forget: Callable[[Shelf], None]) -> None:
+    def __init__(self, forget: Callable[[Committed], None]) -> None:
         super().__init__("memory:")
         self._forget = forget
 
@@ -66,38 +66,42 @@ class ForgetfulStore(MemoryStore):
         self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
         await super().open(key_spec, indexed, replaces)
-        self._forget(self._kept)
+        self._forget(self._committed)
 
 
-def forget_evicted(kept: Shelf) -> None:
-    kept.quarantine = replace(kept.quarantine, evicted=0)
+def forget_evicted(committed: Committed) -> None:
+    committed.quarantine = replace(committed.quarantine, evicted=0)
 
 
-def forget_last_id(kept: Shelf) -> None:
-    kept.quarantine = replace(kept.quarantine, last_id=max(kept.quarantine.entries, default=0))
+def forget_last_id(committed: Committed) -> None:
+    committed.quarantine = replace(
+        committed.quarantine, last_id=max(committed.quarantine.entries, default=0)
+    )
 
 
-def forget_quarantine(kept: Shelf) -> None:
-    kept.quarantine = Quarantine(last_id=kept.quarantine.last_id, evicted=kept.quarantine.evicted)
+def forget_quarantine(committed: Committed) -> None:
+    committed.quarantine = Quarantine(
+        last_id=committed.quarantine.last_id, evicted=committed.quarantine.evicted
+    )
 
 
-def forget_history(kept: Shelf) -> None:
-    kept.seen = {}
+def forget_history(committed: Committed) -> None:
+    committed.histories = {}
 
 
-def forget_counters(kept: Shelf) -> None:
-    kept.counters = Counters()
+def forget_counters(committed: Committed) -> None:
+    committed.counters = Counters()
 
 
-def forget_topics(kept: Shelf) -> None:
-    kept.topics = {}
+def forget_topics(committed: Committed) -> None:
+    committed.topics = {}
 
 
-def forget_keys(kept: Shelf) -> None:
-    kept.seqs = {}
+def forget_keys(committed: Committed) -> None:
+    committed.seqs = {}
 
 
-def forget_nothing(_: Shelf) -> None:
+def forget_nothing(_: Committed) -> None:
     """As a store should."""
 
 
@@ -130,7 +134,7 @@ async def test_store_that_does_not_undo_everything_is_found_out(
         forget_keys,
     ],
 )
-async def test_store_that_forgets_is_found_out(forget: Callable[[Shelf], None]) -> None:
+async def test_store_that_forgets_is_found_out(forget: Callable[[Committed], None]) -> None:
     with pytest.raises(AssertionError):
         await _reopen(ForgetfulStore(forget))
 
