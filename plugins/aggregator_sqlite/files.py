@@ -1,17 +1,129 @@
-"""Whether the files that are open are those that the next start will find.
+"""The store's files: the lock, the folder, the names of the database, a copy in the making."""
 
-SQLite goes on writing to a file that was removed, and every answer would be a lie.
-"""
-
+import errno
+import fcntl
 import os
+import socket
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 
+_TRIES = 10
+_PAUSE = 0.02  # seconds
 _LOST = (
     "what was stored may be lost; put it back, or restart, with SIGTERM and not with -9: as it "
     "ends, the service still writes what it can into the database"
 )
+_WITH_DATA = ("-wal", "-journal")
+_OTHERS = ("-shm", ".lock")
+
+
+class Lock:
+    """The right to write to a database file: keeps a second process off the store.
+
+    `flock` on a file beside the database: it ends with its process, however that ends, and is told
+    apart between containers, where every process may be number 1. Not on the database itself,
+    since closing that would drop SQLite's own locks (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + ".lock")
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take the lock, or raise SettingError with who holds it."""
+        if self._file is not None:
+            return
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
+        try:
+            _hold(file)
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except BlockingIOError:
+            owner = os.read(file, 1000).decode(errors="replace").strip() or "another process"
+            os.close(file)
+            raise SettingError(
+                f"store: {self.path.with_suffix('')} is in use by {owner}; "
+                "stop that one, or give this one a store of its own"
+            ) from None
+        except OSError as error:  # no locks here, or no room for the name of who holds it
+            os.close(file)
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
+        self._file = file
+
+    def is_held(self) -> bool:
+        """Whether somebody has it, this process or another. Takes nothing and writes nothing."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            finally:
+                os.close(file)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
+        return False
+
+    def release(self) -> None:
+        """Let others have it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _hold(file: int) -> None:
+    """Lock it, or raise BlockingIOError; somebody may only be asking whether it is locked."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_PAUSE)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def make_folder(folder: Path) -> None:
+    """Make it and those that it is in, each durably before the next.
+
+    The last one that is there already may have been made by a start that died too early, unless
+    somebody else made it, in a place that is not ours to read. Raises SettingError, StoreError.
+    """
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        owner = (missing[-1].parent if missing else folder).parent
+        if os.access(owner, os.R_OK):
+            sync_folder(owner)
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise SettingError(f"store: cannot make the folder {folder}: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names are in it. Raises StoreError.
+
+    After a power cut a folder holds only the names that it was synced with. SQLite syncs it too,
+    and goes on where that fails (`unixSync` in https://sqlite.org/src/file/src/os_unix.c).
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise StoreError(f"cannot sync the folder {folder}: {error.strerror}") from error
 
 
 def is_there(database: Path) -> bool:
@@ -20,6 +132,16 @@ def is_there(database: Path) -> bool:
         return database.exists()
     except OSError as error:
         raise SettingError(f"store: cannot reach {database}: {error.strerror}") from error
+
+
+def check_names(database: Path) -> None:
+    """Raise SettingError if the database has a second name: lock and log go by the name.
+
+    To be called before it is opened to write, which would begin a log under this name, and before
+    it is copied, since a part of it may be in the log under the other one.
+    """
+    if is_there(database) and (links := database.stat().st_nlink) > 1:
+        raise SettingError(f"store: {database} is one of {links} hard links to the same file")
 
 
 def unreadable(database: Path, error: StoreError) -> StoreError:
@@ -36,18 +158,11 @@ def unreadable(database: Path, error: StoreError) -> StoreError:
     return StoreError(f"store: {database}: {error}{hint}")
 
 
-def check_names(database: Path) -> None:
-    """Raise SettingError if the database has a second name: lock and log go by the name.
-
-    To be called before it is opened to write, which would begin a log under this name, and before
-    it is copied, since a part of it may be in the log under the other one.
-    """
-    if is_there(database) and (links := database.stat().st_nlink) > 1:
-        raise SettingError(f"store: {database} is one of {links} hard links to the same file")
-
-
 class Files:
-    """The database and its log, as they were when they were opened."""
+    """The database and its log as they were opened: are they what the next start will find?
+
+    SQLite goes on writing to a file that was removed, and every answer would be a lie.
+    """
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -78,3 +193,127 @@ class Files:
                 raise StoreError(f"{path} was replaced while it was in use: {_LOST}")
             if path == self._database and found.st_size < self._size:
                 raise StoreError(f"{path} was cut off while it was in use: {_LOST}")
+
+
+class Draft:
+    """A new file that gets its name once it is whole and durable, and not before.
+
+    It is `path`, which becomes `destination` or nothing, and is locked meanwhile.
+
+    `flock`, which SQLite's own locks do not know of.
+    """
+
+    def __init__(self, destination: Path, original: Path) -> None:
+        """Make it beside the destination, in place of drafts that were left there.
+
+        Raises SettingError if it cannot be made, the name is taken, or somebody else is making it.
+        """
+        self._destination = destination.absolute()
+        name, folder = self._destination.name, self._destination.parent
+        try:
+            _check_name(self._destination, original)
+            self._mode = stat.S_IMODE(original.stat().st_mode)
+            for left in folder.glob(f".{escape(name)}.????????.part"):
+                _remove(left, self._destination)
+            self._file, path = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
+        except OSError as error:
+            raise SettingError(
+                f"backup: cannot write {self._destination}: {error.strerror}"
+            ) from error
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.path = Path(path)
+
+    def keep(self) -> int:
+        """Give it its name and the original's rights; return its size in bytes.
+
+        Raises StoreError if it cannot be made durable.
+        """
+        try:
+            self.path.chmod(self._mode)
+            _sync(self.path)
+            _check_free(self._destination)
+            _rename(self.path, self._destination)
+            self.path = self._destination
+            _sync(self.path.parent)
+            size = self.path.stat().st_size
+        except FileExistsError as error:
+            raise _taken(self._destination) from error
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+        os.close(self._file)
+        return size
+
+    def discard(self) -> None:
+        """Remove it, and what SQLite may have left beside it."""
+        _unlink(self.path)
+        os.close(self._file)
+
+
+def _remove(left: Path, destination: Path) -> None:
+    """Remove a draft that a backup has left which was killed."""
+    try:
+        file = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _unlink(left)
+    except BlockingIOError:
+        raise SettingError(f"backup: another one to {destination} is under way") from None
+    finally:
+        os.close(file)
+
+
+def _unlink(draft: Path) -> None:
+    _beside(draft, "-journal").unlink(missing_ok=True)
+    draft.unlink(missing_ok=True)
+
+
+def _rename(draft: Path, destination: Path) -> None:
+    """As `rename` does, but that nothing is overwritten. Raises FileExistsError."""
+    try:
+        destination.hardlink_to(draft)
+    except FileExistsError:
+        raise
+    except OSError:  # there are file systems without links
+        draft.rename(destination)
+    else:
+        draft.unlink()
+
+
+def _check_name(destination: Path, original: Path) -> None:
+    folder = destination.parent.resolve()
+    if destination.resolve() == original:
+        raise SettingError(f"backup: {destination} is the store itself")
+    if folder / destination.name in [_beside(original, end) for end in (*_WITH_DATA, *_OTHERS)]:
+        raise SettingError(f"backup: {destination} is the name of a file that belongs to the store")
+    if not folder.is_dir():
+        raise SettingError(f"backup: there is no folder {folder}")
+    _check_free(destination)
+
+
+def _check_free(destination: Path) -> None:
+    if os.path.lexists(destination):
+        raise _taken(destination)
+    for end in _WITH_DATA:
+        if (left := _beside(destination, end)).exists():
+            raise SettingError(
+                f"backup: {left} belongs to a database that was there before, and would be mixed "
+                "into the copy: move it away"
+            )
+
+
+def _taken(destination: Path) -> SettingError:
+    return SettingError(f"backup: {destination} is there already; nothing is overwritten")
+
+
+def _beside(database: Path, end: str) -> Path:
+    return database.with_name(database.name + end)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

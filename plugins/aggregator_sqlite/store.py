@@ -26,14 +26,21 @@ from aggregator.store import (
     StoreTransaction,
     Topic,
 )
-from aggregator_sqlite import fields, folder, history, quarantine, reading
+from aggregator_sqlite import fields, history, quarantine, reading
 from aggregator_sqlite.copying import copy, proved
-from aggregator_sqlite.draft import Draft
-from aggregator_sqlite.files import Files, check_names, is_there, unreadable
+from aggregator_sqlite.files import (
+    Draft,
+    Files,
+    Lock,
+    check_names,
+    is_there,
+    make_folder,
+    sync_folder,
+    unreadable,
+)
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.learning import learn
-from aggregator_sqlite.lock import Lock
 from aggregator_sqlite.log import Log
 from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
@@ -95,7 +102,7 @@ class SqliteStore(Store):
         self._key_spec = key_spec
         self._known, self._left_alone = Known(), LeftAlone()
         try:
-            await asyncio.to_thread(folder.make, self.path.parent)
+            await asyncio.to_thread(make_folder, self.path.parent)
             self._lock.take()
             check_names(self.path)
             await asyncio.to_thread(self._log.check)
@@ -213,7 +220,7 @@ class SqliteStore(Store):
             writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
             try:
                 await writer.run(prepare, self._log, self._key_spec, replaces)
-                await asyncio.to_thread(folder.sync, self.path.parent)
+                await asyncio.to_thread(sync_folder, self.path.parent)
                 index = await writer.run(Index, self._known, self._left_alone)
                 self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):

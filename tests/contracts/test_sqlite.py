@@ -28,7 +28,7 @@ from aggregator_sqlite import (
     schema,
     writing,
 )
-from aggregator_sqlite.lock import Lock
+from aggregator_sqlite.files import Lock
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.thread import Thread as SqliteThread
 from tampering import empty, remove, spoil
