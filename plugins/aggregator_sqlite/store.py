@@ -41,13 +41,13 @@ from aggregator_sqlite.files import (
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.learning import learn
-from aggregator_sqlite.log import Log
 from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.scan import matching
 from aggregator_sqlite.schema import kept_key_spec
 from aggregator_sqlite.thread import Thread
 from aggregator_sqlite.transaction import SqliteTransaction
+from aggregator_sqlite.wal import Log
 from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
 
 log = logging.getLogger(__name__)

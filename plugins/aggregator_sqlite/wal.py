@@ -1,11 +1,23 @@
-"""What a write-ahead log holds, read on behind the place where SQLite stops.
+"""SQLite's write-ahead log, looked at before SQLite opens it.
+
+SQLite drops whatever stands behind a damaged place in its log, and says nothing: commits that
+were durable are gone, and the file is in order. docs/decisions/0013 has the reasons.
 
 Format and checksums: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
+import os
+import shlex
+import shutil
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from hashlib import blake2b
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from aggregator.errors import SettingError, StoreError
 
 HEADER = 32
 """Bytes of the log's header."""
@@ -13,12 +25,197 @@ FRAME = 24
 """Bytes of a frame's header; a page follows."""
 PAGE_SIZES = {2**power for power in range(9, 17)}
 """All that SQLite knows, in bytes."""
-
+_PIECE = 2**20  # bytes
+_USUAL_PAGE = 4096
+_VERSIONS = slice(18, 20)  # in the database's header
+_NO_LOG = b"\x01\x01"
 _SECTOR = 512  # bytes that a disk writes as a whole or not at all
 _ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
 _MASK = 0xFFFFFFFF
-
+_BROKEN = b""
 Sums = tuple[int, int]
+
+
+class Findings(NamedTuple):
+    """What is in a log, in bytes and in commits."""
+
+    end: int  # SQLite reads no further: the end of the last transaction before the break
+    commits: int  # up to there
+    is_damaged: bool  # a later transaction was begun than the one in which the break is
+    lost: int  # commits behind the break, as far as they can be told from what is left
+    salts: bytes
+
+
+class Copied(Enum):
+    """Of the transactions behind the break, as far as they can be read."""
+
+    NONE = auto()
+    SOME = auto()
+    ALL = auto()
+
+
+class Log:
+    """The log beside a database."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self.path = database.with_name(database.name + "-wal")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is in it."""
+        try:
+            return self.path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    @property
+    def is_beside_journal(self) -> bool:
+        """Whether a journal is there, which SQLite has used before it began the log."""
+        return self._database.with_name(self._database.name + "-journal").exists()
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the database says that it is written with one, be that here or not."""
+        return self._versions() not in (b"", _NO_LOG)
+
+    def check(self) -> None:
+        """Raise SettingError if it is another database's, or commits would be lost by opening it.
+
+        To be called while this process has no connection to the database.
+        """
+        try:
+            self._check_owner()
+            found = self._examine()
+            # Where another program writes at this moment, it does not look damaged twice.
+            if found and found.is_damaged and found == self._examine():
+                raise SettingError(self._told(found))
+        except OSError as error:
+            raise SettingError(
+                f"store: cannot read {error.filename or self.path}: {error.strerror}"
+            ) from error
+
+    def write_again(self) -> None:
+        """Write and sync the bytes that are there, so that all that can be read is on the disk.
+
+        After an fsync that failed, a log can be read that the disk does not have, and a later fsync
+        succeeds without writing it
+        (https://www.usenix.org/conference/atc20/presentation/rebello). Nobody else may write
+        meanwhile. Raises StoreError.
+        """
+        try:
+            with self.path.open("r+b") as log:
+                while piece := log.read(_PIECE):
+                    log.seek(-len(piece), os.SEEK_CUR)
+                    log.write(piece)
+                log.flush()
+                os.fsync(log.fileno())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _check_owner(self) -> None:
+        """SQLite would copy it into the database, whosever log it is, or remove it without a word.
+
+        A copy made by `VACUUM INTO` says in its header that it is written without a log
+        (https://sqlite.org/fileformat.html, 1.3.3), and the service changes that before it begins
+        one: a log beside such a file is that of the file which stood there before.
+        """
+        if not self.is_there:
+            return
+        versions = self._versions()
+        if not versions:
+            raise SettingError(
+                f"store: {self.path} is a log, and {self._database} is gone or empty: what was "
+                "stored is in both. Put the database back, or move the log away to begin anew"
+            )
+        if versions == _NO_LOG:
+            raise SettingError(
+                f"store: {self.path} is not the log of {self._database}, which was put there after "
+                f"it. What it holds would be mixed in: move it away, and {self._database.name}-shm "
+                "too"
+            )
+
+    def _versions(self) -> bytes:
+        """Empty where there is no database."""
+        try:
+            with self._database.open("rb") as database:
+                return database.read(_VERSIONS.stop)[_VERSIONS]
+        except FileNotFoundError:
+            return b""
+
+    def _examine(self) -> Findings | None:
+        try:
+            with self.path.open("rb", buffering=_PIECE) as log:
+                return examine(log, self._page_size)
+        except FileNotFoundError:
+            return None
+
+    def _page_size(self) -> int:
+        """As the database's header says (https://sqlite.org/fileformat2.html#page_size)."""
+        with self._database.open("rb") as database:
+            told = int.from_bytes(database.read(18)[16:])
+        told = 65_536 if told == 1 else told
+        return told if told in PAGE_SIZES else _USUAL_PAGE
+
+    def _told(self, found: Findings) -> str:
+        return (
+            f"store: {self.path} is damaged behind byte {found.end}, and commits follow that were "
+            f"durable: about {found.lost}, which SQLite would drop in silence\n"
+            f"nothing was changed, and {self._keep_copy(found.salts)}\n"
+            "first stop every other program that has the store open, Litestream or sqlite3 say: "
+            "it would write as if the log were as before\n"
+            f"either restore a backup of {self._database}, with all that begins with that name "
+            "moved away, as docs/backup.md says\n"
+            f"or {self._other_way(found)}"
+        )
+
+    def _other_way(self, found: Findings) -> str:
+        with self.path.open("rb", buffering=_PIECE) as log, self._database.open("rb") as database:
+            copied = how_much_is_copied(log, database, self._page_size, found.end)
+        if copied is Copied.ALL:
+            return (
+                "go on without the log, since all that can be read of it is in the database "
+                f"already: rm {self._quoted}"
+            )
+        if copied is Copied.SOME:
+            return (
+                "begin with an empty store, and have everything sent again: a part of what follows "
+                "the damage is in the database, so that its pages do not belong together without "
+                f"it: {self._moving_away}"
+            )
+        return (
+            "go on with what stands before the damage: "
+            f"truncate -s {found.end} {self._quoted}\n"
+            "what is lost is stored again when publishers send it again"
+        )
+
+    @property
+    def _moving_away(self) -> str:
+        before = shlex.quote(str(self._database.with_name("before")))
+        return f"mkdir {before} && mv {shlex.quote(str(self._database))}* {before}"
+
+    @property
+    def _quoted(self) -> str:
+        return shlex.quote(str(self.path))
+
+    def _keep_copy(self, salts: bytes) -> str:
+        """One copy, however often a start is tried: the salts are others in the next log."""
+        copy = self.path.with_name(f"{self.path.name}.damaged-{salts.hex()}")
+        part = copy.with_name(copy.name + ".part")
+        try:
+            if not copy.exists():
+                part.touch(0o600)
+                shutil.copyfile(self.path, part)
+                shutil.copymode(self.path, part)
+                with part.open("rb") as written:
+                    os.fsync(written.fileno())
+                part.replace(copy)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            return f"no copy could be kept: {error.strerror}"
+        return f"a copy is kept in {copy}"
 
 
 class Header(NamedTuple):
@@ -47,6 +244,83 @@ class Frame(NamedTuple):
     def is_sound(self) -> bool:
         """Whether its bytes come to its checksum; the salts are not summed."""
         return self.made == self.kept and self.page > 0
+
+
+def examine(log: BinaryIO, page_size: Callable[[], int]) -> Findings | None:
+    """Read the log from its beginning to its end; None if there is nothing in it.
+
+    `page_size` gives the database's, in bytes; asked where the log's header is not readable.
+    """
+    header, is_readable = find_header(log, page_size)
+    return _look_behind(log, header, None if is_readable else 0) if header else None
+
+
+def _look_behind(log: BinaryIO, header: Header, broken: int | None) -> Findings:
+    end, commits, lost, is_damaged = (HEADER if broken is None else 0), 0, 0, False
+    before = None
+    for frame in read_frames(log, header):
+        is_ours = frame.salts == header.salts
+        if broken is None and not (is_ours and frame.is_sound):
+            broken = frame.start
+        if broken is None and frame.size:
+            end, commits = frame.end, commits + 1
+        elif broken is not None and is_ours:
+            lost += frame.size > 0
+            is_behind = before is not None and before.start >= broken and before.size > 0
+            is_damaged = is_damaged or (is_behind and frame.is_next)
+        before = frame
+    return Findings(end, commits, is_damaged, lost, header.salts)
+
+
+def how_much_is_copied(
+    log: BinaryIO, database: BinaryIO, page_size: Callable[[], int], end: int
+) -> Copied:
+    """How much of what stands behind byte `end` of the log a checkpoint has copied.
+
+    If it is some of it, the database is no longer what the log before the break can be read with.
+
+    SOME when in doubt: a page that a transaction has not changed looks like one that was copied.
+    """
+    header, _ = find_header(log, page_size)
+    if not header:
+        return Copied.NONE
+    before: dict[int, bytes] = {}
+    later: list[tuple[int, bytes]] = []
+    ours = 0  # of them; behind those the leftovers of an older log begin
+    for frame in read_frames(log, header):
+        if frame.end <= end:
+            before[frame.page] = _digest(frame.content)
+            continue
+        later.append((frame.page, _digest(frame.content) if frame.is_sound else _BROKEN))
+        if frame.salts == header.salts:
+            ours = len(later)
+    behind: dict[int, list[bytes]] = defaultdict(list)
+    for page, digest in later[:ours]:
+        behind[page].append(digest)
+    there = {page: _in_database(database, header.page_size, page) for page in before | behind}
+    return _compare(before, behind, there)
+
+
+def _compare(
+    before: dict[int, bytes], behind: dict[int, list[bytes]], there: dict[int, bytes]
+) -> Copied:
+    newest = before | {page: digests[-1] for page, digests in behind.items()}
+    if there == newest:
+        return Copied.ALL
+    is_ahead = any(
+        there[page] in digests and there[page] != before.get(page)
+        for page, digests in behind.items()
+    )
+    return Copied.SOME if is_ahead else Copied.NONE
+
+
+def _in_database(database: BinaryIO, page_size: int, page: int) -> bytes:
+    database.seek(max(page - 1, 0) * page_size)
+    return _digest(database.read(page_size))
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
 
 
 def read_header(raw: bytes) -> Header | None:

@@ -4,8 +4,8 @@ import sqlite3
 
 from aggregator.errors import SettingError
 from aggregator_sqlite.atomic import atomic
-from aggregator_sqlite.log import Log
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate
+from aggregator_sqlite.wal import Log
 
 BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
 _PATIENCE = 500  # milliseconds; a page is read in less

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from aggregator_sqlite.damage import Findings, examine
+from aggregator_sqlite.wal import Findings, examine
 
 HEADER, FRAME = 32, 24
 SECTOR = 512

@@ -12,7 +12,7 @@ import pytest
 from images import FRAME, HEADER, SECTOR, Image, journalled, recovered, sectors_mixed
 
 from aggregator_sqlite import wal
-from aggregator_sqlite.damage import examine
+from aggregator_sqlite.wal import examine
 
 MARK = range(4, 8)  # of a frame's header: the size of the database, where a transaction ends
 

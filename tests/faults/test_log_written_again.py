@@ -12,8 +12,8 @@ import pytest
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.store import Query
-from aggregator_sqlite.log import Log
 from aggregator_sqlite.store import SqliteStore
+from aggregator_sqlite.wal import Log
 from killed import COMMITS, Killed
 
 CALL = re.compile(r"(\w+)\((\d+)<[^>]*/(aggregator\.db(?:-wal)?)>.*= (\d+)$", re.MULTILINE)
@@ -23,7 +23,7 @@ CALL = re.compile(r"(\w+)\((\d+)<[^>]*/(aggregator\.db(?:-wal)?)>.*= (\d+)$", re
 def test_log_is_written_again_as_it_was(
     killed: Killed, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr("aggregator_sqlite.log._PIECE", piece)
+    monkeypatch.setattr("aggregator_sqlite.wal._PIECE", piece)
     with killed.log.open("ab") as log:
         log.write(Random(1).randbytes(2 * 2**20))
     before = killed.log.read_bytes()

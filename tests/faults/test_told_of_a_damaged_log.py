@@ -9,7 +9,7 @@ import pytest
 from images import FRAME, HEADER, Image, journalled, recovered
 
 from aggregator.errors import SettingError
-from aggregator_sqlite.log import Log
+from aggregator_sqlite.wal import Log
 from killed import Killed
 
 
