@@ -26,8 +26,7 @@ from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
-from aggregator_sqlite.bulk import Bulk
-from aggregator_sqlite.row import Unreadable, row_at
+from aggregator_sqlite.connection import Bulk, Unreadable, row_at
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import payload_kind_of
 

@@ -16,10 +16,9 @@ from threading import Event as Signal
 from aggregator.errors import StoreError
 from aggregator_sqlite import blocks
 from aggregator_sqlite import runs as on_disk
-from aggregator_sqlite.atomic import atomic
+from aggregator_sqlite.connection import LeftAlone, atomic
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.merging import AT_ONCE, Merge
-from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 
 log = logging.getLogger(__name__)

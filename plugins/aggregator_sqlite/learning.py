@@ -5,9 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from aggregator.errors import StoreError
+from aggregator_sqlite.connection import Thread
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.runs import LEAVES_AT_ONCE, Run
-from aggregator_sqlite.thread import Thread
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from aggregator.errors import StoreError
-from aggregator_sqlite.bulk import Bulk
-from aggregator_sqlite.row import Unreadable, reading
+from aggregator_sqlite.connection import Bulk, Unreadable, reading
 
 KEY = 16  # bytes
 ENTRY = KEY + 8

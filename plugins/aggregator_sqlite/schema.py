@@ -10,7 +10,7 @@ import sqlite3
 
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import KeySpecDiffers, SettingError
-from aggregator_sqlite.atomic import atomic
+from aggregator_sqlite.connection import atomic
 
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""

@@ -27,6 +27,14 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, history, quarantine, reading
+from aggregator_sqlite.connection import (
+    LeftAlone,
+    Thread,
+    atomic,
+    checkpoint,
+    make_durable,
+    prove_writing,
+)
 from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.files import (
     Draft,
@@ -41,14 +49,11 @@ from aggregator_sqlite.files import (
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.learning import learn
-from aggregator_sqlite.row import LeftAlone
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.scan import matching
-from aggregator_sqlite.schema import kept_key_spec
-from aggregator_sqlite.thread import Thread
+from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import Log
-from aggregator_sqlite.writer import BUSY_TIMEOUT, prepare
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +95,7 @@ class SqliteStore(Store):
         if not self._lock.is_held():
             await asyncio.to_thread(self._log.check)
         try:
-            reader = await _read_only(self.path)
+            reader = await Thread.read_only(self.path)
             return await reader.run_alone(kept_key_spec)
         except StoreError as error:
             raise unreadable(self.path, error) from error
@@ -149,9 +154,9 @@ class SqliteStore(Store):
             check_names(self.path)
         draft = Draft(destination, self.path)
         try:
-            reader = await _read_only(self.path)
+            reader = await Thread.read_only(self.path)
             await reader.run_alone(copy, draft.path)
-            reader = await _read_only(draft.path)
+            reader = await Thread.read_only(draft.path)
             contents = await reader.run_alone(proved)
             return Backup(*contents, size=draft.keep())
         except StoreError as error:
@@ -217,9 +222,9 @@ class SqliteStore(Store):
 
     async def _open_writer(self, replaces: str | None = None) -> None:
         async with self._guarding():
-            writer = await Thread.connect(str(self.path), timeout=BUSY_TIMEOUT)
+            writer = await Thread.connect(str(self.path))
             try:
-                await writer.run(prepare, self._log, self._key_spec, replaces)
+                await writer.run(_prepare, self._log, self._key_spec, replaces)
                 await asyncio.to_thread(sync_folder, self.path.parent)
                 index = await writer.run(Index, self._known, self._left_alone)
                 self._known.is_complete |= not index.state.runs
@@ -241,7 +246,7 @@ class SqliteStore(Store):
         if not self._log.is_there or self._log.is_beside_journal:
             yield
             return
-        guard = await _read_only(self.path)
+        guard = await Thread.read_only(self.path)
         try:
             await guard.run(kept_key_spec)
             yield
@@ -262,7 +267,7 @@ class SqliteStore(Store):
         def runs() -> Sequence[Run]:
             return self._index.state.runs if self._index else ()
 
-        connect = partial(_read_only, self.path)
+        connect = partial(Thread.read_only, self.path)
         self._learning = asyncio.create_task(learn(self._known, runs, connect), name="learn")
 
     async def _close_writer(self) -> None:
@@ -272,10 +277,23 @@ class SqliteStore(Store):
 
     async def _open_readers(self) -> None:
         for _ in range(_READERS):
-            reader = await _read_only(self.path)
+            reader = await Thread.read_only(self.path)
             self._readers.append(reader)
             await reader.run(reading.span)  # from now on it is no last connection that is closed
 
 
-async def _read_only(path: Path) -> Thread:
-    return await Thread.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)
+def _prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | None) -> None:
+    """A log that is on the disk; settings that make a commit durable, read back; schema; a commit.
+
+    A failed fsync may have left a commit in the page cache alone. Its events are found here, and a
+    retry would be told that they are stored. So the log is written again before anything is built
+    on it; SQLite's lock keeps other programs from writing between what is read and what is written.
+    """
+    check_owner(db)
+    with atomic(db):
+        log.write_again()
+    make_durable(db)
+    migrate(db)
+    check_key_spec(db, key_spec, replaces)
+    checkpoint(db)
+    prove_writing(db)

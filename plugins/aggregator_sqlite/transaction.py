@@ -11,11 +11,11 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redelivery, StoreTransaction
 from aggregator_sqlite import fields, history, quarantine, writing
+from aggregator_sqlite.connection import Thread, called
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.prepared import Prepared
-from aggregator_sqlite.thread import Thread, called
 
 _HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from aggregator.core.identity import PayloadKind
 from aggregator.store import PAGE_BYTES, Content, Counters, KeyOwner
 from aggregator_sqlite import blocks
-from aggregator_sqlite.bulk import Bulk
+from aggregator_sqlite.connection import Bulk
 from aggregator_sqlite.keys import Keys
 from aggregator_sqlite.prepared import Prepared
 from aggregator_sqlite.schema import payload_kind_of

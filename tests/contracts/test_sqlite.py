@@ -28,9 +28,9 @@ from aggregator_sqlite import (
     schema,
     writing,
 )
+from aggregator_sqlite.connection import Thread as SqliteThread
 from aggregator_sqlite.files import Lock
 from aggregator_sqlite.store import SqliteStore
-from aggregator_sqlite.thread import Thread as SqliteThread
 from tampering import empty, remove, spoil
 
 
@@ -153,7 +153,7 @@ async def test_store_is_not_proved_while_somebody_else_checkpoints(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one waits for a reader in the middle of its checkpoint, and holds its lock."""
-    monkeypatch.setattr("aggregator_sqlite.writer.BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr("aggregator_sqlite.connection.BUSY_TIMEOUT", 0.2)
     await _fill(store, 1)
     reader = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
     reader.execute("BEGIN").execute("SELECT count(*) FROM events").fetchall()

@@ -22,7 +22,7 @@ from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
 from aggregator_sqlite import keys, quarantine, writing
-from aggregator_sqlite.bulk import Bulk
+from aggregator_sqlite.connection import Bulk
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.store import SqliteStore
 

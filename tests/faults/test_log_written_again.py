@@ -34,7 +34,7 @@ def test_log_is_written_again_as_it_was(
 async def test_log_is_not_written_while_another_program_may_write_to_it(
     killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aggregator_sqlite.store.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("aggregator_sqlite.connection.BUSY_TIMEOUT", 0.1)
     other = sqlite3.connect(killed.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     written = killed.log.stat().st_mtime_ns
