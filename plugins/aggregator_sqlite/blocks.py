@@ -28,7 +28,6 @@ from aggregator.event import Event
 from aggregator.store import StoredEvent
 from aggregator_sqlite.connection import Bulk, Unreadable, row_at
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import payload_kind_of
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +329,12 @@ def _numbers(count: int, entries: bytes) -> tuple[int, ...]:
         raise ValueError(error) from None
 
 
+def payload_kind_of(code: object) -> PayloadKind:
+    """What a payload is; a code that a flipped bit has made unknown shows in the digest."""
+    return _FORMS.get(code, PayloadKind.JSON)
+
+
+_FORMS: dict[object, PayloadKind] = {form.value: form for form in PayloadKind}
 _JSON, _JSON_CODE = (
     PayloadKind.JSON,
     PayloadKind.JSON.value,

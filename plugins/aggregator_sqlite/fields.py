@@ -15,8 +15,8 @@ from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite import blocks
+from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import atomic
-from aggregator_sqlite.schema import payload_kind_of
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,12 @@ written only when an event comes again, `names` only for an event whose key is n
 
 import sqlite3
 
-from aggregator.core.identity import PayloadKind
 from aggregator.errors import KeySpecDiffers, SettingError
 from aggregator_sqlite.connection import atomic
 
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
-TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
 
 STEPS = (
     (
@@ -205,11 +203,3 @@ def check_owner(db: sqlite3.Connection) -> None:
             f"store: the file has schema version {version}, this release knows {len(STEPS)}: "
             "it was written by a newer release"
         )
-
-
-def payload_kind_of(code: object) -> PayloadKind:
-    """What a payload is; a code that a flipped bit has made unknown shows in the digest."""
-    return _FORMS.get(code, PayloadKind.JSON)
-
-
-_FORMS: dict[object, PayloadKind] = {form.value: form for form in PayloadKind}

@@ -26,7 +26,7 @@ from aggregator.store import (
     StoreTransaction,
     Topic,
 )
-from aggregator_sqlite import fields, history, quarantine, reading
+from aggregator_sqlite import fields, quarantine, read
 from aggregator_sqlite.connection import (
     LeftAlone,
     Thread,
@@ -50,7 +50,6 @@ from aggregator_sqlite.index import Index
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.learning import learn
 from aggregator_sqlite.runs import Run
-from aggregator_sqlite.scan import matching
 from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import Log
@@ -188,27 +187,27 @@ class SqliteStore(Store):
 
     async def events(self, query: Query) -> Page:
         """One page of committed events."""
-        return await self._reader.run(matching, query)
+        return await self._reader.run(read.page, query)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The committed events of that key or name."""
-        return await self._reader.run(reading.find, self._index, name, limit, source)
+        return await self._reader.run(read.find, self._index, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""
-        return await self._reader.run(history.read, seq, limit)
+        return await self._reader.run(read.history, seq, limit)
 
     async def span(self) -> Span:
         """From the oldest event to the newest."""
-        return await self._reader.run(reading.span)
+        return await self._reader.run(read.span)
 
     async def counters(self) -> Counters:
         """The committed counters."""
-        return await self._reader.run(reading.counters)
+        return await self._reader.run(read.counters)
 
     async def topics(self, after: str, limit: int) -> list[Topic]:
         """Topics by name."""
-        return await self._reader.run(reading.topics, after, limit)
+        return await self._reader.run(read.topics, after, limit)
 
     async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
         """One page of what is in quarantine."""
@@ -279,7 +278,7 @@ class SqliteStore(Store):
         for _ in range(_READERS):
             reader = await Thread.read_only(self.path)
             self._readers.append(reader)
-            await reader.run(reading.span)  # from now on it is no last connection that is closed
+            await reader.run(read.span)  # from now on it is no last connection that is closed
 
 
 def _prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | None) -> None:

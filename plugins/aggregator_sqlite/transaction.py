@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redelivery, StoreTransaction
-from aggregator_sqlite import fields, history, quarantine, writing
+from aggregator_sqlite import fields, quarantine, write
 from aggregator_sqlite.connection import Thread, called
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.index import Index
 from aggregator_sqlite.keys import Keys
-from aggregator_sqlite.prepared import Prepared
+from aggregator_sqlite.write import Prepared
 
 _HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
 
@@ -45,7 +45,7 @@ class SqliteTransaction(StoreTransaction):
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
-        return await self._call(writing.contents, self._keys, seqs)
+        return await self._call(write.contents, self._keys, seqs)
 
     def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
         """Store events under the next seqs, and index their keys and fields."""
@@ -57,7 +57,7 @@ class SqliteTransaction(StoreTransaction):
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Add to the history of each event."""
-        self._later(history.record, redeliveries)
+        self._later(write.record, redeliveries)
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
         """Put these into quarantine."""
@@ -115,7 +115,7 @@ class SqliteTransaction(StoreTransaction):
     async def _owners(
         self, keys: Sequence[bytes], unknown: Collection[bytes]
     ) -> list[KeyOwner | None]:
-        owners = await self._call(writing.claim, self._keys, unknown)
+        owners = await self._call(write.claim, self._keys, unknown)
         return [owners.get(key) for key in keys]
 
     async def _append_and_wait(
@@ -135,13 +135,13 @@ class SqliteTransaction(StoreTransaction):
             return []
         prepared = Prepared.of(self._keys.next_seq, events)
         seqs = self._keys.take(keys)
-        self._later(writing.append, prepared)
+        self._later(write.append, prepared)
         return seqs
 
     def _count(
         self, db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]
     ) -> None:
-        self.counters = writing.count(db, counted, by_topic)
+        self.counters = write.count(db, counted, by_topic)
 
     def _later(self, function: Callable[..., object], *args: Any) -> None:
         self._waiting.append((function, args))

@@ -12,7 +12,7 @@ from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.store import Content, FieldIs, KeyOwner, Query
 from aggregator.testing import make_event
-from aggregator_sqlite import scan
+from aggregator_sqlite import read
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
 
@@ -161,6 +161,6 @@ async def test_entry_of_a_topic_that_leads_nowhere_is_passed_over(store: SqliteS
 async def test_page_reads_no_more_than_it_says(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "READ_BYTES", 500)
+    monkeypatch.setattr(read, "READ_BYTES", 500)
     page = await store.events(Query(source="nobody's"))
     assert (page.events, page.next) == ([], 6)

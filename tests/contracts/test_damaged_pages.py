@@ -13,7 +13,7 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, FieldIs, KeyOwner, Query
 from aggregator.testing import make_event
-from aggregator_sqlite import blocks, index, reading, scan
+from aggregator_sqlite import blocks, index, read
 from aggregator_sqlite.store import SqliteStore
 from pages import cells, flip, flips
 from small_runs import make_runs_small
@@ -122,7 +122,7 @@ async def test_block_that_cannot_be_read_is_told_once_a_page_and_bounds_it(
     by_field = Query(field=FieldIs("/user", b"sada"))
     assert [event.seq for event in (await store.events(by_field)).events] == [3, 4, 5, 6]
     assert caplog.text.count("cannot be read") == 1
-    monkeypatch.setattr(scan, "SCANNED", 2)
+    monkeypatch.setattr(read, "SCANNED", 2)
     page = await store.events(by_field)
     assert (page.events, page.next) == ([], 2)
 
@@ -172,7 +172,7 @@ async def test_reader_that_holds_on_to_older_runs_takes_none_for_damaged(
     monkeypatch.setattr(index.Index, "find", find_late)
     with closing(sqlite3.connect(store.path)) as db:
         assert store._index
-        found = reading.find(db, store._index, name, 10, None)
+        found = read.find(db, store._index, name, 10, None)
     assert [event.seq for event in found] == [1]
 
 

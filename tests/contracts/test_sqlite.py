@@ -17,17 +17,7 @@ from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
-from aggregator_sqlite import (
-    blocks,
-    fields,
-    history,
-    quarantine,
-    reading,
-    runs,
-    scan,
-    schema,
-    writing,
-)
+from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, write
 from aggregator_sqlite.connection import Thread as SqliteThread
 from aggregator_sqlite.files import Lock
 from aggregator_sqlite.store import SqliteStore
@@ -91,7 +81,7 @@ def workers() -> set[Thread]:
 async def test_page_looks_at_no_more_than_it_says(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "SCANNED", 10)
+    monkeypatch.setattr(read, "SCANNED", 10)
     await _fill(store, 25)
     page = await store.events(Query(source="nobody's"))
     assert (page.events, page.next) == ([], 10)
@@ -111,7 +101,7 @@ GROWING = (
 )
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (blocks, reading, scan, writing, history, quarantine, fields, runs)
+    for module in (blocks, read, write, quarantine, fields, runs)
     for name, statement in vars(module).items()
     if isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\s", statement)
 }
@@ -119,7 +109,7 @@ WALKS = {
     "quarantine.OLDEST": ["SCAN quarantine"],  # stops at the first that may stay
     "blocks.FIRSTS": ["SCAN blocks"],  # at a start, where blocks are missing
 }
-SORTED = {"history.SIGHTINGS", "history.CLASHES_OF", "reading.TOPICS"}  # what a limit has cut
+SORTED = {"read.SIGHTINGS", "read.CLASHES_OF", "read.TOPICS"}  # what a limit has cut
 
 
 async def test_no_statement_scans_what_grows(store: SqliteStore) -> None:

@@ -21,7 +21,7 @@ from aggregator.store import Counters, Query, Redelivery
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
-from aggregator_sqlite import keys, quarantine, writing
+from aggregator_sqlite import keys, quarantine, write
 from aggregator_sqlite.connection import Bulk
 from aggregator_sqlite.known import Known
 from aggregator_sqlite.store import SqliteStore
@@ -175,7 +175,7 @@ async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
 async def test_nothing_is_committed_once_something_that_waited_has_failed(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "ADD_NAMES", Bulk("INSERT INTO names (name) VALUES (?)"))
+    monkeypatch.setattr(write, "ADD_NAMES", Bulk("INSERT INTO names (name) VALUES (?)"))
     with pytest.raises(StoreError, match="append: "):
         async with store.transaction() as tx:
             async with tx.savepoint():

@@ -1,0 +1,205 @@
+"""What transactions ask and write: holders, contents, events, counters, what came again."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from aggregator.core.identity import PayloadKind
+from aggregator.event import Event
+from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
+from aggregator_sqlite import blocks
+from aggregator_sqlite.blocks import payload_kind_of
+from aggregator_sqlite.connection import Bulk
+from aggregator_sqlite.keys import Keys
+
+SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
+ADD_TOPICS = Bulk("""
+INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET
+    last_seq = excluded.last_seq, last_at = excluded.last_at
+""")
+ADD_NAMES = Bulk("INSERT INTO names (name, seq) VALUES (?, ?)")
+COUNT_BY_TOPIC = Bulk("""
+WITH counted (topic, stored, duplicate, conflict) AS (VALUES (?, ?, ?, ?))
+UPDATE topics SET
+    stored = topics.stored + counted.stored,
+    duplicate = topics.duplicate + counted.duplicate,
+    conflict = topics.conflict + counted.conflict
+FROM counted WHERE name = topic
+""")
+# Rows are found by the index. The name in the row is not asked for: a bit of it may have flipped.
+TOPICS = Bulk("""
+WITH wanted (topic) AS (VALUES (?))
+SELECT topic, id, stored FROM wanted CROSS JOIN topics ON name = topic
+""")
+COUNT = """
+UPDATE counters SET
+    stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?,
+    invalid = invalid + ?, filtered = filtered + ?, refused = refused + ?,
+    failed_async = failed_async + ?, topics = topics + ?
+RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics,
+    quarantined, evicted
+"""
+ADD_SIGHTING = """
+INSERT INTO sightings (seq, source, duplicates, conflicts, first_at, last_at)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (seq, source) DO UPDATE SET
+    duplicates = duplicates + excluded.duplicates,
+    conflicts = conflicts + excluded.conflicts,
+    first_at = min(first_at, excluded.first_at),
+    last_at = max(last_at, excluded.last_at)
+"""
+ADD_CLASH = """
+INSERT INTO clashes (seq, digest, differences, source, times, first_at, last_at)
+SELECT :seq, :digest, :differences, :source, 1, :seen_at, :seen_at
+WHERE (SELECT count(*) FROM clashes WHERE seq = :seq) < :most
+    OR EXISTS (SELECT 1 FROM clashes WHERE seq = :seq AND digest = :digest)
+ON CONFLICT (seq, digest) DO UPDATE SET
+    times = times + 1,
+    first_at = min(first_at, excluded.first_at),
+    last_at = max(last_at, excluded.last_at)
+"""
+Ends = tuple[str, int, int, int, int]
+"""A topic, the seq of its first event, when that was received, and the same of its last."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Events that follow each other, for one connection to write and nobody to look into.
+
+    Made where they are appended: so what cannot be written of an event is told to whoever did that,
+    and the threads hand over few objects instead of many.
+    """
+
+    last: int  # its seq
+    rows: list[tuple[blocks.Row, set[str]]]
+    """Blocks, each with the topics in it."""
+    topics: list[Ends]
+    names: list[tuple[bytes, int]]
+    """By what else than its key an event is found, and its seq."""
+
+    @classmethod
+    def of(cls, first: int, events: Sequence[Event]) -> "Prepared":
+        """The events from that seq on. Raises TypeError or ValueError if one cannot be written."""
+        rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
+        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
+        topics = list(_topics(first, events))
+        _check(topics, names)
+        return cls(first + len(events) - 1, rows, topics, names)
+
+
+def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
+    """Raise TypeError or ValueError unless SQLite takes them: it is asked only when they wait."""
+    for topic, *numbers in topics:
+        if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
+            raise ValueError(f"events on topic {topic!r} that were received at {numbers[1::2]}")
+    if any(not isinstance(name, bytes) for name, _ in names):
+        raise TypeError("the name of an event should be bytes")
+
+
+def _topics(first: int, events: Sequence[Event]) -> Iterator[Ends]:
+    topics = [event.topic for event in events]
+    places = range(len(events))
+    newest = dict(zip(topics, places, strict=True))
+    oldest = dict(zip(reversed(topics), reversed(places), strict=True))
+    for topic, last in newest.items():
+        begin = oldest[topic]
+        yield (
+            topic,
+            first + begin,
+            events[begin].received_at,
+            first + last,
+            events[last].received_at,
+        )
+
+
+def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, KeyOwner]:
+    """The holders of those of the keys that are held."""
+    seqs = keys.held(db, wanted)
+    found = blocks.of(db, sorted(seqs.values()), keys.left_alone)
+    owners = {seq: _owner(block, seq) for block, seq in found}
+    return {key: owners[seq] for key, seq in seqs.items()}
+
+
+def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
+    """Where the event is unreadable or gone, nothing is the same as it."""
+    if block is None:
+        return KeyOwner(seq, b"", 0)
+    return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
+
+
+def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Content]:
+    """The contents of the first of these events."""
+    found: list[Content] = []
+    size = 0
+    for block, seq in blocks.of(db, seqs, keys.left_alone):
+        source, payload, form = "", None, PayloadKind.JSON
+        if block:
+            members = block.members(seq)
+            source, form = members.source, payload_kind_of(members.payload_kind)
+            payload = block.payload(seq, form)
+        found.append(Content(source, payload, form))
+        size += len(payload or b"")
+        if size >= PAGE_BYTES:
+            break
+    return found
+
+
+def append(db: sqlite3.Connection, events: Prepared) -> None:
+    """Store events, and what they are found by: their topics, and other names."""
+    ADD_TOPICS(db, events.topics)
+    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in events.topics])}
+    blocks.ADD(db, [row for row, _ in events.rows])
+    blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
+    ADD_NAMES(db, events.names)
+    db.execute(SET_LAST_SEQ, (events.last,))
+
+
+def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
+    """Add to the counters; a topic is new when all that is stored on it is added here.
+
+    One on which no event was ever stored has no row.
+    """
+    added = [(topic, one.stored, one.duplicate, one.conflict) for topic, one in by_topic.items()]
+    COUNT_BY_TOPIC(db, added)
+    found = TOPICS(db, [(topic,) for topic in by_topic])
+    new_topics = sum(0 < by_topic[topic].stored == stored for topic, _, stored in found)
+    totals = db.execute(
+        COUNT,
+        (
+            counted.stored,
+            counted.duplicate,
+            counted.conflict,
+            counted.invalid,
+            counted.filtered,
+            counted.refused,
+            counted.failed_async,
+            new_topics,
+        ),
+    ).fetchone()
+    return Counters(*totals)
+
+
+def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
+    """Add to the sightings of each event by source, and remember what clashed."""
+    db.executemany(ADD_SIGHTING, map(_counted, redeliveries))
+    db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
+
+
+def _counted(seen: Redelivery) -> tuple[object, ...]:
+    is_conflict = seen.conflicting is not None
+    return seen.seq, seen.source, int(not is_conflict), int(is_conflict), seen.seen_at, seen.seen_at
+
+
+def _clash(seen: Redelivery) -> dict[str, object]:
+    assert seen.conflicting
+    return {
+        "seq": seen.seq,
+        "digest": seen.conflicting.digest,
+        "differences": msgspec.json.encode(seen.conflicting.differences).decode(),
+        "source": seen.source,
+        "seen_at": seen.seen_at,
+        "most": MOST_CONFLICTS,
+    }
