@@ -2,12 +2,12 @@
 
 import pytest
 
-from aggregator_sqlite import index, merging
+from aggregator_sqlite import key_index, runs
 
 
 def make_runs_small(patch: pytest.MonkeyPatch, in_memory: int = 3, at_once: int = 5) -> None:
     """Until the patch is undone."""
-    patch.setattr(index, "IN_MEMORY", in_memory)
-    patch.setattr(index, "ALIKE", 2)
-    for module in (index, merging):
+    patch.setattr(key_index, "IN_MEMORY", in_memory)
+    patch.setattr(key_index, "ALIKE", 2)
+    for module in (key_index, runs):
         patch.setattr(module, "AT_ONCE", at_once)

@@ -22,7 +22,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import blocks, fields
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
-from aggregator_sqlite.index import Index
+from aggregator_sqlite.key_index import Index
 
 SCANNED = 20_000
 READ_BYTES = 4 * PAGE_BYTES

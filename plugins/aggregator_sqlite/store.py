@@ -27,6 +27,7 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, quarantine, read
+from aggregator_sqlite.backup import copy, proved
 from aggregator_sqlite.connection import (
     LeftAlone,
     Thread,
@@ -35,7 +36,6 @@ from aggregator_sqlite.connection import (
     make_durable,
     prove_writing,
 )
-from aggregator_sqlite.copying import copy, proved
 from aggregator_sqlite.files import (
     Draft,
     Files,
@@ -46,9 +46,7 @@ from aggregator_sqlite.files import (
     sync_folder,
     unreadable,
 )
-from aggregator_sqlite.index import Index
-from aggregator_sqlite.known import Known
-from aggregator_sqlite.learning import learn
+from aggregator_sqlite.key_index import Index, Known, learn
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
 from aggregator_sqlite.transaction import SqliteTransaction

@@ -13,8 +13,7 @@ from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redeliver
 from aggregator_sqlite import fields, quarantine, write
 from aggregator_sqlite.connection import Thread, called
 from aggregator_sqlite.fields import Pointers
-from aggregator_sqlite.index import Index
-from aggregator_sqlite.keys import Keys
+from aggregator_sqlite.key_index import Index, Keys
 from aggregator_sqlite.write import Prepared
 
 _HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it

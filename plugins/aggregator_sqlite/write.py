@@ -12,7 +12,7 @@ from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyO
 from aggregator_sqlite import blocks
 from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import Bulk
-from aggregator_sqlite.keys import Keys
+from aggregator_sqlite.key_index import Keys
 
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
 ADD_TOPICS = Bulk("""

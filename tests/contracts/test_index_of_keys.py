@@ -16,9 +16,8 @@ from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
-from aggregator_sqlite import learning, runs
-from aggregator_sqlite.index import Index, State
-from aggregator_sqlite.known import Known
+from aggregator_sqlite import key_index, runs
+from aggregator_sqlite.key_index import Index, Known, State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
@@ -275,8 +274,8 @@ async def test_filter_does_not_grow_while_it_is_tried_again(
         add(known, keys)
 
     monkeypatch.setattr(Known, "add", counted)
-    monkeypatch.setattr(learning, "_PAUSE", 0.01)
-    tries = count_calls(monkeypatch, learning, "_read")
+    monkeypatch.setattr(key_index, "_PAUSE", 0.01)
+    tries = count_calls(monkeypatch, key_index, "_read")
     await store.open(DEFAULT_KEY_SPEC)
     while len(tries) < 5:
         await asyncio.sleep(0.01)

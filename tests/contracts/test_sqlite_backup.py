@@ -15,7 +15,7 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import Backup, Counters, Query, Store
 from aggregator.testing import make_event
 from aggregator_memory.store import MemoryStore
-from aggregator_sqlite import copying
+from aggregator_sqlite import backup
 from aggregator_sqlite.store import SqliteStore
 from tampering import remove
 
@@ -139,7 +139,7 @@ async def test_damaged_copy_is_not_kept(
     beside: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copy_to_a_bad_disk(db: sqlite3.Connection, into: Path) -> None:
-        copying.copy(db, into)
+        backup.copy(db, into)
         with into.open("r+b") as file:
             file.seek(-4096, os.SEEK_END)
             file.write(bytes(4096))

@@ -21,9 +21,9 @@ from aggregator.store import Counters, Query, Redelivery
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
-from aggregator_sqlite import keys, quarantine, write
+from aggregator_sqlite import key_index, quarantine, write
 from aggregator_sqlite.connection import Bulk
-from aggregator_sqlite.known import Known
+from aggregator_sqlite.key_index import Known
 from aggregator_sqlite.store import SqliteStore
 
 
@@ -245,7 +245,7 @@ async def test_key_that_was_committed_and_could_not_be_added_is_new_to_nobody(
         async with store.transaction() as tx:
             await tx.append([make_event("1")])
 
-    monkeypatch.setattr(keys, "entries", without_memory)
+    monkeypatch.setattr(key_index, "entries", without_memory)
     with pytest.raises(MemoryError):
         await store_it()
     monkeypatch.undo()

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner, StoreTransaction
-from aggregator_sqlite import index, merging
-from aggregator_sqlite.index import State
+from aggregator_sqlite import key_index, runs
+from aggregator_sqlite.key_index import State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -117,7 +117,7 @@ def claimed(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[KeyOwner | No
 
 
 def claim_apart(db: sqlite3.Connection, events: Sequence[Event]) -> None:
-    first = db.execute(index.LAST_SEQ).fetchone()[0] + 1
+    first = db.execute(key_index.LAST_SEQ).fetchone()[0] + 1
     db.executemany(
         "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)",
         [
@@ -329,11 +329,11 @@ class SmallRuns(Mutant):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        index.IN_MEMORY, index.ALIKE = 5, 2
-        index.AT_ONCE = merging.AT_ONCE = 7
+        key_index.IN_MEMORY, key_index.ALIKE = 5, 2
+        key_index.AT_ONCE = runs.AT_ONCE = 7
 
 
 def forget(db: sqlite3.Connection) -> None:
-    last = db.execute(index.LAST_SEQ).fetchone()[0]
+    last = db.execute(key_index.LAST_SEQ).fetchone()[0]
     db.execute("DELETE FROM runs")
     Run(1, upto=last).finish(db)

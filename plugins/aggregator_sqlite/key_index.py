@@ -5,28 +5,82 @@ Enough of them become a run, and runs that are alike are merged into a larger on
 written at a random place. Both is done within the transactions that store events, a little in each.
 """
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence, Set
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from threading import Event as Signal
+from threading import RLock
 
-from aggregator.errors import StoreError
+from rbloom import Bloom
+
+from aggregator.errors import KeyHeld, StoreError
 from aggregator_sqlite import blocks
 from aggregator_sqlite import runs as on_disk
-from aggregator_sqlite.connection import LeftAlone, atomic
-from aggregator_sqlite.known import Known
-from aggregator_sqlite.merging import AT_ONCE, Merge
-from aggregator_sqlite.runs import Run
+from aggregator_sqlite.connection import LeftAlone, Thread, atomic
+from aggregator_sqlite.runs import AT_ONCE, KEY, LEAVES_AT_ONCE, Merge, Run, entries
 
 log = logging.getLogger(__name__)
-
 IN_MEMORY = 16_384  # keys, after which they become a run
 ALIKE = 8  # runs that are merged into one
-
 LAST_SEQ = "SELECT last_seq FROM counters"
+_FIRST = 4_000_000  # keys
+_MORE = 4  # times as many in the next filter: each of them is asked
+_WRONG = 0.0002  # of the new keys seem to be known, at the most
+_PAUSE = 60.0  # seconds until it is tried again
+Connect = Callable[[], Awaitable[Thread]]
+
+
+class Known:
+    """Tells of most keys that they are certainly new, without looking for them.
+
+    A Bloom filter in memory of the keys that committed events hold, or somewhat more than these:
+    2.2 bytes a key, and one key in 5,000 has to be looked for in vain.
+
+    Keys are only ever added, by any thread.
+    """
+
+    def __init__(self) -> None:
+        self.is_learning = False
+        """Whether the keys of the runs are being added: until then no run may be merged."""
+        self.is_complete = False
+        """Whether every key that is in a run was added; until then any key may be known."""
+        self._filters: list[Bloom] = []
+        self._capacity = self._room = 0
+        self._turn = RLock()
+
+    def reserve(self, keys: int) -> None:
+        """Make room for so many, so that one filter holds them; nothing where there is some."""
+        with self._turn:
+            if not self._filters:
+                self._grow(keys)
+
+    def add(self, keys: Collection[bytes]) -> None:
+        """Add these. Where the room is used up, another filter has more of it."""
+        with self._turn:
+            if self._room < len(keys):
+                self._grow(_MORE * self._capacity)
+            self._filters[-1].update(keys)
+            self._room -= len(keys)
+
+    def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
+        """Those of the keys that may be held."""
+        if not self.is_complete:
+            return keys
+        return {key for one in tuple(self._filters) for key in keys if key in one}
+
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that were certainly never added, however complete it is."""
+        filters = tuple(self._filters)
+        return [key for key in keys if not any(key in one for one in filters)]
+
+    def _grow(self, keys: int) -> None:
+        self._capacity = self._room = max(keys, _FIRST)
+        self._filters.append(Bloom(self._room, _WRONG))
 
 
 @dataclass(frozen=True)
@@ -230,3 +284,124 @@ class Index:
     def _new_id(self) -> int:
         self._last_run += 1
         return self._last_run
+
+
+class Keys:
+    """What a transaction adds to the index, should it be committed.
+
+    Belongs to the event loop, and to the writer's thread while the transaction waits for that; but
+    for a commit, during which both only read it.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._appended: dict[bytes, int] = {}
+        self._new: set[bytes] = set()  # no event holds them
+        self._entries: list[bytes] | None = None
+
+    @property
+    def next_seq(self) -> int:
+        """That of the next event that is appended."""
+        return self._index.last_seq + len(self._appended) + 1
+
+    def unknown(self, keys: Sequence[bytes]) -> Collection[bytes]:
+        """Those of the keys that have to be looked for, since an event may hold them."""
+        if self._new.issuperset(keys):  # as claimed before they are appended
+            return ()
+        wanted = set(keys) - self._new
+        unknown = self._index.may_hold(wanted)
+        if self._appended:
+            unknown = unknown | (wanted & self._appended.keys())
+        self._new |= wanted
+        self._new -= unknown
+        return unknown
+
+    def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, each with its event's seq. For the thread."""
+        held = {key: self._appended[key] for key in self._appended.keys() & keys}
+        held |= self._index.held(db, keys - held.keys())
+        self._new |= keys - held.keys()
+        return held
+
+    def take(self, keys: Sequence[bytes]) -> list[int]:
+        """Append events with these keys, which were asked for: their seqs.
+
+        Raises KeyHeld if one is held already or stands twice among them.
+        """
+        if set(map(len, keys)) - {KEY}:
+            raise ValueError(f"a key has {KEY} bytes")
+        self._index.check_sound()  # not so once the commit is under way
+        first = self.next_seq
+        taken = dict(zip(keys, range(first, first + len(keys)), strict=True))
+        is_new = self._new.issuperset(taken) and self._appended.keys().isdisjoint(taken)
+        if len(taken) < len(keys) or not is_new:
+            raise KeyHeld("an event was appended under a key that is held")
+        self._new.difference_update(taken)
+        self._appended |= taken
+        return list(taken.values())
+
+    @property
+    def mark(self) -> int:
+        """For `undo`: the keys that are appended up to now."""
+        return len(self._appended)
+
+    def undo(self, mark: int) -> None:
+        """Forget those that were appended since: they are new again."""
+        while len(self._appended) > mark:
+            key, _ = self._appended.popitem()
+            self._new.add(key)
+
+    @property
+    def left_alone(self) -> set[int]:
+        """The blocks that cannot be read, by their first seqs."""
+        return self._index.left_alone.blocks
+
+    def expect_commit(self) -> None:
+        """To be called before the thread is asked to commit."""
+        self._index.expect_commit()
+
+    def commit(self, db: sqlite3.Connection, is_due: Signal) -> None:
+        """Commit the transaction. For the thread."""
+        self._index.commit(db, len(self._appended), is_due)
+
+    def prepare(self) -> None:
+        """Do what can be done of `add` while the commit is under way."""
+        self._entries = entries(self._appended)
+
+    def add(self, committing: Future[None]) -> None:
+        """Add what was appended to the index, if it was committed.
+
+        After a commit that has failed the index stays unsound, as it does if `prepare` has.
+        """
+        if not committing.exception() and self._entries is not None:
+            self._index.add(self._appended, self._entries)
+
+
+async def learn(known: Known, runs: Callable[[], Sequence[Run]], connect: Connect) -> None:
+    """Add the keys of the runs, on a connection of its own. Until then keys are looked for."""
+    added: dict[int, int] = {}
+    while not known.is_complete:
+        known.is_learning = True
+        try:
+            await _read(known, runs(), connect, added)
+            known.is_complete = True
+        except StoreError as error:
+            log.error("new events take longer for the time being: %s", error)
+            await asyncio.sleep(_PAUSE)
+        finally:
+            known.is_learning = False
+
+
+async def _read(known: Known, runs: Sequence[Run], connect: Connect, added: dict[int, int]) -> None:
+    """Go on where it has ended last: `added` has how many leaves of each run, by its id.
+
+    The filter grows with what is added to it, known to it or not.
+    """
+    reader = await connect()
+    try:
+        for run in runs:
+            for first in range(added.get(run.id, 0), len(run.fences), LEAVES_AT_ONCE):
+                known.add(await reader.run(run.some_keys, first, LEAVES_AT_ONCE))
+                added[run.id] = first + LEAVES_AT_ONCE
+    finally:
+        await reader.close()
