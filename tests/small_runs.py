@@ -8,6 +8,5 @@ from aggregator_sqlite import key_index, runs
 def make_runs_small(patch: pytest.MonkeyPatch, in_memory: int = 3, at_once: int = 5) -> None:
     """Until the patch is undone."""
     patch.setattr(key_index, "IN_MEMORY", in_memory)
-    patch.setattr(key_index, "ALIKE", 2)
-    for module in (key_index, runs):
-        patch.setattr(module, "AT_ONCE", at_once)
+    patch.setattr(runs, "ALIKE", 2)
+    patch.setattr(runs, "AT_ONCE", at_once)

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence,
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from threading import Event as Signal
 from threading import RLock
 
 from rbloom import Bloom
@@ -22,11 +21,10 @@ from aggregator.errors import KeyHeld, StoreError
 from aggregator_sqlite import blocks
 from aggregator_sqlite import runs as on_disk
 from aggregator_sqlite.connection import LeftAlone, Thread, atomic
-from aggregator_sqlite.runs import AT_ONCE, KEY, LEAVES_AT_ONCE, Merge, Run, entries
+from aggregator_sqlite.runs import KEY, LEAVES_AT_ONCE, Compactor, Run, entries
 
 log = logging.getLogger(__name__)
 IN_MEMORY = 16_384  # keys, after which they become a run
-ALIKE = 8  # runs that are merged into one
 LAST_SEQ = "SELECT last_seq FROM counters"
 _FIRST = 4_000_000  # keys
 _MORE = 4  # times as many in the next filter: each of them is asked
@@ -110,14 +108,8 @@ class State:
         """The keys of the events up to this seq are in runs."""
         return self.runs[0].upto if self.runs else 0
 
-    def replacing(self, old: Sequence[Run], new: Run) -> "State":
-        """With the new run in place of the old ones, which follow each other."""
-        place = self.runs.index(old[0])
-        runs = *self.runs[:place], new, *self.runs[place + len(old) :]
-        return State(self.recent, runs, self.entries)
 
-
-class Index:
+class KeyIndex:
     """Belongs to the connection that writes; `find` may be asked from others too.
 
     Begins with the runs that the file has. `read_some` is to be called until there is no more.
@@ -133,13 +125,8 @@ class Index:
         self.state = State({}, tuple(found))
         self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
         """Of the events that are committed."""
-        self._merges: dict[int, Merge] = {}  # by the level of their runs
-        self._replaced: list[Run] = []  # in the transaction that is under way
-        left_over = list(on_disk.left_over(db, found))
-        self._leaves_of = [run for run in left_over if run not in left_alone.runs]
-        self._last_run = max((*(run.id for run in found), *left_over), default=0)
+        self._compactor = Compactor(db, found, left_alone)
         self._read_to = self.state.indexed_to
-        self._due = 0  # keys to merge
         self._is_sound = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
@@ -151,8 +138,8 @@ class Index:
             rows = list(islice(keys, IN_MEMORY))
         if len(self.state.recent) >= IN_MEMORY:
             with atomic(db):
-                state = self._work(db, self.state, len(self.state.recent))
-            self._begin(state)
+                state = self.prepare_commit(db, len(self.state.recent))
+            self.committed(state)
         self.known.add(self.known.missing(key for key, _ in rows))
         self.state.add(seqs := dict(rows), on_disk.entries(seqs))
         self._read_to = rows[-1][1] if rows else self._read_to
@@ -190,16 +177,23 @@ class Index:
         self.check_sound()
         self._is_sound = False
 
-    def commit(self, db: sqlite3.Connection, keys: int, is_due: Signal) -> None:
-        """Commit the transaction that has appended so many keys, and work on the runs in it.
+    def prepare_commit(self, db: sqlite3.Connection, keys: int) -> State:
+        """Work on the runs within the transaction that has appended so many keys.
 
-        After `expect_commit`, which has checked that the index is sound. Says when nothing is left
-        to do but what SQLite does without holding up anybody.
+        Returns the state that is true once that is committed, for `committed`.
         """
-        state = self._work(db, self.state, keys)
-        is_due.set()
-        db.execute("COMMIT")
-        self._begin(state)
+        state = self.state
+        if len(state.recent) >= IN_MEMORY:
+            entries = sorted(chain.from_iterable(state.entries))
+            run = self._compactor.write(db, entries, state.indexed_to, max(state.recent.values()))
+            state = State({}, (run, *state.runs))
+        runs = self._compactor.compact(db, state.runs, keys, pause=self.known.is_learning)
+        return state if runs is state.runs else State(state.recent, runs, state.entries)
+
+    def committed(self, state: State) -> None:
+        """What was prepared is committed."""
+        self.state = state
+        self._compactor.committed()
 
     def add(self, appended: dict[bytes, int], entries: list[bytes]) -> None:
         """Add what was committed. For the event loop."""
@@ -213,78 +207,6 @@ class Index:
         if not self._is_sound:
             raise StoreError("a commit has failed: the index of keys must be read again")
 
-    def _begin(self, state: State) -> None:
-        """It was committed. Only now may leaves go that a reader of the former state looks for."""
-        self.state = state
-        self._leaves_of += [run.id for run in self._replaced]
-        self._replaced.clear()
-
-    def _work(self, db: sqlite3.Connection, state: State, keys: int) -> State:
-        """Write and merge runs, as much as so many new keys make necessary."""
-        if len(state.recent) >= IN_MEMORY:
-            state = self._flush(db, state)
-        levels = len({run.level for run in state.runs})
-        self._due += keys * (levels + 1)  # one a level is needed, but for the last
-        while self._due >= AT_ONCE:
-            self._due -= AT_ONCE
-            if self._leaves_of and not self._remove_leaves(db, self._leaves_of[-1]):
-                self._leaves_of.pop()
-            if merge := self._next_merge(state):
-                state = self._step(db, merge, state)
-            elif not self._leaves_of:
-                self._due = 0
-        return state
-
-    def _remove_leaves(self, db: sqlite3.Connection, run: int) -> bool:
-        """Whether there may be more. Damage leaves them in their place."""
-        try:
-            return on_disk.remove_leaves(db, run)
-        except StoreError as error:
-            log.error("leaves of a run that has gone cannot be removed: %s", error)
-            self.left_alone.runs.add(run)
-            return False
-
-    def _step(self, db: sqlite3.Connection, merge: Merge, state: State) -> State:
-        """Damage is told, and no reason not to store events: the key that it hides is not new.
-
-        But SQLite commits nothing after damage of its own, and the batch is to be sent again.
-        """
-        try:
-            merge.step(db)
-        except StoreError as error:
-            log.error("keys are looked for in more and more runs: %s", error)
-            self.left_alone.levels.add(merge.level)
-            return state
-        if not merge.is_done:
-            return state
-        del self._merges[merge.level]
-        self._replaced += merge.runs
-        return state.replacing(merge.runs, merge.into)
-
-    def _flush(self, db: sqlite3.Connection, state: State) -> State:
-        """Make a run of the keys in memory."""
-        run = Run(self._new_id(), 0, state.indexed_to, max(state.recent.values()))
-        run.write(db, sorted(chain.from_iterable(state.entries)))
-        run.finish(db)
-        return State({}, (run, *state.runs))
-
-    def _next_merge(self, state: State) -> Merge | None:
-        """The one of the smallest runs. None while the filter is built: that reads the runs."""
-        if self.known.is_learning:
-            return None
-        for level in sorted({run.level for run in state.runs} - self.left_alone.levels):
-            if level in self._merges:
-                return self._merges[level]
-            alike = [run for run in state.runs if run.level == level]
-            if len(alike) >= ALIKE:
-                self._merges[level] = Merge(alike[-ALIKE:], self._new_id())
-                return self._merges[level]
-        return None
-
-    def _new_id(self) -> int:
-        self._last_run += 1
-        return self._last_run
-
 
 class Keys:
     """What a transaction adds to the index, should it be committed.
@@ -293,7 +215,7 @@ class Keys:
     for a commit, during which both only read it.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: KeyIndex) -> None:
         self._index = index
         self._appended: dict[bytes, int] = {}
         self._new: set[bytes] = set()  # no event holds them
@@ -355,14 +277,6 @@ class Keys:
     def left_alone(self) -> set[int]:
         """The blocks that cannot be read, by their first seqs."""
         return self._index.left_alone.blocks
-
-    def expect_commit(self) -> None:
-        """To be called before the thread is asked to commit."""
-        self._index.expect_commit()
-
-    def commit(self, db: sqlite3.Connection, is_due: Signal) -> None:
-        """Commit the transaction. For the thread."""
-        self._index.commit(db, len(self._appended), is_due)
 
     def prepare(self) -> None:
         """Do what can be done of `add` while the commit is under way."""

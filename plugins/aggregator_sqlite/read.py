@@ -22,7 +22,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import blocks, fields
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
-from aggregator_sqlite.key_index import Index
+from aggregator_sqlite.key_index import KeyIndex
 
 SCANNED = 20_000
 READ_BYTES = 4 * PAGE_BYTES
@@ -156,7 +156,7 @@ def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[st
 
 
 def find(
-    db: sqlite3.Connection, index: Index, name: bytes, limit: int, source: str | None
+    db: sqlite3.Connection, index: KeyIndex, name: bytes, limit: int, source: str | None
 ) -> list[StoredEvent]:
     """The first events of that key or name, from one source or from any."""
     events: list[StoredEvent] = []

@@ -4,6 +4,7 @@ A leaf fills a page of the database. Where a key can be is known without reading
 beginnings of its leaves are held in memory, 8 bytes a leaf.
 """
 
+import logging
 import sqlite3
 import struct
 import sys
@@ -17,7 +18,9 @@ from operator import attrgetter
 from typing import Any
 
 from aggregator.errors import StoreError
-from aggregator_sqlite.connection import Bulk, Unreadable, reading
+from aggregator_sqlite.connection import Bulk, LeftAlone, Unreadable, reading
+
+log = logging.getLogger(__name__)
 
 KEY = 16  # bytes
 ENTRY = KEY + 8
@@ -30,6 +33,7 @@ _SUM = 4
 _FENCE = 8
 END = 2 ** (8 * _FENCE)
 """More than the beginning of any key."""
+ALIKE = 8  # runs that are merged into one
 AT_ONCE = 8_192  # keys, about: keys are hashes, so a slice of them holds its share
 _LEAVES = 2**24  # the most that a run can have
 ADD_LEAVES = Bulk("INSERT INTO leaves (id, entries) VALUES (?, ?)")
@@ -123,6 +127,95 @@ class Run:
         return self.id * _LEAVES + number
 
 
+class Compactor:
+    """Writes runs and merges them, within the transactions that store events, a little in each."""
+
+    def __init__(self, db: sqlite3.Connection, runs: Sequence[Run], left_alone: LeftAlone) -> None:
+        """With the runs that the file has."""
+        without_run = list(_left_over(db, runs))
+        self._left_alone = left_alone
+        self._merges: dict[int, Merge] = {}  # by the level of their runs
+        self._replaced: list[Run] = []  # in the transaction that is under way
+        self._leaves_of = [run for run in without_run if run not in left_alone.runs]
+        self._last_run = max((*(run.id for run in runs), *without_run), default=0)
+        self._due = 0  # keys to merge
+
+    def write(self, db: sqlite3.Connection, entries: Sequence[bytes], after: int, upto: int) -> Run:
+        """Make a run of entries that are in order."""
+        run = Run(self._new_id(), 0, after, upto)
+        run.write(db, entries)
+        run.finish(db)
+        return run
+
+    def compact(
+        self, db: sqlite3.Connection, runs: tuple[Run, ...], keys: int, *, pause: bool
+    ) -> tuple[Run, ...]:
+        """Merge runs, as much as so many new keys make necessary; the runs that there are then.
+
+        No merge goes on while there is a pause: somebody reads the runs.
+        """
+        levels = len({run.level for run in runs})
+        self._due += keys * (levels + 1)  # one a level is needed, but for the last
+        while self._due >= AT_ONCE:
+            self._due -= AT_ONCE
+            if self._leaves_of and not self._remove_leaves(db, self._leaves_of[-1]):
+                self._leaves_of.pop()
+            if merge := None if pause else self._next_merge(runs):
+                runs = self._step(db, merge, runs)
+            elif not self._leaves_of:
+                self._due = 0
+        return runs
+
+    def committed(self) -> None:
+        """What was done is committed: now leaves may go that a reader before it looks for."""
+        self._leaves_of += [run.id for run in self._replaced]
+        self._replaced.clear()
+
+    def _remove_leaves(self, db: sqlite3.Connection, run: int) -> bool:
+        """Whether there may be more. Damage leaves them in their place."""
+        try:
+            return _remove_leaves(db, run)
+        except StoreError as error:
+            log.error("leaves of a run that has gone cannot be removed: %s", error)
+            self._left_alone.runs.add(run)
+            return False
+
+    def _next_merge(self, runs: Sequence[Run]) -> "Merge | None":
+        """The one of the smallest runs."""
+        for level in sorted({run.level for run in runs} - self._left_alone.levels):
+            if level in self._merges:
+                return self._merges[level]
+            alike = [run for run in runs if run.level == level]
+            if len(alike) >= ALIKE:
+                self._merges[level] = Merge(alike[-ALIKE:], self._new_id())
+                return self._merges[level]
+        return None
+
+    def _step(
+        self, db: sqlite3.Connection, merge: "Merge", runs: tuple[Run, ...]
+    ) -> tuple[Run, ...]:
+        """Damage is told, and no reason not to store events: the key that it hides is not new.
+
+        But SQLite commits nothing after damage of its own, and the batch is to be sent again.
+        """
+        try:
+            merge.step(db)
+        except StoreError as error:
+            log.error("keys are looked for in more and more runs: %s", error)
+            self._left_alone.levels.add(merge.level)
+            return runs
+        if not merge.is_done:
+            return runs
+        del self._merges[merge.level]
+        self._replaced += merge.runs
+        place = runs.index(merge.runs[0])  # they follow each other
+        return *runs[:place], merge.into, *runs[place + len(merge.runs) :]
+
+    def _new_id(self) -> int:
+        self._last_run += 1
+        return self._last_run
+
+
 class Merge:
     """One merge on its way. What it has written is none of the runs until it is done."""
 
@@ -178,7 +271,7 @@ def _read(*row: Any) -> Run:
     return Run(number, level, after, upto, keys, _swapped(array("Q", fences)))
 
 
-def left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
+def _left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
     """The ids of those that were not finished, or not removed to the end: they have only leaves."""
     known = {run.id for run in runs}
     leaf = 0
@@ -189,7 +282,7 @@ def left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
             yield run
 
 
-def remove_leaves(db: sqlite3.Connection, run: int) -> bool:
+def _remove_leaves(db: sqlite3.Connection, run: int) -> bool:
     """Remove some of that run's leaves; whether there may be more. Raises StoreError."""
     bounds = run * _LEAVES, (run + 1) * _LEAVES
     with _readable():

@@ -46,7 +46,7 @@ from aggregator_sqlite.files import (
     sync_folder,
     unreadable,
 )
-from aggregator_sqlite.key_index import Index, Known, learn
+from aggregator_sqlite.key_index import KeyIndex, Known, learn
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -78,7 +78,7 @@ class SqliteStore(Store):
         self._pointers: fields.Pointers = ()
         self._known = Known()
         self._left_alone = LeftAlone()
-        self._index: Index | None = None
+        self._index: KeyIndex | None = None
         self._learning: asyncio.Task[None] | None = None
         self._writer: Thread | None = None
         self._readers: list[Thread] = []
@@ -223,7 +223,7 @@ class SqliteStore(Store):
             try:
                 await writer.run(_prepare, self._log, self._key_spec, replaces)
                 await asyncio.to_thread(sync_folder, self.path.parent)
-                index = await writer.run(Index, self._known, self._left_alone)
+                index = await writer.run(KeyIndex, self._known, self._left_alone)
                 self._known.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     log.info("the index of keys is made, up to event %d", index.state.indexed_to)

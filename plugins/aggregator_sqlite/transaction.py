@@ -13,7 +13,7 @@ from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redeliver
 from aggregator_sqlite import fields, quarantine, write
 from aggregator_sqlite.connection import Thread, called
 from aggregator_sqlite.fields import Pointers
-from aggregator_sqlite.key_index import Index, Keys
+from aggregator_sqlite.key_index import KeyIndex, Keys
 from aggregator_sqlite.write import Prepared
 
 _HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
@@ -29,8 +29,9 @@ class SqliteTransaction(StoreTransaction):
     are new is mostly known without one, so that most batches take one hop, the commit.
     """
 
-    def __init__(self, writer: Thread, index: Index, pointers: Pointers) -> None:
+    def __init__(self, writer: Thread, index: KeyIndex, pointers: Pointers) -> None:
         self._writer = writer
+        self._index = index
         self._keys = Keys(index)
         self._pointers = pointers
         self._waiting: list[_Call] = []
@@ -96,9 +97,9 @@ class SqliteTransaction(StoreTransaction):
         """
         if not self._begun and not self._waiting:
             return
-        self._keys.expect_commit()
+        self._index.expect_commit()
         is_due = Signal()
-        committing = self._hand_over(_commit, self._keys, is_due)
+        committing = self._hand_over(_commit, self._index, self._keys.mark, is_due)
         self._trouble = _over()
         committing.add_done_callback(self._keys.add)
         is_due.wait(_HEAD_START)
@@ -194,8 +195,11 @@ def _begin(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
 
 
-def _commit(db: sqlite3.Connection, keys: Keys, is_due: Signal) -> None:
-    keys.commit(db, is_due)
+def _commit(db: sqlite3.Connection, index: KeyIndex, keys: int, is_due: Signal) -> None:
+    state = index.prepare_commit(db, keys)
+    is_due.set()  # nothing is left but what SQLite does without holding up anybody
+    db.execute("COMMIT")
+    index.committed(state)
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, FieldIs, KeyOwner, Query
 from aggregator.testing import make_event
-from aggregator_sqlite import blocks, key_index, read
+from aggregator_sqlite import blocks, key_index, read, runs
 from aggregator_sqlite.store import SqliteStore
 from pages import cells, flip, flips
 from small_runs import make_runs_small
@@ -131,10 +131,10 @@ async def test_leaf_that_cannot_be_read_fails_one_batch_and_no_more(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_runs_small(monkeypatch, in_memory=200, at_once=1000)
-    monkeypatch.setattr(key_index, "ALIKE", 99)
+    monkeypatch.setattr(runs, "ALIKE", 99)
     await append(store, make(2000), at_once=100)
     await store.close()
-    monkeypatch.setattr(key_index, "ALIKE", 2)
+    monkeypatch.setattr(runs, "ALIKE", 2)
     flip(store.path, cells(store.path, "leaves")[1].begin, 6)
     await store.open(DEFAULT_KEY_SPEC, ["/user"])
     store._known.is_complete = True  # as it was when the bit flipped
@@ -158,18 +158,18 @@ async def test_reader_that_holds_on_to_older_runs_takes_none_for_damaged(
     name = make_event("named").key
     async with store.transaction() as tx:
         await tx.append([make_event("0", name=name), *make(3, first=1)])
-    find = key_index.Index.find
+    find = key_index.KeyIndex.find
 
-    def find_late(one: key_index.Index, db: sqlite3.Connection, key: bytes) -> int | None:
+    def find_late(one: key_index.KeyIndex, db: sqlite3.Connection, key: bytes) -> int | None:
         with closing(sqlite3.connect(store.path)) as reader:
-            monkeypatch.setattr(key_index.Index, "find", find)
-            writer = key_index.Index(reader, one.known, one.left_alone)
+            monkeypatch.setattr(key_index.KeyIndex, "find", find)
+            writer = key_index.KeyIndex(reader, one.known, one.left_alone)
             while writer.read_some(reader):
                 pass
             one.state = writer.state
         return find(one, db, key)
 
-    monkeypatch.setattr(key_index.Index, "find", find_late)
+    monkeypatch.setattr(key_index.KeyIndex, "find", find_late)
     with closing(sqlite3.connect(store.path)) as db:
         assert store._index
         found = read.find(db, store._index, name, 10, None)

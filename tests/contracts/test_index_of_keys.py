@@ -17,7 +17,7 @@ from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
 from aggregator_sqlite import key_index, runs
-from aggregator_sqlite.key_index import Index, Known, State
+from aggregator_sqlite.key_index import KeyIndex, Known, State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
@@ -194,7 +194,7 @@ async def test_nothing_is_committed_after_a_commit_of_unknown_fate(
 ) -> None:
     (event,) = make(1)
     with monkeypatch.context() as patch, pytest.raises(StoreError):
-        patch.setattr(Index, "_begin", failing_disk)  # what comes right after COMMIT
+        patch.setattr(KeyIndex, "committed", failing_disk)  # what comes right after COMMIT
         await append(store, [event])
     with pytest.raises(StoreError, match="must be read again"):
         async with store.transaction() as tx:
@@ -316,15 +316,15 @@ async def test_leaves_go_after_the_commit_that_replaces_them(
 ) -> None:
     """Or a reader that knows the former runs would take them for damaged."""
     asked_between: list[int | None] = []
-    begin = Index._begin
+    begin = KeyIndex.committed
 
-    def begin_later(index: Index, state: State) -> None:
+    def begin_later(index: KeyIndex, state: State) -> None:
         with closing(sqlite3.connect(store.path)) as db:
             asked_between.append(index.state.find(db, events[0].key))
         begin(index, state)
 
     events = make(4000)
-    monkeypatch.setattr(Index, "_begin", begin_later)
+    monkeypatch.setattr(KeyIndex, "committed", begin_later)
     await append(store, events, at_once=1000)
     assert asked_between == [None, 1, 1, 1]  # the first keys are added after their commit
 

@@ -329,8 +329,7 @@ class SmallRuns(Mutant):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        key_index.IN_MEMORY, key_index.ALIKE = 5, 2
-        key_index.AT_ONCE = runs.AT_ONCE = 7
+        key_index.IN_MEMORY, runs.ALIKE, runs.AT_ONCE = 5, 2, 7
 
 
 def forget(db: sqlite3.Connection) -> None:
