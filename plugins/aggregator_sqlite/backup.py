@@ -5,7 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 from aggregator.errors import StoreError
+from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
+from aggregator_sqlite.connection import Thread
+from aggregator_sqlite.files import Draft
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import check_version, kept_key_spec
 
@@ -16,6 +19,23 @@ SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks), (SELECT total(key
     (SELECT max(first + length(CAST(keys AS BLOB)) / 16) FROM blocks), stored, last_seq
 FROM counters
 """
+
+
+async def back_up(database: Path, destination: Path) -> Backup:
+    """Copy the database into a new file, which gets its name once it is proved and durable."""
+    draft = Draft(destination, database)
+    try:
+        reader = await Thread.read_only(database)
+        await reader.run_alone(copy, draft.path)
+        reader = await Thread.read_only(draft.path)
+        contents = await reader.run_alone(proved)
+        return Backup(*contents, size=draft.keep())
+    except StoreError as error:
+        draft.discard()
+        raise StoreError(f"backup: {destination}: {error}") from error
+    except BaseException:
+        draft.discard()
+        raise
 
 
 def copy(db: sqlite3.Connection, into: Path) -> None:

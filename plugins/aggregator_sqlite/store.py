@@ -27,7 +27,7 @@ from aggregator.store import (
     Topic,
 )
 from aggregator_sqlite import fields, quarantine, read
-from aggregator_sqlite.backup import copy, proved
+from aggregator_sqlite.backup import back_up
 from aggregator_sqlite.connection import (
     LeftAlone,
     Thread,
@@ -37,7 +37,6 @@ from aggregator_sqlite.connection import (
     prove_writing,
 )
 from aggregator_sqlite.files import (
-    Draft,
     Files,
     Lock,
     check_names,
@@ -149,19 +148,7 @@ class SqliteStore(Store):
             raise SettingError(f"store: there is none yet: {self.about()}")
         if self._log.is_expected:
             check_names(self.path)
-        draft = Draft(destination, self.path)
-        try:
-            reader = await Thread.read_only(self.path)
-            await reader.run_alone(copy, draft.path)
-            reader = await Thread.read_only(draft.path)
-            contents = await reader.run_alone(proved)
-            return Backup(*contents, size=draft.keep())
-        except StoreError as error:
-            draft.discard()
-            raise StoreError(f"backup: {destination}: {error}") from error
-        except BaseException:
-            draft.discard()
-            raise
+        return await back_up(self.path, destination)
 
     def about(self) -> str:
         """For the operator: the version matters, some have bugs that lose data."""

@@ -138,13 +138,15 @@ async def test_copy_whose_numbers_do_not_agree_is_not_kept(
 async def test_damaged_copy_is_not_kept(
     beside: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy = backup.copy
+
     def copy_to_a_bad_disk(db: sqlite3.Connection, into: Path) -> None:
-        backup.copy(db, into)
+        copy(db, into)
         with into.open("r+b") as file:
             file.seek(-4096, os.SEEK_END)
             file.write(bytes(4096))
 
-    monkeypatch.setattr("aggregator_sqlite.store.copy", copy_to_a_bad_disk)
+    monkeypatch.setattr(backup, "copy", copy_to_a_bad_disk)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoreError, match=r"copy\.db: .*(damaged|malformed)"):
         await beside.backup(tmp_path / "copy.db")
