@@ -7,6 +7,6 @@ from aggregator_sqlite import key_index, runs
 
 def make_runs_small(patch: pytest.MonkeyPatch, in_memory: int = 3, at_once: int = 5) -> None:
     """Until the patch is undone."""
-    patch.setattr(key_index, "IN_MEMORY", in_memory)
-    patch.setattr(runs, "ALIKE", 2)
-    patch.setattr(runs, "AT_ONCE", at_once)
+    patch.setattr(key_index, "KEYS_IN_MEMORY", in_memory)
+    patch.setattr(runs, "RUNS_PER_LEVEL", 2)
+    patch.setattr(runs, "KEYS_PER_STEP", at_once)

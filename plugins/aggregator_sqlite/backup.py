@@ -7,8 +7,8 @@ from pathlib import Path
 from aggregator.errors import StoreError
 from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
-from aggregator_sqlite.connection import Thread
-from aggregator_sqlite.files import Draft
+from aggregator_sqlite.connection import SqliteThread
+from aggregator_sqlite.files import AtomicFile
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import check_version, kept_key_spec
 
@@ -23,18 +23,18 @@ FROM counters
 
 async def back_up(database: Path, destination: Path) -> Backup:
     """Copy the database into a new file, which gets its name once it is proved and durable."""
-    draft = Draft(destination, database)
+    file = AtomicFile(destination, database)
     try:
-        reader = await Thread.read_only(database)
-        await reader.run_alone(copy, draft.path)
-        reader = await Thread.read_only(draft.path)
-        contents = await reader.run_alone(proved)
-        return Backup(*contents, size=draft.keep())
+        reader = await SqliteThread.read_only(database)
+        await reader.run_and_close(copy, file.path)
+        reader = await SqliteThread.read_only(file.path)
+        contents = await reader.run_and_close(proved)
+        return Backup(*contents, size=file.commit())
     except StoreError as error:
-        draft.discard()
+        file.discard()
         raise StoreError(f"backup: {destination}: {error}") from error
     except BaseException:
-        draft.discard()
+        file.discard()
         raise
 
 
@@ -66,6 +66,6 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
             f"the numbers in the copy do not agree: {events} events, {keys} keys, {stored} stored; "
             f"the newest seq is {newest}, the last one given {last_seq}"
         )
-    for run in runs.kept(db):
+    for run in runs.load_runs(db):
         run.check(db)
     return events, stored, last_seq

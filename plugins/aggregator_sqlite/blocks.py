@@ -26,7 +26,7 @@ from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
-from aggregator_sqlite.connection import Bulk, Unreadable, row_at
+from aggregator_sqlite.connection import MultiRowStatement, UnreadableRow, read_row
 from aggregator_sqlite.runs import KEY
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tel
 _PLACE = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
-ADD = Bulk(
+ADD = MultiRowStatement(
     "INSERT INTO blocks (first, again, checksum, keys, digests, ends, sizes, events) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
-ADD_TO_TOPICS = Bulk("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
+ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
 # A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
 AT = """
 SELECT first, again, checksum, CAST(coalesce(keys, '') AS BLOB),
@@ -178,22 +178,22 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         done = upto
 
 
-def at(db: sqlite3.Connection, seq: int, left_alone: set[int] | None = None) -> Block | None:
+def at(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
     """The block that has the event, if there is one and it can be read.
 
     If not, that is logged, and its first seq added to those that are left alone. Raises StoreError
     where SQLite cannot read it within a transaction, which is lost with it.
     """
-    if left_alone and _first_at(db, seq) in left_alone:
+    if unreadable and _first_at(db, seq) in unreadable:
         return None
     try:
-        row = row_at(db, AT, seq)
+        row = read_row(db, AT, seq)
         block = Block(row) if row else None
     except ValueError as error:
         log.error(_UNREADABLE, seq, error)
-        if left_alone is not None:
-            left_alone.add(_first_at(db, seq))
-        if isinstance(error, Unreadable) and db.in_transaction:
+        if unreadable is not None:
+            unreadable.add(_first_at(db, seq))
+        if isinstance(error, UnreadableRow) and db.in_transaction:
             raise StoreError(_UNREADABLE % (seq, error)) from error
         return None
     return block if block and seq in block.seqs else None
@@ -211,14 +211,14 @@ def among(
 
 
 def of(
-    db: sqlite3.Connection, seqs: Iterable[int], left_alone: set[int] | None = None
+    db: sqlite3.Connection, seqs: Iterable[int], unreadable: set[int] | None = None
 ) -> Iterator[tuple[Block | None, int]]:
     """Where each of these events is; None as `at` says. Quick where they are in order."""
-    left_alone = set() if left_alone is None else left_alone
+    unreadable = set() if unreadable is None else unreadable
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
-            block = at(db, seq, left_alone)
+            block = at(db, seq, unreadable)
         yield block, seq
 
 
@@ -271,8 +271,8 @@ def _first_at(db: sqlite3.Connection, seq: int) -> int:
 
 def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     try:
-        again, checksum, keys = row_at(db, KEYS_AT, first) or (None, 0, b"")
-    except Unreadable:
+        again, checksum, keys = read_row(db, KEYS_AT, first) or (None, 0, b"")
+    except UnreadableRow:
         again, checksum, keys = None, 0, b""
     if again != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
         raise _damaged_keys(first)

@@ -25,7 +25,7 @@ _ROWS = (1024, 256, 64, 16, 8, 4, 3, 2, 1)  # in a statement
 _ROW = re.compile(r"\(\?(?:, \?)*\)")
 
 
-class Thread:
+class SqliteThread:
     """One connection with a thread of its own, and functions run on it, one hop each.
 
     What SQLite says of trouble with the file is raised as StoreError.
@@ -41,7 +41,7 @@ class Thread:
         self._open = True
 
     @classmethod
-    async def connect(cls, database: str, *, uri: bool = False) -> "Thread":
+    async def connect(cls, database: str, *, uri: bool = False) -> "SqliteThread":
         """Open the database to read and write; make it if there is none."""
         connection = aiosqlite.connect(
             database, isolation_level=None, timeout=BUSY_TIMEOUT, uri=uri
@@ -56,11 +56,11 @@ class Thread:
         return cls(connection)
 
     @classmethod
-    async def read_only(cls, database: Path) -> "Thread":
+    async def read_only(cls, database: Path) -> "SqliteThread":
         """Open the database to read. Such a connection makes no checkpoint when it is closed."""
         return await cls.connect(f"{database.as_uri()}?mode=ro", uri=True)
 
-    def hand_over(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+    def submit(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
         """Have `function(connection, *args)` called on the thread, after what it was given before.
 
         Cancelling the future does not cancel the call.
@@ -68,15 +68,15 @@ class Thread:
         if not self._open:
             raise StoreError("the store is closed")
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        call = partial(called, function, self._connection._conn, *args)
+        call = partial(call_translating_errors, function, self._connection._conn, *args)
         self._connection._tx.put_nowait((result, call))
         return result
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
-        """What the call of `hand_over` returns."""
-        return await self.hand_over(function, *args)
+        """What the call of `submit` returns."""
+        return await self.submit(function, *args)
 
-    async def run_alone(self, function: Callable[..., R], *args: Any) -> R:
+    async def run_and_close(self, function: Callable[..., R], *args: Any) -> R:
         """Call it as `run` does, as the last thing on this connection, which is closed after it.
 
         Cancelling the wait ends the statement that is under way.
@@ -96,14 +96,14 @@ class Thread:
             await self._connection.close()
 
 
-def called(function: Callable[..., R], db: sqlite3.Connection, *args: Any) -> R:
+def call_translating_errors(function: Callable[..., R], db: sqlite3.Connection, *args: Any) -> R:
     """What the function returns, or its trouble with the file as StoreError."""
     try:
         return function(db, *args)
     except _OUR_MISTAKES:
         raise
     except sqlite3.Error as error:
-        raise StoreError(f"{function.__name__.strip('_')}: {_told(error)}") from error
+        raise StoreError(f"{function.__name__.strip('_')}: {_described(error)}") from error
 
 
 def _leniently(text: bytes) -> str:
@@ -111,7 +111,7 @@ def _leniently(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
-def _told(error: sqlite3.Error) -> str:
+def _described(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorname", None)
     return f"{error} ({code})" if code else str(error)
 
@@ -148,7 +148,7 @@ def prove_writing(db: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def atomic(db: sqlite3.Connection) -> Iterator[None]:
+def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
     """One transaction, for what is written outside of a store's: all of it or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -159,7 +159,7 @@ def atomic(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-class Bulk:
+class MultiRowStatement:
     """A statement that is given about one row, which stands there as `(?, ?)`, and run about many.
 
     While SQLite runs a statement, Python's other threads go on, and it waits for them before the
@@ -188,29 +188,29 @@ class Bulk:
         return returned
 
 
-class Unreadable(ValueError):
+class UnreadableRow(ValueError):
     """What SQLite has found where a row is makes no sense to it."""
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Raises Unreadable where SQLite says so of what is read within."""
+def detecting_corruption() -> Iterator[None]:
+    """Raises UnreadableRow where SQLite says so of what is read within."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
-            raise Unreadable(error) from error
+            raise UnreadableRow(error) from error
         raise  # all else may be better next time
 
 
-def row_at(db: sqlite3.Connection, statement: str, seq: int) -> Any:
-    """The row that the statement finds for that seq, or None. Raises Unreadable."""
-    with reading():
+def read_row(db: sqlite3.Connection, statement: str, seq: int) -> Any:
+    """The row that the statement finds for that seq, or None. Raises UnreadableRow."""
+    with detecting_corruption():
         return db.execute(statement, (seq,)).fetchone()
 
 
 @dataclass
-class LeftAlone:
+class UnreadableRows:
     """What the writer could not read, and leaves alone until the service is started again.
 
     Within a transaction SQLite commits nothing after that. So it costs one batch, and not each in

@@ -16,7 +16,7 @@ from aggregator.event import Event
 from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite import blocks
 from aggregator_sqlite.blocks import payload_kind_of
-from aggregator_sqlite.connection import atomic
+from aggregator_sqlite.connection import immediate_transaction
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = 
 def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
     """Note which pointers shall be indexed, and that the index of others is not whole any more."""
     others = [(number,) for number, where in indexed(db) if where not in wanted]
-    with atomic(db):
+    with immediate_transaction(db):
         db.executemany(BEGIN_REMOVAL, others)
         db.executemany(ADD_POINTER, ((where,) for where in wanted))
 
@@ -56,7 +56,7 @@ def remove_some(db: sqlite3.Connection, wanted: Sequence[str]) -> bool:
     if not others:
         return False
     some = db.execute(SOME_FIELDS, (others[0], REMOVED_AT_ONCE)).fetchall()
-    with atomic(db):
+    with immediate_transaction(db):
         db.executemany(REMOVE_FIELD, some)
         if not some:
             db.execute(REMOVE_POINTER, (others[0],))
@@ -71,7 +71,7 @@ def build_some(db: sqlite3.Connection) -> bool:
         return False
     pointers = tuple((number, where) for number, where, _ in unbuilt)
     last, values = _read(db, pointers, min(built_to for *_, built_to in unbuilt))
-    with atomic(db):
+    with immediate_transaction(db):
         db.executemany(ADD_FIELD, values)
         if last is None:
             db.execute(COMPLETE)

@@ -23,7 +23,7 @@ _WITH_DATA = ("-wal", "-journal")
 _OTHERS = ("-shm", ".lock")
 
 
-class Lock:
+class WriterLock:
     """The right to write to a database file: keeps a second process off the store.
 
     `flock` on a file beside the database: it ends with its process, however that ends, and is told
@@ -126,7 +126,7 @@ def sync_folder(folder: Path) -> None:
             raise StoreError(f"cannot sync the folder {folder}: {error.strerror}") from error
 
 
-def is_there(database: Path) -> bool:
+def database_exists(database: Path) -> bool:
     """Whether there is such a file. Raises SettingError where that cannot be told."""
     try:
         return database.exists()
@@ -140,7 +140,7 @@ def check_names(database: Path) -> None:
     To be called before it is opened to write, which would begin a log under this name, and before
     it is copied, since a part of it may be in the log under the other one.
     """
-    if is_there(database) and (links := database.stat().st_nlink) > 1:
+    if database_exists(database) and (links := database.stat().st_nlink) > 1:
         raise SettingError(f"store: {database} is one of {links} hard links to the same file")
 
 
@@ -158,7 +158,7 @@ def unreadable(database: Path, error: StoreError) -> StoreError:
     return StoreError(f"store: {database}: {error}{hint}")
 
 
-class Files:
+class OpenFiles:
     """The database and its log as they were opened: are they what the next start will find?
 
     SQLite goes on writing to a file that was removed, and every answer would be a lie.
@@ -195,7 +195,7 @@ class Files:
                 raise StoreError(f"{path} was cut off while it was in use: {_LOST}")
 
 
-class Draft:
+class AtomicFile:
     """A new file that gets its name once it is whole and durable, and not before.
 
     It is `path`, which becomes `destination` or nothing, and is locked meanwhile.
@@ -223,7 +223,7 @@ class Draft:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self.path = Path(path)
 
-    def keep(self) -> int:
+    def commit(self) -> int:
         """Give it its name and the original's rights; return its size in bytes.
 
         Raises StoreError if it cannot be made durable.

@@ -19,21 +19,20 @@ from rbloom import Bloom
 
 from aggregator.errors import KeyHeld, StoreError
 from aggregator_sqlite import blocks
-from aggregator_sqlite import runs as on_disk
-from aggregator_sqlite.connection import LeftAlone, Thread, atomic
-from aggregator_sqlite.runs import KEY, LEAVES_AT_ONCE, Compactor, Run, entries
+from aggregator_sqlite.connection import SqliteThread, UnreadableRows, immediate_transaction
+from aggregator_sqlite.runs import KEY, PAGES_AT_ONCE, Compactor, Run, load_runs, sorted_entries
 
 log = logging.getLogger(__name__)
-IN_MEMORY = 16_384  # keys, after which they become a run
+KEYS_IN_MEMORY = 16_384  # keys, after which they become a run
 LAST_SEQ = "SELECT last_seq FROM counters"
 _FIRST = 4_000_000  # keys
 _MORE = 4  # times as many in the next filter: each of them is asked
 _WRONG = 0.0002  # of the new keys seem to be known, at the most
-_PAUSE = 60.0  # seconds until it is tried again
-Connect = Callable[[], Awaitable[Thread]]
+_RETRY_AFTER = 60.0  # seconds until it is tried again
+Connect = Callable[[], Awaitable[SqliteThread]]
 
 
-class Known:
+class KeyFilter:
     """Tells of most keys that they are certainly new, without looking for them.
 
     A Bloom filter in memory of the keys that committed events hold, or somewhat more than these:
@@ -43,7 +42,7 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self.is_learning = False
+        self.is_warming_up = False
         """Whether the keys of the runs are being added: until then no run may be merged."""
         self.is_complete = False
         """Whether every key that is in a run was added; until then any key may be known."""
@@ -92,7 +91,7 @@ class State:
     long sort."""
 
     def add(self, seqs: dict[bytes, int], entries: list[bytes]) -> None:
-        """Add committed keys, each with its event's seq, and as they stand in leaves."""
+        """Add committed keys, each with its event's seq, and as they stand in pages."""
         if seqs:
             self.recent.update(seqs)
             self.entries.append(entries)
@@ -115,19 +114,21 @@ class KeyIndex:
     Begins with the runs that the file has. `read_some` is to be called until there is no more.
     """
 
-    def __init__(self, db: sqlite3.Connection, known: Known, left_alone: LeftAlone) -> None:
-        self.left_alone = left_alone
-        self.known = known
+    def __init__(
+        self, db: sqlite3.Connection, key_filter: KeyFilter, unreadable: UnreadableRows
+    ) -> None:
+        self.unreadable = unreadable
+        self.key_filter = key_filter
         """A superset of all keys, but while a commit is under way or has failed: then the index is
         not sound, and tells of no key."""
-        found = on_disk.kept(db)
-        known.reserve(2 * sum(run.keys for run in found))
+        found = load_runs(db)
+        key_filter.reserve(2 * sum(run.keys for run in found))
         self.state = State({}, tuple(found))
         self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
         """Of the events that are committed."""
-        self._compactor = Compactor(db, found, left_alone)
+        self._compactor = Compactor(db, found, unreadable)
         self._read_to = self.state.indexed_to
-        self._is_sound = True
+        self._is_valid = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
         """Read keys that are in no run; whether there may be more. Makes runs where they are many.
@@ -135,20 +136,20 @@ class KeyIndex:
         So the index is made, part by part, where there is none.
         """
         with closing(blocks.keys_since(db, self._read_to + 1, self.last_seq)) as keys:
-            rows = list(islice(keys, IN_MEMORY))
-        if len(self.state.recent) >= IN_MEMORY:
-            with atomic(db):
+            rows = list(islice(keys, KEYS_IN_MEMORY))
+        if len(self.state.recent) >= KEYS_IN_MEMORY:
+            with immediate_transaction(db):
                 state = self.prepare_commit(db, len(self.state.recent))
             self.committed(state)
-        self.known.add(self.known.missing(key for key, _ in rows))
-        self.state.add(seqs := dict(rows), on_disk.entries(seqs))
+        self.key_filter.add(self.key_filter.missing(key for key, _ in rows))
+        self.state.add(seqs := dict(rows), sorted_entries(seqs))
         self._read_to = rows[-1][1] if rows else self._read_to
-        return len(rows) == IN_MEMORY
+        return len(rows) == KEYS_IN_MEMORY
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the committed event that holds the key.
 
-        A run that was merged meanwhile has lost its leaves: then it is looked for again.
+        A run that was merged meanwhile has lost its pages: then it is looked for again.
         """
         while True:
             state = self.state
@@ -163,19 +164,19 @@ class KeyIndex:
 
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
         """Those of the keys that have to be looked for; none of the others is held."""
-        self.check_sound()
-        return self.known.may_hold(keys)
+        self.check_valid()
+        return self.key_filter.may_hold(keys)
 
     def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Those of the keys that committed events hold, each with its event's seq."""
-        self.check_sound()
+        self.check_valid()
         state = self.state
         return {key: seq for key in keys if (seq := state.find(db, key))}
 
-    def expect_commit(self) -> None:
+    def begin_commit(self) -> None:
         """Tell nobody that a key is new until the keys that are committed are added."""
-        self.check_sound()
-        self._is_sound = False
+        self.check_valid()
+        self._is_valid = False
 
     def prepare_commit(self, db: sqlite3.Connection, keys: int) -> State:
         """Work on the runs within the transaction that has appended so many keys.
@@ -183,11 +184,11 @@ class KeyIndex:
         Returns the state that is true once that is committed, for `committed`.
         """
         state = self.state
-        if len(state.recent) >= IN_MEMORY:
+        if len(state.recent) >= KEYS_IN_MEMORY:
             entries = sorted(chain.from_iterable(state.entries))
             run = self._compactor.write(db, entries, state.indexed_to, max(state.recent.values()))
             state = State({}, (run, *state.runs))
-        runs = self._compactor.compact(db, state.runs, keys, pause=self.known.is_learning)
+        runs = self._compactor.compact(db, state.runs, keys, pause=self.key_filter.is_warming_up)
         return state if runs is state.runs else State(state.recent, runs, state.entries)
 
     def committed(self, state: State) -> None:
@@ -197,18 +198,18 @@ class KeyIndex:
 
     def add(self, appended: dict[bytes, int], entries: list[bytes]) -> None:
         """Add what was committed. For the event loop."""
-        self.known.add(appended)
+        self.key_filter.add(appended)
         self.state.add(appended, entries)
         self.last_seq += len(appended)
-        self._is_sound = True
+        self._is_valid = True
 
-    def check_sound(self) -> None:
+    def check_valid(self) -> None:
         """After a commit whose fate is unknown nobody knows which keys are held."""
-        if not self._is_sound:
+        if not self._is_valid:
             raise StoreError("a commit has failed: the index of keys must be read again")
 
 
-class Keys:
+class KeyClaims:
     """What a transaction adds to the index, should it be committed.
 
     Belongs to the event loop, and to the writer's thread while the transaction waits for that; but
@@ -226,7 +227,7 @@ class Keys:
         """That of the next event that is appended."""
         return self._index.last_seq + len(self._appended) + 1
 
-    def unknown(self, keys: Sequence[bytes]) -> Collection[bytes]:
+    def to_look_up(self, keys: Sequence[bytes]) -> Collection[bytes]:
         """Those of the keys that have to be looked for, since an event may hold them."""
         if self._new.issuperset(keys):  # as claimed before they are appended
             return ()
@@ -245,14 +246,14 @@ class Keys:
         self._new |= keys - held.keys()
         return held
 
-    def take(self, keys: Sequence[bytes]) -> list[int]:
+    def assign_seqs(self, keys: Sequence[bytes]) -> list[int]:
         """Append events with these keys, which were asked for: their seqs.
 
         Raises KeyHeld if one is held already or stands twice among them.
         """
         if set(map(len, keys)) - {KEY}:
             raise ValueError(f"a key has {KEY} bytes")
-        self._index.check_sound()  # not so once the commit is under way
+        self._index.check_valid()  # not so once the commit is under way
         first = self.next_seq
         taken = dict(zip(keys, range(first, first + len(keys)), strict=True))
         is_new = self._new.issuperset(taken) and self._appended.keys().isdisjoint(taken)
@@ -263,59 +264,63 @@ class Keys:
         return list(taken.values())
 
     @property
-    def mark(self) -> int:
-        """For `undo`: the keys that are appended up to now."""
+    def appended(self) -> int:
+        """For `undo_to`: the keys that are appended up to now."""
         return len(self._appended)
 
-    def undo(self, mark: int) -> None:
+    def undo_to(self, appended: int) -> None:
         """Forget those that were appended since: they are new again."""
-        while len(self._appended) > mark:
+        while len(self._appended) > appended:
             key, _ = self._appended.popitem()
             self._new.add(key)
 
     @property
-    def left_alone(self) -> set[int]:
+    def unreadable(self) -> set[int]:
         """The blocks that cannot be read, by their first seqs."""
-        return self._index.left_alone.blocks
+        return self._index.unreadable.blocks
 
-    def prepare(self) -> None:
-        """Do what can be done of `add` while the commit is under way."""
-        self._entries = entries(self._appended)
+    def sort_entries(self) -> None:
+        """Do what can be done of `add_to_index` while the commit is under way."""
+        self._entries = sorted_entries(self._appended)
 
-    def add(self, committing: Future[None]) -> None:
+    def add_to_index(self, committing: Future[None]) -> None:
         """Add what was appended to the index, if it was committed.
 
-        After a commit that has failed the index stays unsound, as it does if `prepare` has.
+        After a commit that has failed the index stays unsound, as it does if `sort_entries` has.
         """
         if not committing.exception() and self._entries is not None:
             self._index.add(self._appended, self._entries)
 
 
-async def learn(known: Known, runs: Callable[[], Sequence[Run]], connect: Connect) -> None:
+async def warm_up(
+    key_filter: KeyFilter, runs: Callable[[], Sequence[Run]], connect: Connect
+) -> None:
     """Add the keys of the runs, on a connection of its own. Until then keys are looked for."""
     added: dict[int, int] = {}
-    while not known.is_complete:
-        known.is_learning = True
+    while not key_filter.is_complete:
+        key_filter.is_warming_up = True
         try:
-            await _read(known, runs(), connect, added)
-            known.is_complete = True
+            await _read(key_filter, runs(), connect, added)
+            key_filter.is_complete = True
         except StoreError as error:
             log.error("new events take longer for the time being: %s", error)
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_RETRY_AFTER)
         finally:
-            known.is_learning = False
+            key_filter.is_warming_up = False
 
 
-async def _read(known: Known, runs: Sequence[Run], connect: Connect, added: dict[int, int]) -> None:
-    """Go on where it has ended last: `added` has how many leaves of each run, by its id.
+async def _read(
+    key_filter: KeyFilter, runs: Sequence[Run], connect: Connect, added: dict[int, int]
+) -> None:
+    """Go on where it has ended last: `added` has how many pages of each run, by its id.
 
     The filter grows with what is added to it, known to it or not.
     """
     reader = await connect()
     try:
         for run in runs:
-            for first in range(added.get(run.id, 0), len(run.fences), LEAVES_AT_ONCE):
-                known.add(await reader.run(run.some_keys, first, LEAVES_AT_ONCE))
-                added[run.id] = first + LEAVES_AT_ONCE
+            for first in range(added.get(run.id, 0), len(run.fences), PAGES_AT_ONCE):
+                key_filter.add(await reader.run(run.some_keys, first, PAGES_AT_ONCE))
+                added[run.id] = first + PAGES_AT_ONCE
     finally:
         await reader.close()

@@ -51,7 +51,7 @@ FROM quarantine WHERE id = ?
 """
 
 
-def take(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
+def add(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
     """Put these in, under the next ids."""
     size = sum(entry.size for entry in entries)
     taken = {"entries": len(entries), "size": size}

@@ -9,7 +9,7 @@ written only when an event comes again, `names` only for an event whose key is n
 import sqlite3
 
 from aggregator.errors import KeySpecDiffers, SettingError
-from aggregator_sqlite.connection import atomic
+from aggregator_sqlite.connection import immediate_transaction
 
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
@@ -88,11 +88,11 @@ STEPS = (
             keys INTEGER NOT NULL,
             after INTEGER NOT NULL, -- the keys of the events whose seq is more than this
             upto INTEGER NOT NULL,  -- and not more than this
-            fences BLOB NOT NULL,   -- the first 8 bytes of each leaf
+            fences BLOB NOT NULL,   -- the first 8 bytes of each page
             checksum INTEGER NOT NULL
         )""",
-        """CREATE TABLE leaves (
-            id INTEGER PRIMARY KEY, -- the run's id, and the leaf's number in it
+        """CREATE TABLE run_pages (
+            id INTEGER PRIMARY KEY, -- the run's id, and the page's number in it
             entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
         )""",
         """CREATE TABLE pointers (
@@ -148,7 +148,7 @@ def migrate(db: sqlite3.Connection) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == len(STEPS):
         return
-    with atomic(db):
+    with immediate_transaction(db):
         for step in STEPS[version:]:
             for statement in step:
                 db.execute(statement)

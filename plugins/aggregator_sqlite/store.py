@@ -29,27 +29,27 @@ from aggregator.store import (
 from aggregator_sqlite import fields, quarantine, read
 from aggregator_sqlite.backup import back_up
 from aggregator_sqlite.connection import (
-    LeftAlone,
-    Thread,
-    atomic,
+    SqliteThread,
+    UnreadableRows,
     checkpoint,
+    immediate_transaction,
     make_durable,
     prove_writing,
 )
 from aggregator_sqlite.files import (
-    Files,
-    Lock,
+    OpenFiles,
+    WriterLock,
     check_names,
-    is_there,
+    database_exists,
     make_folder,
     sync_folder,
     unreadable,
 )
-from aggregator_sqlite.key_index import KeyIndex, Known, learn
+from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
 from aggregator_sqlite.transaction import SqliteTransaction
-from aggregator_sqlite.wal import Log
+from aggregator_sqlite.wal import WriteAheadLog
 
 log = logging.getLogger(__name__)
 
@@ -70,29 +70,29 @@ class SqliteStore(Store):
             raise SettingError(f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         super().__init__(url)
         self.path = Path(os.path.realpath(url.removeprefix(_SCHEME)))
-        self._lock = Lock(self.path)
-        self._log = Log(self.path)
-        self._turn = asyncio.Lock()
+        self._lock = WriterLock(self.path)
+        self._wal = WriteAheadLog(self.path)
+        self._transaction_lock = asyncio.Lock()
         self._key_spec = ""
         self._pointers: fields.Pointers = ()
-        self._known = Known()
-        self._left_alone = LeftAlone()
+        self._filter = KeyFilter()
+        self._unreadable = UnreadableRows()
         self._index: KeyIndex | None = None
-        self._learning: asyncio.Task[None] | None = None
-        self._writer: Thread | None = None
-        self._readers: list[Thread] = []
-        self._turns = itertools.count()
-        self._files: Files | None = None
+        self._warm_up: asyncio.Task[None] | None = None
+        self._writer: SqliteThread | None = None
+        self._readers: list[SqliteThread] = []
+        self._reader_numbers = itertools.count()
+        self._files: OpenFiles | None = None
 
     async def key_spec(self) -> str | None:
         """What the file says, read over a connection that cannot write."""
-        if not is_there(self.path):
+        if not database_exists(self.path):
             return None
         if not self._lock.is_held():
-            await asyncio.to_thread(self._log.check)
+            await asyncio.to_thread(self._wal.check)
         try:
-            reader = await Thread.read_only(self.path)
-            return await reader.run_alone(kept_key_spec)
+            reader = await SqliteThread.read_only(self.path)
+            return await reader.run_and_close(kept_key_spec)
         except StoreError as error:
             raise unreadable(self.path, error) from error
 
@@ -101,17 +101,17 @@ class SqliteStore(Store):
     ) -> None:
         """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
         self._key_spec = key_spec
-        self._known, self._left_alone = Known(), LeftAlone()
+        self._filter, self._unreadable = KeyFilter(), UnreadableRows()
         try:
             await asyncio.to_thread(make_folder, self.path.parent)
             self._lock.take()
             check_names(self.path)
-            await asyncio.to_thread(self._log.check)
+            await asyncio.to_thread(self._wal.check)
             await self._open_writer(replaces)
             await self._index_fields(indexed)
             await self._open_readers()
-            self._files = Files(self.path)
-            self._begin_to_learn()
+            self._files = OpenFiles(self.path)
+            self._start_warm_up()
         except StoreError as error:
             await self.close()
             raise StoreError(f"store: {self.path}: {error}") from error
@@ -121,7 +121,7 @@ class SqliteStore(Store):
 
     async def reopen(self) -> None:
         """A new writer and a checkpoint; the lock is kept, and readers go on meanwhile."""
-        async with self._turn:
+        async with self._transaction_lock:
             if self._files is None:
                 raise StoreError("the store is not open")
             self._files.check()
@@ -133,10 +133,10 @@ class SqliteStore(Store):
     async def close(self) -> None:
         """Close the readers, then the writer, which checkpoints for the last time."""
         self._files = None
-        if self._learning:
-            self._learning.cancel()
-            await asyncio.wait({self._learning})
-        self._learning = None
+        if self._warm_up:
+            self._warm_up.cancel()
+            await asyncio.wait({self._warm_up})
+        self._warm_up = None
         while self._readers:
             await self._readers.pop().close()
         await self._close_writer()
@@ -146,7 +146,7 @@ class SqliteStore(Store):
         """Made by a reader, which sees what was committed when it began."""
         if await self.key_spec() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
-        if self._log.is_expected:
+        if self._wal.is_expected:
             check_names(self.path)
         return await back_up(self.path, destination)
 
@@ -157,7 +157,7 @@ class SqliteStore(Store):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
         """Commits with an fsync; the next one waits."""
-        async with self._turn:
+        async with self._transaction_lock:
             if self._writer is None or self._index is None:
                 raise StoreError("the store is not open")
             if self._files:
@@ -199,19 +199,19 @@ class SqliteStore(Store):
         return await self._reader.run(quarantine.page, query)
 
     @property
-    def _reader(self) -> Thread:
+    def _reader(self) -> SqliteThread:
         if not self._readers:
             raise StoreError("the store is not open")
-        return self._readers[next(self._turns) % len(self._readers)]
+        return self._readers[next(self._reader_numbers) % len(self._readers)]
 
     async def _open_writer(self, replaces: str | None = None) -> None:
         async with self._guarding():
-            writer = await Thread.connect(str(self.path))
+            writer = await SqliteThread.connect(str(self.path))
             try:
-                await writer.run(_prepare, self._log, self._key_spec, replaces)
+                await writer.run(_prepare, self._wal, self._key_spec, replaces)
                 await asyncio.to_thread(sync_folder, self.path.parent)
-                index = await writer.run(KeyIndex, self._known, self._left_alone)
-                self._known.is_complete |= not index.state.runs
+                index = await writer.run(KeyIndex, self._filter, self._unreadable)
+                self._filter.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     log.info("the index of keys is made, up to event %d", index.state.indexed_to)
             except BaseException:
@@ -227,10 +227,10 @@ class SqliteStore(Store):
         Nor can it roll a journal back. One beside a log is left by a first start that was cut off
         before it could answer anybody, so that nothing in that log was promised.
         """
-        if not self._log.is_there or self._log.is_beside_journal:
+        if not self._wal.has_content or self._wal.has_journal:
             yield
             return
-        guard = await Thread.read_only(self.path)
+        guard = await SqliteThread.read_only(self.path)
         try:
             await guard.run(kept_key_spec)
             yield
@@ -247,12 +247,12 @@ class SqliteStore(Store):
             pass
         self._pointers = await self._writer.run(fields.indexed)
 
-    def _begin_to_learn(self) -> None:
+    def _start_warm_up(self) -> None:
         def runs() -> Sequence[Run]:
             return self._index.state.runs if self._index else ()
 
-        connect = partial(Thread.read_only, self.path)
-        self._learning = asyncio.create_task(learn(self._known, runs, connect), name="learn")
+        connect = partial(SqliteThread.read_only, self.path)
+        self._warm_up = asyncio.create_task(warm_up(self._filter, runs, connect), name="warm-up")
 
     async def _close_writer(self) -> None:
         if self._writer:
@@ -261,12 +261,14 @@ class SqliteStore(Store):
 
     async def _open_readers(self) -> None:
         for _ in range(_READERS):
-            reader = await Thread.read_only(self.path)
+            reader = await SqliteThread.read_only(self.path)
             self._readers.append(reader)
             await reader.run(read.span)  # from now on it is no last connection that is closed
 
 
-def _prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | None) -> None:
+def _prepare(
+    db: sqlite3.Connection, wal: WriteAheadLog, key_spec: str, replaces: str | None
+) -> None:
     """A log that is on the disk; settings that make a commit durable, read back; schema; a commit.
 
     A failed fsync may have left a commit in the page cache alone. Its events are found here, and a
@@ -274,8 +276,8 @@ def _prepare(db: sqlite3.Connection, log: Log, key_spec: str, replaces: str | No
     on it; SQLite's lock keeps other programs from writing between what is read and what is written.
     """
     check_owner(db)
-    with atomic(db):
-        log.write_again()
+    with immediate_transaction(db):
+        wal.rewrite_and_sync()
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)

@@ -11,10 +11,10 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redelivery, StoreTransaction
 from aggregator_sqlite import fields, quarantine, write
-from aggregator_sqlite.connection import Thread, called
+from aggregator_sqlite.connection import SqliteThread, call_translating_errors
 from aggregator_sqlite.fields import Pointers
-from aggregator_sqlite.key_index import KeyIndex, Keys
-from aggregator_sqlite.write import Prepared
+from aggregator_sqlite.key_index import KeyClaims, KeyIndex
+from aggregator_sqlite.write import EncodedBatch
 
 _HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
 
@@ -29,43 +29,43 @@ class SqliteTransaction(StoreTransaction):
     are new is mostly known without one, so that most batches take one hop, the commit.
     """
 
-    def __init__(self, writer: Thread, index: KeyIndex, pointers: Pointers) -> None:
+    def __init__(self, writer: SqliteThread, index: KeyIndex, pointers: Pointers) -> None:
         self._writer = writer
         self._index = index
-        self._keys = Keys(index)
+        self._claims = KeyClaims(index)
         self._pointers = pointers
-        self._waiting: list[_Call] = []
+        self._deferred: list[_Call] = []
         self._begun = False
-        self._trouble: StoreError | None = None
+        self._error: StoreError | None = None
 
     def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
         """The holder of each key. The store has one transaction at a time: there are no rivals."""
-        unknown = self._keys.unknown(keys)
-        return self._owners(keys, unknown) if unknown else _done([None] * len(keys))
+        unknown = self._claims.to_look_up(keys)
+        return self._owners(keys, unknown) if unknown else _resolved([None] * len(keys))
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
-        return await self._call(write.contents, self._keys, seqs)
+        return await self._call(write.contents, self._claims, seqs)
 
     def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
         """Store events under the next seqs, and index their keys and fields."""
         keys = [event.key for event in events]
-        unknown = self._keys.unknown(keys)
+        unknown = self._claims.to_look_up(keys)
         if unknown or self._pointers:
             return self._append_and_wait(keys, unknown, events)
-        return _done(self._append(keys, events))
+        return _resolved(self._append(keys, events))
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Add to the history of each event."""
-        self._later(write.record, redeliveries)
+        self._defer(write.record, redeliveries)
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
         """Put these into quarantine."""
-        self._later(quarantine.take, entries)
+        self._defer(quarantine.add, entries)
 
     async def drop(self, ids: Sequence[int]) -> None:
         """Take these out of quarantine."""
-        self._later(quarantine.drop, ids)
+        self._defer(quarantine.drop, ids)
 
     async def evict(self, before: int, most: int) -> int:
         """Take out of quarantine what is too old or too much."""
@@ -73,20 +73,20 @@ class SqliteTransaction(StoreTransaction):
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         """Add to the counters."""
-        self._later(self._count, counted, by_topic)
+        self._defer(self._count, counted, by_topic)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undone alone when the block raises."""
-        self._later(_savepoint)
-        mark = self._keys.mark
+        self._defer(_savepoint)
+        appended = self._claims.appended
         try:
             yield
         except BaseException:
-            self._later(_undo_savepoint)
-            self._keys.undo(mark)
+            self._defer(_undo_savepoint)
+            self._claims.undo_to(appended)
             raise
-        self._later(_release_savepoint)
+        self._defer(_release_savepoint)
 
     async def commit(self) -> None:
         """Make it durable: one fsync.
@@ -95,27 +95,27 @@ class SqliteTransaction(StoreTransaction):
         another one has something to do. So the event loop lets the thread go first, up to where
         SQLite writes and syncs beside it.
         """
-        if not self._begun and not self._waiting:
+        if not self._begun and not self._deferred:
             return
-        self._index.expect_commit()
-        is_due = Signal()
-        committing = self._hand_over(_commit, self._index, self._keys.mark, is_due)
-        self._trouble = _over()
-        committing.add_done_callback(self._keys.add)
-        is_due.wait(_HEAD_START)
-        self._keys.prepare()
+        self._index.begin_commit()
+        is_ready = Signal()
+        committing = self._submit(_commit, self._index, self._claims.appended, is_ready)
+        self._error = _over()
+        committing.add_done_callback(self._claims.add_to_index)
+        is_ready.wait(_HEAD_START)
+        self._claims.sort_entries()
         await self._result(asyncio.shield(committing))
 
     async def roll_back(self) -> None:
         """Undo everything, after whatever is still under way."""
-        self._trouble = _over()
+        self._error = _over()
         if self._begun:
             await self._writer.run(_roll_back)
 
     async def _owners(
         self, keys: Sequence[bytes], unknown: Collection[bytes]
     ) -> list[KeyOwner | None]:
-        owners = await self._call(write.claim, self._keys, unknown)
+        owners = await self._call(write.owners, self._claims, unknown)
         return [owners.get(key) for key in keys]
 
     async def _append_and_wait(
@@ -129,13 +129,13 @@ class SqliteTransaction(StoreTransaction):
         return seqs
 
     def _append(self, keys: Sequence[bytes], events: Sequence[Event]) -> list[int]:
-        if self._trouble:
-            raise self._trouble
+        if self._error:
+            raise self._error
         if not events:
             return []
-        prepared = Prepared.of(self._keys.next_seq, events)
-        seqs = self._keys.take(keys)
-        self._later(write.append, prepared)
+        batch = EncodedBatch.of(self._claims.next_seq, events)
+        seqs = self._claims.assign_seqs(keys)
+        self._defer(write.append, batch)
         return seqs
 
     def _count(
@@ -143,27 +143,27 @@ class SqliteTransaction(StoreTransaction):
     ) -> None:
         self.counters = write.count(db, counted, by_topic)
 
-    def _later(self, function: Callable[..., object], *args: Any) -> None:
-        self._waiting.append((function, args))
+    def _defer(self, function: Callable[..., object], *args: Any) -> None:
+        self._deferred.append((function, args))
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
         """Run what waits, and then this."""
-        return await self._result(self._hand_over(function, *args))
+        return await self._result(self._submit(function, *args))
 
-    def _hand_over(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-        if self._trouble:
-            raise self._trouble
-        before, self._waiting = self._waiting, []
+    def _submit(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+        if self._error:
+            raise self._error
+        before, self._deferred = self._deferred, []
         if not self._begun:
             before.insert(0, (_begin, ()))
         self._begun = True
-        return self._writer.hand_over(_after, before, function, *args)
+        return self._writer.submit(_run_deferred, before, function, *args)
 
     async def _result(self, call: asyncio.Future[R]) -> R:
         try:
             return await call
         except StoreError as error:
-            self._trouble = error
+            self._error = error
             raise
 
 
@@ -171,33 +171,33 @@ def _over() -> StoreError:
     return StoreError("the transaction is over")
 
 
-def _done(value: R) -> asyncio.Future[R]:
+def _resolved(value: R) -> asyncio.Future[R]:
     future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
     future.set_result(value)
     return future
 
 
-def _after(
+def _run_deferred(
     db: sqlite3.Connection, before: Sequence[_Call], function: Callable[..., R], *args: Any
 ) -> R:
     """With what has waited the transaction fails: nobody who is there now is to blame."""
     for earlier, its_args in before:
         try:
-            called(earlier, db, *its_args)
+            call_translating_errors(earlier, db, *its_args)
         except StoreError:
             raise
         except Exception as error:
             raise StoreError(f"{earlier.__name__.strip('_')}: {error}") from error
-    return called(function, db, *args)
+    return call_translating_errors(function, db, *args)
 
 
 def _begin(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
 
 
-def _commit(db: sqlite3.Connection, index: KeyIndex, keys: int, is_due: Signal) -> None:
+def _commit(db: sqlite3.Connection, index: KeyIndex, keys: int, is_ready: Signal) -> None:
     state = index.prepare_commit(db, keys)
-    is_due.set()  # nothing is left but what SQLite does without holding up anybody
+    is_ready.set()  # nothing is left but what SQLite does without holding up anybody
     db.execute("COMMIT")
     index.committed(state)
 

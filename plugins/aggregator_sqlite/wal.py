@@ -46,7 +46,7 @@ class Findings(NamedTuple):
     salts: bytes
 
 
-class Copied(Enum):
+class Checkpointed(Enum):
     """Of the transactions behind the break, as far as they can be read."""
 
     NONE = auto()
@@ -54,7 +54,7 @@ class Copied(Enum):
     ALL = auto()
 
 
-class Log:
+class WriteAheadLog:
     """The log beside a database."""
 
     def __init__(self, database: Path) -> None:
@@ -62,7 +62,7 @@ class Log:
         self.path = database.with_name(database.name + "-wal")
 
     @property
-    def is_there(self) -> bool:
+    def has_content(self) -> bool:
         """Whether anything is in it."""
         try:
             return self.path.stat().st_size > 0
@@ -70,7 +70,7 @@ class Log:
             return False
 
     @property
-    def is_beside_journal(self) -> bool:
+    def has_journal(self) -> bool:
         """Whether a journal is there, which SQLite has used before it began the log."""
         return self._database.with_name(self._database.name + "-journal").exists()
 
@@ -95,7 +95,7 @@ class Log:
                 f"store: cannot read {error.filename or self.path}: {error.strerror}"
             ) from error
 
-    def write_again(self) -> None:
+    def rewrite_and_sync(self) -> None:
         """Write and sync the bytes that are there, so that all that can be read is on the disk.
 
         After an fsync that failed, a log can be read that the disk does not have, and a later fsync
@@ -122,7 +122,7 @@ class Log:
         (https://sqlite.org/fileformat.html, 1.3.3), and the service changes that before it begins
         one: a log beside such a file is that of the file which stood there before.
         """
-        if not self.is_there:
+        if not self.has_content:
             return
         versions = self._versions()
         if not versions:
@@ -173,13 +173,13 @@ class Log:
 
     def _other_way(self, found: Findings) -> str:
         with self.path.open("rb", buffering=_PIECE) as log, self._database.open("rb") as database:
-            copied = how_much_is_copied(log, database, self._page_size, found.end)
-        if copied is Copied.ALL:
+            copied = how_much_is_checkpointed(log, database, self._page_size, found.end)
+        if copied is Checkpointed.ALL:
             return (
                 "go on without the log, since all that can be read of it is in the database "
                 f"already: rm {self._quoted}"
             )
-        if copied is Copied.SOME:
+        if copied is Checkpointed.SOME:
             return (
                 "begin with an empty store, and have everything sent again: a part of what follows "
                 "the damage is in the database, so that its pages do not belong together without "
@@ -272,9 +272,9 @@ def _look_behind(log: BinaryIO, header: Header, broken: int | None) -> Findings:
     return Findings(end, commits, is_damaged, lost, header.salts)
 
 
-def how_much_is_copied(
+def how_much_is_checkpointed(
     log: BinaryIO, database: BinaryIO, page_size: Callable[[], int], end: int
-) -> Copied:
+) -> Checkpointed:
     """How much of what stands behind byte `end` of the log a checkpoint has copied.
 
     If it is some of it, the database is no longer what the log before the break can be read with.
@@ -283,7 +283,7 @@ def how_much_is_copied(
     """
     header, _ = find_header(log, page_size)
     if not header:
-        return Copied.NONE
+        return Checkpointed.NONE
     before: dict[int, bytes] = {}
     later: list[tuple[int, bytes]] = []
     ours = 0  # of them; behind those the leftovers of an older log begin
@@ -303,15 +303,15 @@ def how_much_is_copied(
 
 def _compare(
     before: dict[int, bytes], behind: dict[int, list[bytes]], there: dict[int, bytes]
-) -> Copied:
+) -> Checkpointed:
     newest = before | {page: digests[-1] for page, digests in behind.items()}
     if there == newest:
-        return Copied.ALL
+        return Checkpointed.ALL
     is_ahead = any(
         there[page] in digests and there[page] != before.get(page)
         for page, digests in behind.items()
     )
-    return Copied.SOME if is_ahead else Copied.NONE
+    return Checkpointed.SOME if is_ahead else Checkpointed.NONE
 
 
 def _in_database(database: BinaryIO, page_size: int, page: int) -> bytes:

@@ -11,17 +11,17 @@ from aggregator.event import Event
 from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
 from aggregator_sqlite import blocks
 from aggregator_sqlite.blocks import payload_kind_of
-from aggregator_sqlite.connection import Bulk
-from aggregator_sqlite.key_index import Keys
+from aggregator_sqlite.connection import MultiRowStatement
+from aggregator_sqlite.key_index import KeyClaims
 
 SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
-ADD_TOPICS = Bulk("""
+ADD_TOPICS = MultiRowStatement("""
 INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET
     last_seq = excluded.last_seq, last_at = excluded.last_at
 """)
-ADD_NAMES = Bulk("INSERT INTO names (name, seq) VALUES (?, ?)")
-COUNT_BY_TOPIC = Bulk("""
+ADD_NAMES = MultiRowStatement("INSERT INTO names (name, seq) VALUES (?, ?)")
+COUNT_BY_TOPIC = MultiRowStatement("""
 WITH counted (topic, stored, duplicate, conflict) AS (VALUES (?, ?, ?, ?))
 UPDATE topics SET
     stored = topics.stored + counted.stored,
@@ -30,7 +30,7 @@ UPDATE topics SET
 FROM counted WHERE name = topic
 """)
 # Rows are found by the index. The name in the row is not asked for: a bit of it may have flipped.
-TOPICS = Bulk("""
+TOPICS = MultiRowStatement("""
 WITH wanted (topic) AS (VALUES (?))
 SELECT topic, id, stored FROM wanted CROSS JOIN topics ON name = topic
 """)
@@ -66,7 +66,7 @@ Ends = tuple[str, int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EncodedBatch:
     """Events that follow each other, for one connection to write and nobody to look into.
 
     Made where they are appended: so what cannot be written of an event is told to whoever did that,
@@ -81,7 +81,7 @@ class Prepared:
     """By what else than its key an event is found, and its seq."""
 
     @classmethod
-    def of(cls, first: int, events: Sequence[Event]) -> "Prepared":
+    def of(cls, first: int, events: Sequence[Event]) -> "EncodedBatch":
         """The events from that seq on. Raises TypeError or ValueError if one cannot be written."""
         rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
@@ -115,12 +115,14 @@ def _topics(first: int, events: Sequence[Event]) -> Iterator[Ends]:
         )
 
 
-def claim(db: sqlite3.Connection, keys: Keys, wanted: Collection[bytes]) -> dict[bytes, KeyOwner]:
+def owners(
+    db: sqlite3.Connection, claims: KeyClaims, wanted: Collection[bytes]
+) -> dict[bytes, KeyOwner]:
     """The holders of those of the keys that are held."""
-    seqs = keys.held(db, wanted)
-    found = blocks.of(db, sorted(seqs.values()), keys.left_alone)
-    owners = {seq: _owner(block, seq) for block, seq in found}
-    return {key: owners[seq] for key, seq in seqs.items()}
+    seqs = claims.held(db, wanted)
+    found = blocks.of(db, sorted(seqs.values()), claims.unreadable)
+    by_seq = {seq: _owner(block, seq) for block, seq in found}
+    return {key: by_seq[seq] for key, seq in seqs.items()}
 
 
 def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
@@ -130,11 +132,11 @@ def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
     return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
 
 
-def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Content]:
+def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> list[Content]:
     """The contents of the first of these events."""
     found: list[Content] = []
     size = 0
-    for block, seq in blocks.of(db, seqs, keys.left_alone):
+    for block, seq in blocks.of(db, seqs, claims.unreadable):
         source, payload, form = "", None, PayloadKind.JSON
         if block:
             members = block.members(seq)
@@ -147,14 +149,14 @@ def contents(db: sqlite3.Connection, keys: Keys, seqs: Sequence[int]) -> list[Co
     return found
 
 
-def append(db: sqlite3.Connection, events: Prepared) -> None:
+def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
     """Store events, and what they are found by: their topics, and other names."""
-    ADD_TOPICS(db, events.topics)
-    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in events.topics])}
-    blocks.ADD(db, [row for row, _ in events.rows])
-    blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in events.rows for topic in on])
-    ADD_NAMES(db, events.names)
-    db.execute(SET_LAST_SEQ, (events.last,))
+    ADD_TOPICS(db, batch.topics)
+    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in batch.topics])}
+    blocks.ADD(db, [row for row, _ in batch.rows])
+    blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in batch.rows for topic in on])
+    ADD_NAMES(db, batch.names)
+    db.execute(SET_LAST_SEQ, (batch.last,))
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:

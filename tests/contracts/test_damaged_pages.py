@@ -127,17 +127,17 @@ async def test_block_that_cannot_be_read_is_told_once_a_page_and_bounds_it(
     assert (page.events, page.next) == ([], 2)
 
 
-async def test_leaf_that_cannot_be_read_fails_one_batch_and_no_more(
+async def test_page_of_a_run_that_cannot_be_read_fails_one_batch_and_no_more(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_runs_small(monkeypatch, in_memory=200, at_once=1000)
-    monkeypatch.setattr(runs, "ALIKE", 99)
+    monkeypatch.setattr(runs, "RUNS_PER_LEVEL", 99)
     await append(store, make(2000), at_once=100)
     await store.close()
-    monkeypatch.setattr(runs, "ALIKE", 2)
-    flip(store.path, cells(store.path, "leaves")[1].begin, 6)
+    monkeypatch.setattr(runs, "RUNS_PER_LEVEL", 2)
+    flip(store.path, cells(store.path, "run_pages")[1].begin, 6)
     await store.open(DEFAULT_KEY_SPEC, ["/user"])
-    store._known.is_complete = True  # as it was when the bit flipped
+    store._filter.is_complete = True  # as it was when the bit flipped
     failed = 0
     for first in range(2000, 6000, 100):
         try:
@@ -163,7 +163,7 @@ async def test_reader_that_holds_on_to_older_runs_takes_none_for_damaged(
     def find_late(one: key_index.KeyIndex, db: sqlite3.Connection, key: bytes) -> int | None:
         with closing(sqlite3.connect(store.path)) as reader:
             monkeypatch.setattr(key_index.KeyIndex, "find", find)
-            writer = key_index.KeyIndex(reader, one.known, one.left_alone)
+            writer = key_index.KeyIndex(reader, one.key_filter, one.unreadable)
             while writer.read_some(reader):
                 pass
             one.state = writer.state
@@ -178,10 +178,10 @@ async def test_reader_that_holds_on_to_older_runs_takes_none_for_damaged(
 
 async def test_filter_does_not_grow_when_the_store_is_reopened(store: SqliteStore) -> None:
     await append(store, make(1000), at_once=1000)
-    room = store._known._room
+    room = store._filter._room
     for _ in range(3):
         await store.reopen()
-    assert store._known._room == room
+    assert store._filter._room == room
 
 
 @pytest.mark.parametrize("bit", [0, 7])

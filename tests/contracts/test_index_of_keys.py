@@ -17,7 +17,7 @@ from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
 from aggregator_sqlite import key_index, runs
-from aggregator_sqlite.key_index import KeyIndex, Known, State
+from aggregator_sqlite.key_index import KeyFilter, KeyIndex, State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
@@ -40,7 +40,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:")) as db:
-        db.execute("CREATE TABLE leaves (id INTEGER PRIMARY KEY, entries BLOB)")
+        db.execute("CREATE TABLE run_pages (id INTEGER PRIMARY KEY, entries BLOB)")
         yield db
 
 
@@ -75,9 +75,9 @@ async def reopened(store: SqliteStore) -> None:
     await store.open(DEFAULT_KEY_SPEC)
 
 
-async def learned(store: SqliteStore) -> None:
-    assert store._learning
-    await store._learning
+async def warmed_up(store: SqliteStore) -> None:
+    assert store._warm_up
+    await store._warm_up
 
 
 async def test_every_key_is_found_wherever_it_is(store: SqliteStore) -> None:
@@ -96,7 +96,7 @@ async def test_every_key_is_found_after_a_start(store: SqliteStore) -> None:
         await reopened(store)
         assert await seqs_told(store, events) == seqs
         assert not any(await claim(store, make(100, first=9000)))
-        await learned(store)
+        await warmed_up(store)
         assert await seqs_told(store, events) == seqs
         assert not any(await claim(store, make(100, first=9000)))
 
@@ -106,7 +106,7 @@ async def test_start_in_the_middle_of_a_merge_loses_no_key(store: SqliteStore) -
     for first in range(0, 3000, 100):
         await append(store, events[first : first + 100])
         await reopened(store)
-        await learned(store)
+        await warmed_up(store)
         assert await seqs_told(store, events) == [
             *range(1, first + 101),
             *[0] * (2900 - first),
@@ -123,14 +123,14 @@ async def test_index_is_made_anew_from_the_events(store: SqliteStore) -> None:
     assert asked(store.path, "SELECT max(upto) > 2000 FROM runs") == [(1,)]
 
 
-async def test_leaves_of_no_run_go_away(store: SqliteStore) -> None:
+async def test_pages_of_no_run_go_away(store: SqliteStore) -> None:
     await append(store, make(3000))
     await store.close()
     asked(store.path, "DELETE FROM runs")
-    before = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM leaves")}
+    before = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM run_pages")}
     await store.open(DEFAULT_KEY_SPEC)
     await append(store, make(3000, first=3001))
-    after = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM leaves")}
+    after = {run for (run,) in asked(store.path, "SELECT DISTINCT id >> 24 FROM run_pages")}
     assert before
     assert not before & after
 
@@ -247,14 +247,14 @@ async def test_damaged_runs_stop_the_start(store: SqliteStore, statement: str) -
     assert await seqs_told(store, make(1500)) == list(range(1, 1501))
 
 
-async def test_missing_leaf_hides_no_key(store: SqliteStore) -> None:
+async def test_missing_page_hides_no_key(store: SqliteStore) -> None:
     events = make(1000)
     await append(store, events)
     await store.close()
-    asked(store.path, "DELETE FROM leaves WHERE id IN (SELECT (id << 24) + 1 FROM runs)")
+    asked(store.path, "DELETE FROM run_pages WHERE id IN (SELECT (id << 24) + 1 FROM runs)")
     await store.open(DEFAULT_KEY_SPEC)
     await asyncio.sleep(0.1)  # there is nothing to wait for: it is tried again and again
-    assert not store._known.is_complete
+    assert not store._filter.is_complete
     told = [await holders_or_trouble(store, event) for event in events]
     assert None not in told
     assert "damaged" in told
@@ -265,16 +265,16 @@ async def test_filter_does_not_grow_while_it_is_tried_again(
 ) -> None:
     await append(store, make(1000))
     await store.close()
-    asked(store.path, "DELETE FROM leaves WHERE id = (SELECT min(id) << 24 FROM runs)")
+    asked(store.path, "DELETE FROM run_pages WHERE id = (SELECT min(id) << 24 FROM runs)")
     added: list[int] = []
-    add = Known.add
+    add = KeyFilter.add
 
-    def counted(known: Known, keys: Collection[bytes]) -> None:
+    def counted(key_filter: KeyFilter, keys: Collection[bytes]) -> None:
         added.append(len(keys))
-        add(known, keys)
+        add(key_filter, keys)
 
-    monkeypatch.setattr(Known, "add", counted)
-    monkeypatch.setattr(key_index, "_PAUSE", 0.01)
+    monkeypatch.setattr(KeyFilter, "add", counted)
+    monkeypatch.setattr(key_index, "_RETRY_AFTER", 0.01)
     tries = count_calls(monkeypatch, key_index, "_read")
     await store.open(DEFAULT_KEY_SPEC)
     while len(tries) < 5:
@@ -311,7 +311,7 @@ async def test_runs_are_merged_while_an_index_is_made(store: SqliteStore) -> Non
     assert await seqs_told(store, make(6000)) == list(range(1, 6001))
 
 
-async def test_leaves_go_after_the_commit_that_replaces_them(
+async def test_pages_go_after_the_commit_that_replaces_them(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a reader that knows the former runs would take them for damaged."""
@@ -341,7 +341,7 @@ async def test_event_that_was_removed_by_hand_is_not_found(store: SqliteStore) -
 async def test_damage_does_not_keep_events_from_being_stored(store: SqliteStore) -> None:
     await append(store, make(400))
     damaged = asked(store.path, "SELECT id FROM runs")
-    asked(store.path, "UPDATE leaves SET entries = zeroblob(length(entries))")
+    asked(store.path, "UPDATE run_pages SET entries = zeroblob(length(entries))")
     await append(store, make(4000, first=1001))
     await store.reopen()
     await append(store, make(100, first=9001))
@@ -352,16 +352,16 @@ async def test_damage_does_not_keep_events_from_being_stored(store: SqliteStore)
 async def test_copy_with_a_damaged_index_is_not_kept(store: SqliteStore, tmp_path: Path) -> None:
     await append(store, make(1000))
     asked(store.path, "UPDATE counters SET stored = 1000")
-    asked(store.path, "DELETE FROM leaves WHERE id = (SELECT id << 24 FROM runs LIMIT 1)")
+    asked(store.path, "DELETE FROM run_pages WHERE id = (SELECT id << 24 FROM runs LIMIT 1)")
     with pytest.raises(StoreError, match="the index of keys is damaged"):
         await SqliteStore(store.url).backup(tmp_path / "copy.db")
 
 
-async def test_damaged_leaf_is_told_and_hides_no_key(store: SqliteStore) -> None:
+async def test_damaged_page_is_told_and_hides_no_key(store: SqliteStore) -> None:
     events = make(1000)
     await append(store, events)
     await store.close()
-    asked(store.path, "UPDATE leaves SET entries = zeroblob(length(entries))")
+    asked(store.path, "UPDATE run_pages SET entries = zeroblob(length(entries))")
     await store.open(DEFAULT_KEY_SPEC)
     with pytest.raises(StoreError, match="the index of keys is damaged"):
         await claim(store, events[:1])
@@ -370,11 +370,11 @@ async def test_damaged_leaf_is_told_and_hides_no_key(store: SqliteStore) -> None
 
 
 def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:
-    """Where one leaf ends and the next one begins they may differ only in what no fence shows."""
-    alike = [bytes(8) + number.to_bytes(8) for number in range(1, 2 * runs.PER_LEAF)]
+    """Where one page ends and the next one begins they may differ only in what no fence shows."""
+    alike = [bytes(8) + number.to_bytes(8) for number in range(1, 2 * runs.PER_PAGE)]
     keys = sorted([*alike, *(os.urandom(16) for _ in range(1000)), b"\xff" * 16, bytes(16)])
     run = Run(1)
-    run.write(db, runs.entries({key: seq for seq, key in enumerate(keys, 1)}))
+    run.write(db, runs.sorted_entries({key: seq for seq, key in enumerate(keys, 1)}))
     assert [run.find(db, key) for key in keys] == list(range(1, len(keys) + 1))
     assert run.find(db, b"\xff" * 15 + b"\xfe") is None
 
@@ -382,7 +382,7 @@ def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:
 def test_key_is_not_found_across_two_entries(db: sqlite3.Connection) -> None:
     first, second = b"\x01" * 16, b"\x02" * 16
     run = Run(1)
-    entries = runs.entries({first: 7, second: 8})
+    entries = runs.sorted_entries({first: 7, second: 8})
     run.write(db, entries)
     across = b"".join(entries)[4:20]
     assert run.find(db, across) is None
@@ -390,27 +390,27 @@ def test_key_is_not_found_across_two_entries(db: sqlite3.Connection) -> None:
 
 
 def test_filter_knows_every_key_that_was_added() -> None:
-    known = Known()
-    known.reserve(0)
+    key_filter = KeyFilter()
+    key_filter.reserve(0)
     keys = [os.urandom(16) for _ in range(5000)]
-    known.add(keys[:1000])
-    known._room = 0
-    known.add(keys[1000:])
-    known.is_complete = True
-    assert set(known.may_hold(keys)) == set(keys)
+    key_filter.add(keys[:1000])
+    key_filter._room = 0
+    key_filter.add(keys[1000:])
+    key_filter.is_complete = True
+    assert set(key_filter.may_hold(keys)) == set(keys)
     others = [os.urandom(16) for _ in range(5000)]
-    assert len(known.may_hold(others)) < 100
-    known.is_complete = False
-    assert known.may_hold(others) is others
+    assert len(key_filter.may_hold(others)) < 100
+    key_filter.is_complete = False
+    assert key_filter.may_hold(others) is others
 
 
 def test_index_is_small_beside_its_events() -> None:
-    """A leaf fills one page, and no more."""
+    """A page of a run fills one page of the database, and no more."""
     with closing(sqlite3.connect(":memory:")) as db:
-        db.execute("CREATE TABLE leaves (id INTEGER PRIMARY KEY, entries BLOB)")
+        db.execute("CREATE TABLE run_pages (id INTEGER PRIMARY KEY, entries BLOB)")
         before = db.execute("PRAGMA page_count").fetchone()[0]
-        leaves = 50
-        keys = {os.urandom(16): seq for seq in range(leaves * runs.PER_LEAF)}
-        Run(1).write(db, runs.entries(keys))
+        written = 50
+        keys = {os.urandom(16): seq for seq in range(written * runs.PER_PAGE)}
+        Run(1).write(db, runs.sorted_entries(keys))
         pages = db.execute("PRAGMA page_count").fetchone()[0] - before
-    assert leaves <= pages <= leaves + 2
+    assert written <= pages <= written + 2

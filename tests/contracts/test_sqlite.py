@@ -18,8 +18,8 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, write
-from aggregator_sqlite.connection import Thread as SqliteThread
-from aggregator_sqlite.files import Lock
+from aggregator_sqlite.connection import SqliteThread
+from aggregator_sqlite.files import WriterLock
 from aggregator_sqlite.store import SqliteStore
 from tampering import empty, remove, spoil
 
@@ -38,7 +38,7 @@ async def _fill(store: SqliteStore, count: int) -> None:
 
 
 def test_lock_is_taken_though_others_ask_whether_it_is(tmp_path: Path) -> None:
-    asking, taking = (Lock(tmp_path / "a.db") for _ in range(2))
+    asking, taking = (WriterLock(tmp_path / "a.db") for _ in range(2))
     taking.take()
     taking.release()
     is_over = Event()
@@ -93,7 +93,7 @@ GROWING = (
     "blocks",
     "blocks_by_topic",
     "quarantine",
-    "leaves",
+    "run_pages",
     "names",
     "fields",
     "sightings",

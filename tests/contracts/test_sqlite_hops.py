@@ -22,8 +22,8 @@ from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
 from aggregator_sqlite import key_index, quarantine, write
-from aggregator_sqlite.connection import Bulk
-from aggregator_sqlite.key_index import Known
+from aggregator_sqlite.connection import MultiRowStatement
+from aggregator_sqlite.key_index import KeyFilter
 from aggregator_sqlite.store import SqliteStore
 
 
@@ -39,13 +39,13 @@ def hops(store: SqliteStore, patch: pytest.MonkeyPatch) -> list[object]:
     """What the writer's thread is asked from now on."""
     assert store._writer
     made: list[object] = []
-    hand_over = store._writer.hand_over
+    submit = store._writer.submit
 
     def counted(function: object, *args: object) -> object:
         made.append(function)
-        return hand_over(function, *args)  # type: ignore[arg-type]
+        return submit(function, *args)  # type: ignore[arg-type]
 
-    patch.setattr(store._writer, "hand_over", counted)
+    patch.setattr(store._writer, "submit", counted)
     return made
 
 
@@ -105,7 +105,7 @@ async def test_stage_that_has_answered_stores_nothing_more(store: SqliteStore) -
 async def test_key_that_only_seems_to_be_known_is_new(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Known, "may_hold", lambda _, keys: keys)
+    monkeypatch.setattr(KeyFilter, "may_hold", lambda _, keys: keys)
     first, second = make_event("1"), make_event("2")
     async with store.transaction() as tx:
         assert await tx.claim([first.key, second.key]) == [None, None]
@@ -161,7 +161,7 @@ async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine, "TAKE_IDS", "SELECT missing")
-    with pytest.raises(StoreError, match="take: no such column: missing"):
+    with pytest.raises(StoreError, match="add: no such column: missing"):
         async with store.transaction() as tx:
             await tx.append([make_event("1")])
             await tx.quarantine([make_entry("1")])
@@ -175,7 +175,9 @@ async def test_trouble_with_what_waits_fails_the_commit_and_is_named(
 async def test_nothing_is_committed_once_something_that_waited_has_failed(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "ADD_NAMES", Bulk("INSERT INTO names (name) VALUES (?)"))
+    monkeypatch.setattr(
+        write, "ADD_NAMES", MultiRowStatement("INSERT INTO names (name) VALUES (?)")
+    )
     with pytest.raises(StoreError, match="append: "):
         async with store.transaction() as tx:
             async with tx.savepoint():
@@ -245,7 +247,7 @@ async def test_key_that_was_committed_and_could_not_be_added_is_new_to_nobody(
         async with store.transaction() as tx:
             await tx.append([make_event("1")])
 
-    monkeypatch.setattr(key_index, "entries", without_memory)
+    monkeypatch.setattr(key_index, "sorted_entries", without_memory)
     with pytest.raises(MemoryError):
         await store_it()
     monkeypatch.undo()
@@ -278,7 +280,7 @@ class Hasty(BatchStage):
 async def test_stage_that_does_not_wait_for_its_calls_fails_and_stores_nothing(
     store: SqliteStore, error: Exception | None
 ) -> None:
-    store._known.is_complete = False  # so that keys have to be looked for
+    store._filter.is_complete = False  # so that keys have to be looked for
     line = StageRunner([NamedStage("hasty", Hasty(error))], 5, print)
     said = "at once" if error else "while a call of its transaction was under way"
     with pytest.raises(StageFault, match=f"hasty: .*{said}"):
@@ -290,7 +292,7 @@ async def test_stage_that_does_not_wait_for_its_calls_fails_and_stores_nothing(
 
 
 async def test_calls_beside_each_other_store_a_key_once(store: SqliteStore) -> None:
-    store._known.is_complete = False
+    store._filter.is_complete = False
     event, others = make_event("1"), [make_event(str(number)).key for number in range(2, 2000)]
     async with asyncio.timeout(5) as limit, store.transaction() as tx:
         lent = Transaction(UnitOfWork(tx), limit)

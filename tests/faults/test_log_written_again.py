@@ -13,7 +13,7 @@ from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.store import Query
 from aggregator_sqlite.store import SqliteStore
-from aggregator_sqlite.wal import Log
+from aggregator_sqlite.wal import WriteAheadLog
 from killed import COMMITS, Killed
 
 CALL = re.compile(r"(\w+)\((\d+)<[^>]*/(aggregator\.db(?:-wal)?)>.*= (\d+)$", re.MULTILINE)
@@ -27,7 +27,7 @@ def test_log_is_written_again_as_it_was(
     with killed.log.open("ab") as log:
         log.write(Random(1).randbytes(2 * 2**20))
     before = killed.log.read_bytes()
-    Log(killed.database).write_again()
+    WriteAheadLog(killed.database).rewrite_and_sync()
     assert killed.log.read_bytes() == before
 
 

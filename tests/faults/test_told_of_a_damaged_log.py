@@ -9,7 +9,7 @@ import pytest
 from images import FRAME, HEADER, Image, journalled, recovered
 
 from aggregator.errors import SettingError
-from aggregator_sqlite.wal import Log
+from aggregator_sqlite.wal import WriteAheadLog
 from killed import Killed
 
 
@@ -20,7 +20,7 @@ def test_copy_that_is_kept_is_the_first_one(killed: Killed) -> None:
     as_it_was = killed.log.read_bytes()
     for byte in (0, 100):
         with pytest.raises(SettingError, match="a copy is kept in "):
-            Log(killed.database).check()
+            WriteAheadLog(killed.database).check()
         killed.flip(killed.first_frame(5) + byte)
     (copy,) = killed.database.parent.glob("*.damaged-*")
     assert copy.read_bytes() == as_it_was
@@ -38,7 +38,7 @@ def test_refusal_says_so_when_no_copy_can_be_kept(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(SettingError, match="no copy could be kept: No space left on device"):
-        Log(killed.database).check()
+        WriteAheadLog(killed.database).check()
     assert killed.contents() == before
 
 
@@ -47,7 +47,7 @@ def test_log_that_another_program_begins_anew_meanwhile_is_not_refused(
 ) -> None:
     """Read while it is written it may look damaged, but not twice in the same way."""
     killed.flip(killed.first_frame(11) + FRAME)
-    log = Log(killed.database)
+    log = WriteAheadLog(killed.database)
     examine = log._examine
 
     def examine_and_mend() -> object:
@@ -68,11 +68,11 @@ def test_unreadable_header_is_damage_whatever_the_page_size(tmp_path: Path, page
         log.check()
 
 
-def as_found(folder: Path, image: Image) -> Log:
+def as_found(folder: Path, image: Image) -> WriteAheadLog:
     path = folder / "found.db"
     path.write_bytes(image.database)
     path.with_name("found.db-wal").write_bytes(image.log)
-    return Log(path)
+    return WriteAheadLog(path)
 
 
 def test_nothing_is_cut_that_the_database_goes_beyond(tmp_path: Path) -> None:

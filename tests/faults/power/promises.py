@@ -21,7 +21,7 @@ from aggregator.config import load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.receiving import body
-from aggregator_sqlite.runs import kept
+from aggregator_sqlite.runs import load_runs
 from events import event
 from power.cuts import Answered, Cut, Key, cuts
 from power.steps import Step
@@ -184,7 +184,7 @@ def check_file(folder: Path) -> None:
     with closing(sqlite3.connect(f"file:{folder}/data/aggregator.db?mode=ro", uri=True)) as db:
         said = db.execute("PRAGMA integrity_check").fetchall()
         events, keys, newest = db.execute(EVENTS).fetchone()
-        found = kept(db)
+        found = load_runs(db)
         for run in found:
             run.check(db)
         upto = found[0].upto if found else 0

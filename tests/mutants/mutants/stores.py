@@ -166,7 +166,7 @@ class AnswersEarly(Mutant):
         except BaseException as error:
             await transaction.__aexit__(type(error), error, None)
             raise
-        if tx._keys.mark:
+        if tx._claims.appended:
             self.commit = asyncio.create_task(late(transaction))
         else:  # nothing was stored: to lose numbers alone would break another promise
             await transaction.__aexit__(None, None, None)
@@ -329,7 +329,7 @@ class SmallRuns(Mutant):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        key_index.IN_MEMORY, runs.ALIKE, runs.AT_ONCE = 5, 2, 7
+        key_index.KEYS_IN_MEMORY, runs.RUNS_PER_LEVEL, runs.KEYS_PER_STEP = 5, 2, 7
 
 
 def forget(db: sqlite3.Connection) -> None:
