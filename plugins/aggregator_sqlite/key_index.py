@@ -1,8 +1,9 @@
-"""The index of keys: which event holds a key. It is derived from the events, which are the truth.
+"""The index of keys: which event holds a key.
 
-The newest keys are in memory alone, and are read from the events again when the store is opened.
-Enough of them become a run, and runs that are alike are merged into a larger one: so no key is ever
-written at a random place. Both is done within the transactions that store events, a little in each.
+It is derived from the events, which are the truth, and works as a log-structured merge tree: the
+newest keys are in memory alone, and are read from the events again when the store is opened; enough
+of them become a run on disk (`runs.py`). So no key is ever written at a random place. A Bloom
+filter tells of nearly every new key that it is new. docs/decisions/0017 has the reasons.
 """
 
 import asyncio
@@ -23,81 +24,87 @@ from aggregator_sqlite.connection import SqliteThread, UnreadableRows, immediate
 from aggregator_sqlite.runs import KEY, PAGES_AT_ONCE, Compactor, Run, load_runs, sorted_entries
 
 log = logging.getLogger(__name__)
-KEYS_IN_MEMORY = 16_384  # keys, after which they become a run
+
+KEYS_IN_MEMORY = 16_384  # so many become a run
+
 LAST_SEQ = "SELECT last_seq FROM counters"
-_FIRST = 4_000_000  # keys
-_MORE = 4  # times as many in the next filter: each of them is asked
-_WRONG = 0.0002  # of the new keys seem to be known, at the most
-_RETRY_AFTER = 60.0  # seconds until it is tried again
+
+_FIRST_CAPACITY = 4_000_000  # keys; of the first filter, at least
+_GROWTH = 4  # of the next filter's capacity: few filters, because a lookup asks all of them
+_FALSE_POSITIVES = 0.0002  # of new keys, at most
+_RETRY_AFTER = 60.0  # seconds
+
 Connect = Callable[[], Awaitable[SqliteThread]]
 
 
 class KeyFilter:
-    """Tells of most keys that they are certainly new, without looking for them.
+    """A Bloom filter over the keys of committed events: most new keys need no lookup.
 
-    A Bloom filter in memory of the keys that committed events hold, or somewhat more than these:
-    2.2 bytes a key, and one key in 5,000 has to be looked for in vain.
-
-    Keys are only ever added, by any thread.
+    2.2 bytes a key; one new key in 5,000 is looked up in vain. Keys are only ever added, by any
+    thread. It may contain keys that no event holds, but lacks none.
     """
 
     def __init__(self) -> None:
         self.is_warming_up = False
-        """Whether the keys of the runs are being added: until then no run may be merged."""
+        """Whether the keys of the runs are being added: no run may be compacted meanwhile."""
         self.is_complete = False
-        """Whether every key that is in a run was added; until then any key may be known."""
+        """Whether the keys of all runs were added; until then every key is looked up."""
         self._filters: list[Bloom] = []
         self._capacity = self._room = 0
-        self._turn = RLock()
+        self._lock = RLock()
 
     def reserve(self, keys: int) -> None:
-        """Make room for so many, so that one filter holds them; nothing where there is some."""
-        with self._turn:
+        """Make the first filter large enough for so many; once there is one, do nothing."""
+        with self._lock:
             if not self._filters:
                 self._grow(keys)
 
     def add(self, keys: Collection[bytes]) -> None:
-        """Add these. Where the room is used up, another filter has more of it."""
-        with self._turn:
+        """Add keys; into a further filter, several times as large, when the last one is full."""
+        with self._lock:
             if self._room < len(keys):
-                self._grow(_MORE * self._capacity)
+                self._grow(_GROWTH * self._capacity)
             self._filters[-1].update(keys)
             self._room -= len(keys)
 
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
-        """Those of the keys that may be held."""
+        """The keys that an event may hold. None of the others is held."""
         if not self.is_complete:
             return keys
         return {key for one in tuple(self._filters) for key in keys if key in one}
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of the keys that were certainly never added, however complete it is."""
+        """The keys that were certainly never added."""
         filters = tuple(self._filters)
         return [key for key in keys if not any(key in one for one in filters)]
 
     def _grow(self, keys: int) -> None:
-        self._capacity = self._room = max(keys, _FIRST)
-        self._filters.append(Bloom(self._room, _WRONG))
+        self._capacity = self._room = max(keys, _FIRST_CAPACITY)
+        self._filters.append(Bloom(self._room, _FALSE_POSITIVES))
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the committed keys are; replaced as a whole when a run is written or replaced."""
+    """Where the committed keys are.
+
+    Replaced as a whole when a run is written or replaced: other threads find a key either in memory
+    or in a run, whenever they look.
+    """
 
     recent: dict[bytes, int] = field(default_factory=dict)
-    runs: tuple[Run, ...] = ()  # those of the newest events first
+    runs: tuple[Run, ...] = ()  # newest events first
     entries: list[list[bytes]] = field(default_factory=list)
-    """Those of the recent keys, of each commit by themselves and in order: nobody waits for one
-    long sort."""
+    """The recent keys again, as entries of a run: a sorted list a commit. To merge these takes a
+    moment; to sort all keys at once held up everybody."""
 
     def add(self, seqs: dict[bytes, int], entries: list[bytes]) -> None:
-        """Add committed keys, each with its event's seq, and as they stand in pages."""
+        """Add committed keys with their seqs, and the same as sorted entries of a run."""
         if seqs:
             self.recent.update(seqs)
             self.entries.append(entries)
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
-        """The seq of the event that holds the key."""
+        """The seq of the event that holds the key, if any."""
         if seq := self.recent.get(key):
             return seq
         return next((seq for run in self.runs if (seq := run.find(db, key))), None)
@@ -109,31 +116,31 @@ class State:
 
 
 class KeyIndex:
-    """Belongs to the connection that writes; `find` may be asked from others too.
+    """Which committed event holds a key. Belongs to the writer; any thread may call `find`.
 
-    Begins with the runs that the file has. `read_some` is to be called until there is no more.
+    After a commit has failed, nobody knows which keys are held until a new index is made: it is not
+    valid, and answers nothing.
     """
 
     def __init__(
         self, db: sqlite3.Connection, key_filter: KeyFilter, unreadable: UnreadableRows
     ) -> None:
+        """Begin with the runs in the file. To be completed by `read_some`."""
         self.unreadable = unreadable
         self.key_filter = key_filter
-        """A superset of all keys, but while a commit is under way or has failed: then the index is
-        not sound, and tells of no key."""
         found = load_runs(db)
         key_filter.reserve(2 * sum(run.keys for run in found))
         self.state = State({}, tuple(found))
         self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
-        """Of the events that are committed."""
+        """That of the last committed event."""
         self._compactor = Compactor(db, found, unreadable)
         self._read_to = self.state.indexed_to
         self._is_valid = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
-        """Read keys that are in no run; whether there may be more. Makes runs where they are many.
+        """Read some of the keys that are in no run; whether there may be more.
 
-        So the index is made, part by part, where there is none.
+        Writes runs of them where they are many, so that this also makes a whole index anew.
         """
         with closing(blocks.keys_since(db, self._read_to + 1, self.last_seq)) as keys:
             rows = list(islice(keys, KEYS_IN_MEMORY))
@@ -147,9 +154,9 @@ class KeyIndex:
         return len(rows) == KEYS_IN_MEMORY
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
-        """The seq of the committed event that holds the key.
+        """The seq of the committed event that holds the key, if any.
 
-        A run that was merged meanwhile has lost its pages: then it is looked for again.
+        Looks again where runs were compacted meanwhile: their pages may be gone.
         """
         while True:
             state = self.state
@@ -163,25 +170,25 @@ class KeyIndex:
                     return seq
 
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
-        """Those of the keys that have to be looked for; none of the others is held."""
+        """The keys that have to be looked up. None of the others is held."""
         self.check_valid()
         return self.key_filter.may_hold(keys)
 
     def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Those of the keys that committed events hold, each with its event's seq."""
+        """Look the keys up: those that committed events hold, with the seqs."""
         self.check_valid()
         state = self.state
         return {key: seq for key in keys if (seq := state.find(db, key))}
 
     def begin_commit(self) -> None:
-        """Tell nobody that a key is new until the keys that are committed are added."""
+        """Be invalid until `add` follows a commit that succeeded: no key may be called new."""
         self.check_valid()
         self._is_valid = False
 
     def prepare_commit(self, db: sqlite3.Connection, keys: int) -> State:
-        """Work on the runs within the transaction that has appended so many keys.
+        """Write and compact runs in the transaction that has appended so many keys.
 
-        Returns the state that is true once that is committed, for `committed`.
+        Returns the state that holds once it is committed, for `committed`.
         """
         state = self.state
         if len(state.recent) >= KEYS_IN_MEMORY:
@@ -192,44 +199,44 @@ class KeyIndex:
         return state if runs is state.runs else State(state.recent, runs, state.entries)
 
     def committed(self, state: State) -> None:
-        """What was prepared is committed."""
+        """Take over the state that `prepare_commit` has returned."""
         self.state = state
         self._compactor.committed()
 
     def add(self, appended: dict[bytes, int], entries: list[bytes]) -> None:
-        """Add what was committed. For the event loop."""
+        """Add the keys that were committed, and be valid again. On the event loop."""
         self.key_filter.add(appended)
         self.state.add(appended, entries)
         self.last_seq += len(appended)
         self._is_valid = True
 
     def check_valid(self) -> None:
-        """After a commit whose fate is unknown nobody knows which keys are held."""
+        """Raise StoreError after a commit that failed: it may or may not be on the disk."""
         if not self._is_valid:
             raise StoreError("a commit has failed: the index of keys must be read again")
 
 
 class KeyClaims:
-    """What a transaction adds to the index, should it be committed.
+    """The keys that one transaction has asked for and appended: the index gets them if it commits.
 
-    Belongs to the event loop, and to the writer's thread while the transaction waits for that; but
-    for a commit, during which both only read it.
+    Used by the event loop, and by the writer's thread while the event loop waits for it. During the
+    commit both are at work, and neither changes it.
     """
 
     def __init__(self, index: KeyIndex) -> None:
         self._index = index
         self._appended: dict[bytes, int] = {}
-        self._new: set[bytes] = set()  # no event holds them
+        self._new: set[bytes] = set()  # asked for, and no event holds them
         self._entries: list[bytes] | None = None
 
     @property
     def next_seq(self) -> int:
-        """That of the next event that is appended."""
+        """The seq of the next event that is appended."""
         return self._index.last_seq + len(self._appended) + 1
 
     def to_look_up(self, keys: Sequence[bytes]) -> Collection[bytes]:
-        """Those of the keys that have to be looked for, since an event may hold them."""
-        if self._new.issuperset(keys):  # as claimed before they are appended
+        """The keys that have to be looked up, by `held`. None of the others is held."""
+        if self._new.issuperset(keys):  # the usual case: claimed before they are appended
             return ()
         wanted = set(keys) - self._new
         unknown = self._index.may_hold(wanted)
@@ -240,20 +247,20 @@ class KeyClaims:
         return unknown
 
     def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
-        """Those of the keys that events hold, each with its event's seq. For the thread."""
+        """Look the keys up: those that events hold, with the seqs. On the writer's thread."""
         held = {key: self._appended[key] for key in self._appended.keys() & keys}
         held |= self._index.held(db, keys - held.keys())
         self._new |= keys - held.keys()
         return held
 
     def assign_seqs(self, keys: Sequence[bytes]) -> list[int]:
-        """Append events with these keys, which were asked for: their seqs.
+        """Give the next seqs to events with these keys, which were asked for before.
 
         Raises KeyHeld if one is held already or stands twice among them.
         """
         if set(map(len, keys)) - {KEY}:
             raise ValueError(f"a key has {KEY} bytes")
-        self._index.check_valid()  # not so once the commit is under way
+        self._index.check_valid()  # it is not once the commit has begun
         first = self.next_seq
         taken = dict(zip(keys, range(first, first + len(keys)), strict=True))
         is_new = self._new.issuperset(taken) and self._appended.keys().isdisjoint(taken)
@@ -265,28 +272,28 @@ class KeyClaims:
 
     @property
     def appended(self) -> int:
-        """For `undo_to`: the keys that are appended up to now."""
+        """How many keys are appended up to now: what `undo_to` goes back to."""
         return len(self._appended)
 
     def undo_to(self, appended: int) -> None:
-        """Forget those that were appended since: they are new again."""
+        """Forget the keys appended since then: they are new again."""
         while len(self._appended) > appended:
             key, _ = self._appended.popitem()
             self._new.add(key)
 
     @property
     def unreadable(self) -> set[int]:
-        """The blocks that cannot be read, by their first seqs."""
+        """First seqs of the blocks that cannot be read."""
         return self._index.unreadable.blocks
 
     def sort_entries(self) -> None:
-        """Do what can be done of `add_to_index` while the commit is under way."""
+        """Prepare `add_to_index` while the disk is busy with the commit."""
         self._entries = sorted_entries(self._appended)
 
     def add_to_index(self, committing: Future[None]) -> None:
-        """Add what was appended to the index, if it was committed.
+        """Add the appended keys to the index if the commit has succeeded.
 
-        After a commit that has failed the index stays unsound, as it does if `sort_entries` has.
+        If it has failed, or `sort_entries` has, the index stays invalid.
         """
         if not committing.exception() and self._entries is not None:
             self._index.add(self._appended, self._entries)
@@ -295,7 +302,7 @@ class KeyClaims:
 async def warm_up(
     key_filter: KeyFilter, runs: Callable[[], Sequence[Run]], connect: Connect
 ) -> None:
-    """Add the keys of the runs, on a connection of its own. Until then keys are looked for."""
+    """Add the keys of all runs to the filter, on a connection of its own; retry after damage."""
     added: dict[int, int] = {}
     while not key_filter.is_complete:
         key_filter.is_warming_up = True
@@ -312,9 +319,9 @@ async def warm_up(
 async def _read(
     key_filter: KeyFilter, runs: Sequence[Run], connect: Connect, added: dict[int, int]
 ) -> None:
-    """Go on where it has ended last: `added` has how many pages of each run, by its id.
+    """Go on where the last try has ended: `added` has the number of pages read, by run id.
 
-    The filter grows with what is added to it, known to it or not.
+    To add keys again would take room in the filter again.
     """
     reader = await connect()
     try:

@@ -1,7 +1,8 @@
-"""Runs: keys in order, and the seq of the event that holds each, in pages that are never changed.
+"""The index of keys on disk: sorted runs, as in a log-structured merge tree, and their compaction.
 
-A page fills a page of the database. Where a key can be is known without reading: of each run the
-beginnings of its pages are held in memory, 8 bytes a page.
+A run is a list of entries, key and seq, in the order of the keys. It stands in pages that are
+appended and never changed; each fills one page of the database. The first 8 bytes of every page's
+first key, its *fence*, are held in memory, so that a lookup reads one page of a run, seldom two.
 """
 
 import logging
@@ -28,19 +29,17 @@ from aggregator_sqlite.connection import (
 log = logging.getLogger(__name__)
 
 KEY = 16  # bytes
-ENTRY = KEY + 8
-PER_PAGE = 168  # entries; with its checksum a page is as large as a row in a page can be
-PAGES_AT_ONCE = 50
-"""About as many keys as are merged at once."""
+ENTRY = KEY + 8  # key and seq
+PER_PAGE = 168  # entries; with the checksum as many as fit into one page of the database
+PAGES_AT_ONCE = 50  # read or removed; about as many keys as KEYS_PER_STEP
 _ENTRY = struct.Struct(f">{KEY}sQ")
 _CUTS = {size: struct.Struct(f"{size}s{ENTRY - size}x" * PER_PAGE) for size in (KEY, ENTRY)}
-_SUM = 4
+_CHECKSUM = 4
 _FENCE = 8
-END = 2 ** (8 * _FENCE)
-"""More than the beginning of any key."""
-RUNS_PER_LEVEL = 8  # runs that are merged into one
-KEYS_PER_STEP = 8_192  # keys, about: keys are hashes, so a slice of them holds its share
-_MOST_PAGES = 2**24  # the most that a run can have
+END = 2 ** (8 * _FENCE)  # more than any fence
+RUNS_PER_LEVEL = 8  # so many of one level are merged into one of the next
+KEYS_PER_STEP = 8_192  # merged at once, about
+_MOST_PAGES = 2**24  # of a run: a page's id is the run's id and 24 bits of its number
 ADD_PAGES = MultiRowStatement("INSERT INTO run_pages (id, entries) VALUES (?, ?)")
 PAGE = "SELECT entries FROM run_pages WHERE id = ?"
 SOME_PAGES = "SELECT entries FROM run_pages WHERE id BETWEEN ? AND ? ORDER BY id"
@@ -57,10 +56,7 @@ RUNS = "SELECT id, level, keys, after, upto, fences, checksum FROM runs"
 
 @dataclass(eq=False)
 class Run:
-    """One run, whole on disk or while it is written, page after page.
-
-    It has the keys of all events whose seq is more than `after`, up to and with `upto`.
-    """
+    """The keys of all events with `after` < seq <= `upto`; complete on disk, or being written."""
 
     id: int
     level: int = 0
@@ -70,29 +66,32 @@ class Run:
     fences: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
-        """The seq of the event that holds the key. Raises StoreError for a damaged page."""
-        beginning = _beginning(key)
-        first = max(bisect_left(self.fences, beginning) - 1, 0)
-        for number in range(first, bisect_right(self.fences, beginning)):
+        """The seq of the event that holds the key, if any. Raises StoreError for a damaged page."""
+        prefix = _prefix(key)
+        # The last page whose fence is less, then those whose fence is the same.
+        first = max(bisect_left(self.fences, prefix) - 1, 0)
+        for number in range(first, bisect_right(self.fences, prefix)):
             with _readable():
                 page = db.execute(PAGE, (self._id(number),)).fetchone()
-            seq = _find(_sound(page[0] if page else b""), key)
+            seq = _find(_verified(page[0] if page else b""), key)
             if seq is not None:
                 return seq
         return None
 
     def between(self, db: sqlite3.Connection, low: int, high: int) -> list[bytes]:
-        """The entries of those keys whose beginning is `low` or more, and less than `high`."""
+        """The entries whose keys' first 8 bytes are at least `low` and less than `high`."""
         first = max(bisect_left(self.fences, low) - 1, 0)
         last = bisect_left(self.fences, high) - 1
         if last < first:
             return []
-        found = _beginnings(self._pages(db, first, last), ENTRY)
-        return found[bisect_left(found, _bytes(low)) : bisect_left(found, _bytes(high))]
+        found = _prefixes(self._pages(db, first, last), ENTRY)
+        return found[
+            bisect_left(found, _prefix_bytes(low)) : bisect_left(found, _prefix_bytes(high))
+        ]
 
     def some_keys(self, db: sqlite3.Connection, first: int, pages: int) -> list[bytes]:
-        """The keys in so many pages, from number `first` on, or in those that there are."""
-        return _beginnings(self._some(db, first, pages), KEY)
+        """The keys in up to so many pages, from page number `first` on."""
+        return _prefixes(self._some(db, first, pages), KEY)
 
     def check(self, db: sqlite3.Connection) -> None:
         """Raise StoreError if a page is damaged or missing."""
@@ -100,22 +99,22 @@ class Run:
             self._some(db, first, PAGES_AT_ONCE)
 
     def write(self, db: sqlite3.Connection, entries: Sequence[bytes]) -> None:
-        """Add pages with these entries, which are in order and follow those that it has."""
+        """Append pages with these entries, which are in order and follow those written before."""
         pages = [entries[at : at + PER_PAGE] for at in range(0, len(entries), PER_PAGE)]
         first = len(self.fences)
-        self.fences.extend(_beginning(page[0]) for page in pages)
+        self.fences.extend(_prefix(page[0]) for page in pages)
         self.keys += len(entries)
         ids = range(self._id(first), self._id(first + len(pages)))
-        ADD_PAGES(db, list(zip(ids, map(_summed, pages), strict=True)))
+        ADD_PAGES(db, list(zip(ids, map(_with_checksum, pages), strict=True)))
 
     def finish(self, db: sqlite3.Connection) -> None:
-        """Make it one of the runs: it is whole."""
+        """Enter it in the list of runs, once all its pages are written."""
         numbers = self.id, self.level, self.keys, self.after, self.upto
-        fences = _swapped(self.fences).tobytes()
-        db.execute(ADD_RUN, (*numbers, fences, _sum(fences, numbers)))
+        fences = _byteswapped(self.fences).tobytes()
+        db.execute(ADD_RUN, (*numbers, fences, _run_checksum(fences, numbers)))
 
     def remove(self, db: sqlite3.Connection) -> None:
-        """Make it none of the runs; its pages stay."""
+        """Take it off the list of runs. Its pages are removed later: readers may be in them."""
         db.execute(REMOVE_RUN, (self.id,))
 
     def _some(self, db: sqlite3.Connection, first: int, pages: int) -> list[bytes]:
@@ -126,29 +125,29 @@ class Run:
             rows = db.execute(SOME_PAGES, (self._id(first), self._id(last))).fetchall()
         if len(rows) != last - first + 1:
             raise damaged()
-        return [_sound(page) for (page,) in rows]
+        return [_verified(page) for (page,) in rows]
 
     def _id(self, number: int) -> int:
         return self.id * _MOST_PAGES + number
 
 
 class Compactor:
-    """Writes runs and merges them, within the transactions that store events, a little in each."""
+    """Writes runs and compacts them, a step at a time, in the transactions that store events."""
 
     def __init__(
         self, db: sqlite3.Connection, runs: Sequence[Run], unreadable: UnreadableRows
     ) -> None:
-        """With the runs that the file has."""
-        without_run = list(_left_over(db, runs))
+        """Begin with the runs that are in the file."""
+        orphans = list(_orphans(db, runs))
         self._unreadable = unreadable
-        self._compactions: dict[int, Compaction] = {}  # by the level of their runs
-        self._replaced: list[Run] = []  # in the transaction that is under way
-        self._obsolete = [run for run in without_run if run not in unreadable.runs]
-        self._last_run = max((*(run.id for run in runs), *without_run), default=0)
+        self._compactions: dict[int, Compaction] = {}  # under way, by level
+        self._replaced: list[Run] = []  # in the current transaction
+        self._obsolete = [run for run in orphans if run not in unreadable.runs]
+        self._last_run = max((*(run.id for run in runs), *orphans), default=0)
         self._due = 0  # keys to merge
 
     def write(self, db: sqlite3.Connection, entries: Sequence[bytes], after: int, upto: int) -> Run:
-        """Make a run of entries that are in order."""
+        """Write a run of sorted entries, those of the events with `after` < seq <= `upto`."""
         run = Run(self._new_id(), 0, after, upto)
         run.write(db, entries)
         run.finish(db)
@@ -157,12 +156,14 @@ class Compactor:
     def compact(
         self, db: sqlite3.Connection, runs: tuple[Run, ...], keys: int, *, pause: bool
     ) -> tuple[Run, ...]:
-        """Merge runs, as much as so many new keys make necessary; returns the runs after that.
+        """Do the share of compaction that so many new keys make due; return the runs after it.
 
-        No merge goes on while there is a pause: somebody reads the runs.
+        Nothing is merged during a pause: the filter's warm-up is reading the runs.
         """
         levels = len({run.level for run in runs})
-        self._due += keys * (levels + 1)  # one a level is needed, but for the last
+        # Each key is merged once a level, so that one level more lets compaction never fall behind.
+        # Twice as much had large ones done early, all at once, which slowed everybody down.
+        self._due += keys * (levels + 1)
         while self._due >= KEYS_PER_STEP:
             self._due -= KEYS_PER_STEP
             if self._obsolete and not self._remove_pages(db, self._obsolete[-1]):
@@ -174,21 +175,24 @@ class Compactor:
         return runs
 
     def committed(self) -> None:
-        """What was done is committed: now pages may go that a reader before it looks for."""
+        """Let the pages of replaced runs be removed, now that their replacement is committed.
+
+        Before that, readers still use the replaced runs.
+        """
         self._obsolete += [run.id for run in self._replaced]
         self._replaced.clear()
 
     def _remove_pages(self, db: sqlite3.Connection, run: int) -> bool:
-        """Whether there may be more. Damage leaves them in their place."""
+        """Remove some pages of that run; whether there may be more. Damaged ones stay."""
         try:
             return _remove_pages(db, run)
         except StoreError as error:
-            log.error("pages of a run that has gone cannot be removed: %s", error)
+            log.error("pages of a replaced run cannot be removed: %s", error)
             self._unreadable.runs.add(run)
             return False
 
     def _next_compaction(self, runs: Sequence[Run]) -> "Compaction | None":
-        """The one of the smallest runs."""
+        """The compaction on the lowest level that has one under way or due."""
         for level in sorted({run.level for run in runs} - self._unreadable.levels):
             if level in self._compactions:
                 return self._compactions[level]
@@ -201,9 +205,11 @@ class Compactor:
     def _step(
         self, db: sqlite3.Connection, merge: "Compaction", runs: tuple[Run, ...]
     ) -> tuple[Run, ...]:
-        """Damage is told, and no reason not to store events: the key that it hides is not new.
+        """Do one step of the compaction; return the runs after it.
 
-        But SQLite commits nothing after damage of its own, and the batch is to be sent again.
+        A damaged page is logged and ends compaction on its level; events are still stored, because
+        a lookup that meets the page fails instead of calling a key new. Where SQLite itself found
+        the damage, it commits nothing more in this transaction, and the batch must be sent again.
         """
         try:
             merge.step(db)
@@ -215,7 +221,7 @@ class Compactor:
             return runs
         del self._compactions[merge.level]
         self._replaced += merge.runs
-        place = runs.index(merge.runs[0])  # they follow each other
+        place = runs.index(merge.runs[0])  # the others follow it
         return *runs[:place], merge.into, *runs[place + len(merge.runs) :]
 
     def _new_id(self) -> int:
@@ -224,10 +230,13 @@ class Compactor:
 
 
 class Compaction:
-    """One merge on its way. What it has written is none of the runs until it is done."""
+    """Runs being merged into one of the next level, which is not used until it is complete.
+
+    Keys are hashes, so equal slices of their range hold about equally many of them.
+    """
 
     def __init__(self, runs: Sequence[Run], into: int) -> None:
-        """Merge these, which follow each other, those of the newest events first."""
+        """Merge these adjacent runs, newest events first, into a new run with that id."""
         self.runs = runs
         self.level = runs[0].level
         self.into = Run(into, self.level + 1, runs[-1].after, runs[0].upto)
@@ -235,10 +244,10 @@ class Compaction:
         keys = sum(run.keys for run in runs)
         self._slices = max(1, keys // KEYS_PER_STEP)
         self._slice = 0
-        self._rest: list[bytes] = []  # too few for a page
+        self._rest: list[bytes] = []  # entries too few for a page
 
     def step(self, db: sqlite3.Connection) -> None:
-        """Merge the next slice; with the last one the runs are replaced. Raises StoreError."""
+        """Merge the next slice; the last one replaces the runs. Raises StoreError for damage."""
         low, high = (END * at // self._slices for at in (self._slice, self._slice + 1))
         found: list[bytes] = []
         for run in self.runs:
@@ -259,9 +268,9 @@ class Compaction:
 
 
 def load_runs(db: sqlite3.Connection) -> list[Run]:
-    """The runs that the file has, those of the newest events first. Raises StoreError.
+    """The runs in the file, newest events first. Raises StoreError if they are damaged.
 
-    Were one of them missing, its keys would be new: so each begins where another one has ended.
+    Each must begin where the one before it ends: the keys of a missing run would pass for new.
     """
     found = [_read(*row) for row in db.execute(RUNS)]
     found.sort(key=attrgetter("upto"), reverse=True)
@@ -273,13 +282,13 @@ def load_runs(db: sqlite3.Connection) -> list[Run]:
 
 def _read(*row: Any) -> Run:
     number, level, keys, after, upto, fences, checksum = row
-    if not isinstance(fences, bytes) or checksum != _sum(fences, row[:5]):
+    if not isinstance(fences, bytes) or checksum != _run_checksum(fences, row[:5]):
         raise damaged()
-    return Run(number, level, after, upto, keys, _swapped(array("Q", fences)))
+    return Run(number, level, after, upto, keys, _byteswapped(array("Q", fences)))
 
 
-def _left_over(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
-    """The ids of those that were not finished, or not removed to the end: they have only pages."""
+def _orphans(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
+    """Ids of runs of which only pages are left: not finished, or not entirely removed."""
     known = {run.id for run in runs}
     page = 0
     while (found := db.execute(NEXT_PAGE, (page,)).fetchone()[0]) is not None:
@@ -297,16 +306,16 @@ def _remove_pages(db: sqlite3.Connection, run: int) -> bool:
 
 
 def sorted_entries(seqs: Mapping[bytes, int]) -> list[bytes]:
-    """Keys with their seqs as they stand in pages: in the order of the keys."""
+    """Keys and their seqs as entries of a run, in order."""
     return sorted(map(_ENTRY.pack, seqs, seqs.values()))
 
 
-def _beginnings(pages: Iterable[bytes], length: int) -> list[bytes]:
-    """So many bytes of each entry, in order."""
+def _prefixes(pages: Iterable[bytes], length: int) -> list[bytes]:
+    """The first bytes of each entry, so many, in order."""
     cut = _CUTS[length]
     found: list[bytes] = []
     for page in pages:
-        if len(page) == cut.size:  # nearly every one
+        if len(page) == cut.size:  # full, as nearly every page is: one call instead of 168
             found += cut.unpack(page)
         else:
             found += [page[at : at + length] for at in range(0, len(page), ENTRY)]
@@ -320,25 +329,25 @@ def _find(page: bytes, key: bytes) -> int | None:
     return None if place < 0 else int.from_bytes(page[place + KEY : place + ENTRY])
 
 
-def _summed(entries: Sequence[bytes]) -> bytes:
+def _with_checksum(entries: Sequence[bytes]) -> bytes:
     page = b"".join(entries)
-    return page + zlib.crc32(page).to_bytes(_SUM)
+    return page + zlib.crc32(page).to_bytes(_CHECKSUM)
 
 
-def _sound(page: bytes) -> bytes:
-    """A key that a flipped bit hides would be new, and its event stored twice."""
-    entries = page[:-_SUM]
-    if zlib.crc32(entries).to_bytes(_SUM) != page[-_SUM:]:
+def _verified(page: bytes) -> bytes:
+    """The entries of a page. Raises StoreError if a bit has flipped: a key it hides looks new."""
+    entries = page[:-_CHECKSUM]
+    if zlib.crc32(entries).to_bytes(_CHECKSUM) != page[-_CHECKSUM:]:
         raise damaged()
     return entries
 
 
-def _sum(fences: bytes, numbers: tuple[int, ...]) -> int:
+def _run_checksum(fences: bytes, numbers: tuple[int, ...]) -> int:
     return zlib.crc32(repr(numbers).encode(), zlib.crc32(fences))
 
 
 def damaged() -> StoreError:
-    """The index is not as it was written."""
+    """The error to raise where the index is not as it was written."""
     return StoreError("the index of keys is damaged; docs/reliability.md tells how to make it anew")
 
 
@@ -351,16 +360,16 @@ def _readable() -> Iterator[None]:
         raise damaged() from error
 
 
-def _beginning(key: bytes) -> int:
+def _prefix(key: bytes) -> int:
     return int.from_bytes(key[:_FENCE])
 
 
-def _bytes(beginning: int) -> bytes:
-    return beginning.to_bytes(_FENCE) if beginning < END else b"\xff" * (ENTRY + 1)
+def _prefix_bytes(prefix: int) -> bytes:
+    return prefix.to_bytes(_FENCE) if prefix < END else b"\xff" * (ENTRY + 1)
 
 
-def _swapped(fences: "array[int]") -> "array[int]":
-    """From the order of bytes in memory to that on disk, or back: the largest comes first."""
+def _byteswapped(fences: "array[int]") -> "array[int]":
+    """From the byte order of this machine to big-endian, as stored, or back."""
     swapped = array("Q", fences)
     if sys.byteorder == "little":
         swapped.byteswap()
