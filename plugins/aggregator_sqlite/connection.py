@@ -1,4 +1,4 @@
-"""Connections to the database: their threads and PRAGMAs, transactions, statements and rows."""
+"""A connection to the database: its thread, its PRAGMAs, its transactions and statements."""
 
 import asyncio
 import contextlib
@@ -17,23 +17,24 @@ import aiosqlite
 from aggregator.errors import SettingError, StoreError
 
 R = TypeVar("R")
-BUSY_TIMEOUT = 5.0  # seconds; a backup such as Litestream's takes the lock for moments
-_PATIENCE = 500  # milliseconds; a page is read in less
-_FULL = 2
+
+BUSY_TIMEOUT = 5.0  # seconds to wait for a lock; a backup such as Litestream's takes it for moments
+
+_CHECKPOINT_TIMEOUT = 500  # milliseconds to wait for readers; a page of events is read in less
+_FULL = 2  # PRAGMA synchronous: an fsync a commit
 _OUR_MISTAKES = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 _ROWS = (1024, 256, 64, 16, 8, 4, 3, 2, 1)  # in a statement
 _ROW = re.compile(r"\(\?(?:, \?)*\)")
 
 
 class SqliteThread:
-    """One connection with a thread of its own, and functions run on it, one hop each.
+    """A connection and its thread, on which it runs our functions, each in one hop.
 
-    What SQLite says of trouble with the file is raised as StoreError.
+    SQLite's errors about the file are raised as StoreError.
 
-    This is the only place that uses private names of aiosqlite: `_tx` is the queue of what its
-    thread runs, to which nothing public adds a function of ours; `_thread` is that thread. Without
-    the first each statement is a hop of its own; with it most batches take one. A test fails should
-    the names ever go or change.
+    Only here private names of aiosqlite are used: `_tx`, the queue of its thread, because nothing
+    public puts a function of ours on it (with it most batches take one hop, without it each
+    statement takes one); and `_thread`. A test fails if these names change.
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -49,7 +50,7 @@ class SqliteThread:
         try:
             await connection
         except sqlite3.Error as error:
-            # Its thread has one thing more to tell, and would find the event loop closed.
+            # Its thread still calls the event loop once, which may be closed by then.
             await asyncio.to_thread(connection._thread.join)
             raise StoreError(f"cannot open {database}: {error}") from error
         connection.text_factory = _leniently
@@ -57,11 +58,11 @@ class SqliteThread:
 
     @classmethod
     async def read_only(cls, database: Path) -> "SqliteThread":
-        """Open the database to read. Such a connection makes no checkpoint when it is closed."""
+        """Open the database to read only: even when closed last, it checkpoints nothing."""
         return await cls.connect(f"{database.as_uri()}?mode=ro", uri=True)
 
     def submit(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-        """Have `function(connection, *args)` called on the thread, after what it was given before.
+        """Queue `function(connection, *args)` for the thread, which runs calls in order.
 
         Cancelling the future does not cancel the call.
         """
@@ -73,13 +74,13 @@ class SqliteThread:
         return result
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
-        """What the call of `submit` returns."""
+        """Call `function(connection, *args)` on the thread; what it returns."""
         return await self.submit(function, *args)
 
     async def run_and_close(self, function: Callable[..., R], *args: Any) -> R:
-        """Call it as `run` does, as the last thing on this connection, which is closed after it.
+        """Call it as `run` does, then close the connection.
 
-        Cancelling the wait ends the statement that is under way.
+        Cancelling this interrupts the statement that is running.
         """
         try:
             return await self.run(function, *args)
@@ -90,14 +91,14 @@ class SqliteThread:
             await self.close()
 
     async def close(self) -> None:
-        """Close the connection after what is under way; a broken one as far as it goes."""
+        """Close the connection after the calls in the queue; ignore errors of a broken one."""
         self._open = False
         with contextlib.suppress(sqlite3.Error, ValueError):
             await self._connection.close()
 
 
 def call_translating_errors(function: Callable[..., R], db: sqlite3.Connection, *args: Any) -> R:
-    """What the function returns, or its trouble with the file as StoreError."""
+    """Call the function; raise SQLite's errors about the file as StoreError."""
     try:
         return function(db, *args)
     except _OUR_MISTAKES:
@@ -107,7 +108,7 @@ def call_translating_errors(function: Callable[..., R], db: sqlite3.Connection, 
 
 
 def _leniently(text: bytes) -> str:
-    """Text that a flipped bit has made unreadable must not hide the events around it."""
+    """Decode text. A flipped bit must not make the rest of a page unreadable."""
     return text.decode(errors="replace")
 
 
@@ -117,7 +118,7 @@ def _described(error: sqlite3.Error) -> str:
 
 
 def make_durable(db: sqlite3.Connection) -> None:
-    """Have each commit synced. Raises SettingError where SQLite answers that it does not."""
+    """Set that each commit is synced, and read it back. Raises SettingError if it is not so."""
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     db.execute("PRAGMA synchronous = FULL")
     synchronous = db.execute("PRAGMA synchronous").fetchone()[0]
@@ -129,19 +130,19 @@ def make_durable(db: sqlite3.Connection) -> None:
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the log into the file as far as nobody is in the way: it is on the disk already.
+    """Copy the log into the database as far as readers allow: it is on the disk already.
 
-    Who reads for long, a backup or Litestream, keeps what was committed since from being copied.
+    A long reader, a backup or Litestream, keeps later commits from being copied.
     """
-    db.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+    db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_TIMEOUT}")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
 
 def prove_writing(db: sqlite3.Connection) -> None:
-    """Write the schema's version again: a commit that writes a page, and syncs it.
+    """Commit a page, and sync it: the schema's version, as it was.
 
-    An UPDATE that changes nothing does neither, nor does a checkpoint of an empty log.
+    An UPDATE that changes nothing would write no page; nor does a checkpoint of an empty log.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     db.execute(f"PRAGMA user_version = {version}")
@@ -149,7 +150,10 @@ def prove_writing(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction, for what is written outside of a store's: all of it or nothing."""
+    """A transaction of the plugin's own, all or nothing: its schema, its indexes.
+
+    The store's transactions begin and commit in `transaction.py`.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -160,12 +164,12 @@ def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 class MultiRowStatement:
-    """A statement that is given about one row, which stands there as `(?, ?)`, and run about many.
+    """A statement written for one row, `(?, ?)`, and run for many rows at a time.
 
-    While SQLite runs a statement, Python's other threads go on, and it waits for them before the
-    next one. An `executemany` runs a statement a row.
+    `sqlite3` gives Python's lock away for each statement and must get it back after it, in turn
+    with the event loop. `executemany` does that a row; this does it a few times for a thousand.
 
-    A statement holds copies of its rows, and until its next use: large ones are to be few.
+    A statement keeps copies of its rows until its next use: `most` keeps those of large rows few.
     """
 
     def __init__(self, statement: str, most: int = _ROWS[0]) -> None:
@@ -177,7 +181,7 @@ class MultiRowStatement:
         ]
 
     def __call__(self, db: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[Any]:
-        """Run it about these rows; what it returns, in no order."""
+        """Run it for these rows; what they return, in no particular order."""
         returned: list[Any] = []
         done = 0
         for count, statement in self._statements:
@@ -189,34 +193,34 @@ class MultiRowStatement:
 
 
 class UnreadableRow(ValueError):
-    """What SQLite has found where a row is makes no sense to it."""
+    """SQLite finds damage where a row should be (SQLITE_CORRUPT)."""
 
 
 @contextmanager
 def detecting_corruption() -> Iterator[None]:
-    """Raises UnreadableRow where SQLite says so of what is read within."""
+    """Raise UnreadableRow if SQLite finds damage within the block."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
             raise UnreadableRow(error) from error
-        raise  # all else may be better next time
+        raise  # any other error may be gone next time
 
 
 def read_row(db: sqlite3.Connection, statement: str, seq: int) -> Any:
-    """The row that the statement finds for that seq, or None. Raises UnreadableRow."""
+    """The row that the statement finds for that seq, if any. Raises UnreadableRow."""
     with detecting_corruption():
         return db.execute(statement, (seq,)).fetchone()
 
 
 @dataclass
 class UnreadableRows:
-    """What the writer could not read, and leaves alone until the service is started again.
+    """What the writer could not read, and does not try to read again before the next start.
 
-    Within a transaction SQLite commits nothing after that. So it costs one batch, and not each in
-    which somebody asks for it again.
+    SQLite commits nothing more in a transaction in which it has found damage. So that costs one
+    batch, and not every batch that asks for the same row.
     """
 
-    blocks: set[int] = field(default_factory=set)  # by their first seqs
-    levels: set[int] = field(default_factory=set)  # of runs that are not merged
+    blocks: set[int] = field(default_factory=set)  # by first seq
+    levels: set[int] = field(default_factory=set)  # of runs that are not compacted any more
     runs: set[int] = field(default_factory=set)  # that have gone, by their ids: their leaves stay

@@ -1,4 +1,4 @@
-"""The writing side: one transaction on the one connection that writes."""
+"""A transaction, from BEGIN to COMMIT, on the one connection that writes."""
 
 import asyncio
 import sqlite3
@@ -16,17 +16,17 @@ from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.key_index import KeyClaims, KeyIndex
 from aggregator_sqlite.write import EncodedBatch
 
-_HEAD_START = 0.002  # seconds; where SQLite waits for a lock, nobody else is to wait with it
+_HEAD_START = 0.002  # seconds; no more, since SQLite may be waiting for a lock
 
 R = TypeVar("R")
 _Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class SqliteTransaction(StoreTransaction):
-    """One hop to the writer's thread for each call that has to know something, and to commit.
+    """Takes one hop to the writer's thread for each call that reads, and one to commit.
 
-    What only writes waits for the next hop, and the transaction begins with the first. Whether keys
-    are new is mostly known without one, so that most batches take one hop, the commit.
+    Calls that only write are deferred to the next hop; BEGIN is part of the first. Mostly the key
+    filter tells without a hop that keys are new, so that most batches take one hop, the commit.
     """
 
     def __init__(self, writer: SqliteThread, index: KeyIndex, pointers: Pointers) -> None:
@@ -39,7 +39,7 @@ class SqliteTransaction(StoreTransaction):
         self._error: StoreError | None = None
 
     def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
-        """The holder of each key. The store has one transaction at a time: there are no rivals."""
+        """The event that holds each key. No rivals to wait for: transactions come one at a time."""
         unknown = self._claims.to_look_up(keys)
         return self._owners(keys, unknown) if unknown else _resolved([None] * len(keys))
 
@@ -56,19 +56,19 @@ class SqliteTransaction(StoreTransaction):
         return _resolved(self._append(keys, events))
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
-        """Add to the history of each event."""
+        """Count what came again under the keys of stored events."""
         self._defer(write.record, redeliveries)
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
-        """Put these into quarantine."""
+        """Add these to quarantine."""
         self._defer(quarantine.add, entries)
 
     async def drop(self, ids: Sequence[int]) -> None:
-        """Take these out of quarantine."""
+        """Remove these from quarantine."""
         self._defer(quarantine.drop, ids)
 
     async def evict(self, before: int, most: int) -> int:
-        """Take out of quarantine what is too old or too much."""
+        """Remove what is too old, then the oldest beyond `most` bytes."""
         return await self._call(quarantine.evict, before, most)
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
@@ -89,12 +89,7 @@ class SqliteTransaction(StoreTransaction):
         self._defer(_release_savepoint)
 
     async def commit(self) -> None:
-        """Make it durable: one fsync.
-
-        Python runs on one thread at a time, and whoever asks for its turn waits for as long as
-        another one has something to do. So the event loop lets the thread go first, up to where
-        SQLite writes and syncs beside it.
-        """
+        """Commit durably, with one fsync. After a failure the store has to be reopened."""
         if not self._begun and not self._deferred:
             return
         self._index.begin_commit()
@@ -102,12 +97,15 @@ class SqliteTransaction(StoreTransaction):
         committing = self._submit(_commit, self._index, self._claims.appended, is_ready)
         self._error = _over()
         committing.add_done_callback(self._claims.add_to_index)
+        # Only one thread runs Python at a time. Block the event loop until the writer's thread is
+        # at the COMMIT, which runs without Python's lock: otherwise they would take turns, and the
+        # fsync would begin later than it could.
         is_ready.wait(_HEAD_START)
         self._claims.sort_entries()
         await self._result(asyncio.shield(committing))
 
     async def roll_back(self) -> None:
-        """Undo everything, after whatever is still under way."""
+        """Undo everything, after the calls that are still in flight."""
         self._error = _over()
         if self._begun:
             await self._writer.run(_roll_back)
@@ -147,7 +145,7 @@ class SqliteTransaction(StoreTransaction):
         self._deferred.append((function, args))
 
     async def _call(self, function: Callable[..., R], *args: Any) -> R:
-        """Run what waits, and then this."""
+        """Run what was deferred, and then this."""
         return await self._result(self._submit(function, *args))
 
     def _submit(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
@@ -180,7 +178,10 @@ def _resolved(value: R) -> asyncio.Future[R]:
 def _run_deferred(
     db: sqlite3.Connection, before: Sequence[_Call], function: Callable[..., R], *args: Any
 ) -> R:
-    """With what has waited the transaction fails: nobody who is there now is to blame."""
+    """Run the deferred calls, then the function.
+
+    Any error of a deferred call is the store's: it is not the fault of whoever calls now.
+    """
     for earlier, its_args in before:
         try:
             call_translating_errors(earlier, db, *its_args)
@@ -192,13 +193,13 @@ def _run_deferred(
 
 
 def _begin(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")
+    db.execute("BEGIN IMMEDIATE")  # the write lock at once: no other program writes in between
 
 
 def _commit(db: sqlite3.Connection, index: KeyIndex, keys: int, is_ready: Signal) -> None:
     state = index.prepare_commit(db, keys)
-    is_ready.set()  # nothing is left but what SQLite does without holding up anybody
-    db.execute("COMMIT")
+    is_ready.set()
+    db.execute("COMMIT")  # appends to the log and syncs it: synchronous = FULL, see connection.py
     index.committed(state)
 
 
