@@ -1,4 +1,4 @@
-"""Copies a database into another file, and proves the copy."""
+"""A backup: a copy of the database in a new file, proved before it gets its name."""
 
 import sqlite3
 from contextlib import closing
@@ -22,7 +22,7 @@ FROM counters
 
 
 async def back_up(database: Path, destination: Path) -> Backup:
-    """Copy the database into a new file, which gets its name once it is proved and durable."""
+    """Copy the database into a file that gets its name once it is proved and durable."""
     file = AtomicFile(destination, database)
     try:
         reader = await SqliteThread.read_only(database)
@@ -39,28 +39,28 @@ async def back_up(database: Path, destination: Path) -> Backup:
 
 
 def copy(db: sqlite3.Connection, into: Path) -> None:
-    """One read transaction, which takes no lock that a writer wants. Syncs nothing.
+    """Copy in one read transaction, which blocks no writer. `into` is an empty file.
 
-    `into` is an empty file (https://sqlite.org/lang_vacuum.html). Raises SettingError for a file
-    that an older release has left.
+    It is not synced (https://sqlite.org/lang_vacuum.html). Raises SettingError for a file with an
+    older schema.
     """
     check_version(db)
     db.execute(COPY, (str(into),))
 
 
 def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """How many events are in the copy, how many were ever stored, and the last seq.
+    """Check the copy. Returns its number of events, how many were ever stored, and the last seq.
 
     Raises StoreError if the copy or its index of keys is damaged, or its numbers do not agree.
-    Events that were removed by hand may be missing; a key without its event is what that leaves.
+    There may be keys without events: those that were removed by hand.
     """
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if said != "ok" or kept_key_spec(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
     size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
     events, newest = int(size) // KEY, (end or 1) - 1
-    with closing(blocks.keys_since(db, upto + 1, last_seq)) as in_none:
-        keys = int(in_runs) + sum(1 for _ in in_none)
+    with closing(blocks.keys_since(db, upto + 1, last_seq)) as newest_keys:
+        keys = int(in_runs) + sum(1 for _ in newest_keys)
     if not events <= keys <= stored or newest > last_seq:
         raise StoreError(
             f"the numbers in the copy do not agree: {events} events, {keys} keys, {stored} stored; "

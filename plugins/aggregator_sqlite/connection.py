@@ -223,4 +223,4 @@ class UnreadableRows:
 
     blocks: set[int] = field(default_factory=set)  # by first seq
     levels: set[int] = field(default_factory=set)  # of runs that are not compacted any more
-    runs: set[int] = field(default_factory=set)  # that have gone, by their ids: their leaves stay
+    runs: set[int] = field(default_factory=set)  # by id: replaced ones, whose pages stay

@@ -1,9 +1,9 @@
-"""The tables, and the numbered steps that bring an older file to them.
+"""The tables, made by numbered steps that also bring an older file up to date.
 
-`blocks` has the events, and is only ever appended to, in the order of seq. `runs` and `leaves` are
-the index of their keys, derived from them, and appended to as well. `sightings` and `clashes` are
-written only when an event comes again, `names` only for an event whose key is not made as usual,
-`fields` only where an operator has named pointers into the payload.
+`blocks` has the events, and is only ever appended to, in the order of seq. `runs` and `run_pages`
+are the index of their keys, derived from them, and are appended to as well. `sightings` and
+`clashes` are written only when an event comes again, `names` only for events whose key is not the
+usual one, `fields` only where pointers into the payload are indexed.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from aggregator_sqlite.connection import immediate_transaction
 APPLICATION_ID = 0x41474752
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
-
+# A step that was released is never changed: what comes later is a further step at the end.
 STEPS = (
     (
         """CREATE TABLE meta (
@@ -57,7 +57,7 @@ STEPS = (
             sizes BLOB NOT NULL,   -- 4 bytes an event, as above: how long its payload is there
             events BLOB NOT NULL   -- JSON: an array of what the view `events` shows
         )""",
-        # for people: nothing here reads it, and a SQLite without JSON can do without
+        # For people with sqlite3. Nothing reads it, so it may fail in a SQLite without JSON.
         """CREATE VIEW events AS SELECT
             first + event.key AS seq,
             json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
@@ -144,7 +144,7 @@ STEPS = (
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to the newest version, all steps or none."""
+    """Take the steps that the file lacks, all or none."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == len(STEPS):
         return
@@ -157,7 +157,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 
 def kept_key_spec(db: sqlite3.Connection) -> str | None:
-    """The recipe that the file keeps, if it is one of ours. Raises SettingError if it is not."""
+    """The recipe that the file keeps, None if it is new. Raises SettingError if it is not ours."""
     check_owner(db)
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
         return None
@@ -166,7 +166,7 @@ def kept_key_spec(db: sqlite3.Connection) -> str | None:
 
 
 def check_version(db: sqlite3.Connection) -> None:
-    """Raise SettingError for a file that an older release has left."""
+    """Raise SettingError for a file with an older schema."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version < len(STEPS):
         raise SettingError(
@@ -176,9 +176,9 @@ def check_version(db: sqlite3.Connection) -> None:
 
 
 def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) -> None:
-    """Keep the recipe in a new file, and in place of the one that it replaces.
+    """Keep the recipe in a new file, or in place of the one that it `replaces`.
 
-    Raises RecipeDiffers if another one is kept.
+    Raises RecipeDiffers if the file keeps another one.
     """
     kept = kept_key_spec(db)
     if kept is None:
@@ -192,7 +192,7 @@ def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) 
 
 
 def check_owner(db: sqlite3.Connection) -> None:
-    """Raise SettingError for a file that is not ours to change. Writes nothing."""
+    """Raise SettingError for a file of another program or of a newer release. Writes nothing."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     is_empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0

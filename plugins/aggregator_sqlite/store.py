@@ -1,4 +1,7 @@
-"""The store in one SQLite file: one connection that writes and checkpoints, two that read."""
+"""The store in one SQLite file: opened, closed and, after a failure, proved again.
+
+One connection writes and checkpoints, two read. Transactions are in `transaction.py`.
+"""
 
 import asyncio
 import itertools
@@ -85,7 +88,7 @@ class SqliteStore(Store):
         self._files: OpenFiles | None = None
 
     async def key_spec(self) -> str | None:
-        """What the file says, read over a connection that cannot write."""
+        """The recipe that the file keeps, read on a connection that cannot write."""
         if not database_exists(self.path):
             return None
         if not self._lock.is_held():
@@ -99,13 +102,14 @@ class SqliteStore(Store):
     async def open(
         self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
     ) -> None:
-        """Take the lock, make durable what is in the log, bring schema and indexes up to date."""
+        """Take the lock, make the log durable, bring schema and indexes up to date."""
         self._key_spec = key_spec
         self._filter, self._unreadable = KeyFilter(), UnreadableRows()
         try:
             await asyncio.to_thread(make_folder, self.path.parent)
             self._lock.take()
             check_names(self.path)
+            # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
             await self._open_writer(replaces)
             await self._index_fields(indexed)
@@ -120,7 +124,13 @@ class SqliteStore(Store):
             raise
 
     async def reopen(self) -> None:
-        """A new writer and a checkpoint; the lock is kept, and readers go on meanwhile."""
+        """Open a new writer, which proves the store again as a start does, after a failure.
+
+        After a failed fsync it is not known what of the log is on the disk: what can be read may be
+        in the page cache only. `_prepare` writes the log again before anything is built on it. The
+        lock is kept, and readers go on meanwhile: without them SQLite would, as the writer closes,
+        copy that log into the database and remove it.
+        """
         async with self._transaction_lock:
             if self._files is None:
                 raise StoreError("the store is not open")
@@ -131,7 +141,7 @@ class SqliteStore(Store):
             self._files.opened()
 
     async def close(self) -> None:
-        """Close the readers, then the writer, which checkpoints for the last time."""
+        """Close the readers, then the writer: as the last connection it makes a checkpoint."""
         self._files = None
         if self._warm_up:
             self._warm_up.cancel()
@@ -143,7 +153,7 @@ class SqliteStore(Store):
         self._lock.release()
 
     async def backup(self, destination: Path) -> Backup:
-        """Made by a reader, which sees what was committed when it began."""
+        """Copy what is committed when the copy begins, on a connection that cannot write."""
         if await self.key_spec() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
         if self._wal.is_expected:
@@ -151,12 +161,12 @@ class SqliteStore(Store):
         return await back_up(self.path, destination)
 
     def about(self) -> str:
-        """For the operator: the version matters, some have bugs that lose data."""
+        """The file, and SQLite's version: some versions have bugs that lose data."""
         return f"SQLite {sqlite3.sqlite_version} in {self.path}"
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
-        """Commits with an fsync; the next one waits."""
+        """One at a time. Commits when the block ends, rolls back when it raises."""
         async with self._transaction_lock:
             if self._writer is None or self._index is None:
                 raise StoreError("the store is not open")
@@ -175,7 +185,7 @@ class SqliteStore(Store):
         return await self._reader.run(read.page, query)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
-        """The committed events of that key or name."""
+        """The first events with that key or name."""
         return await self._reader.run(read.find, self._index, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
@@ -183,7 +193,7 @@ class SqliteStore(Store):
         return await self._reader.run(read.history, seq, limit)
 
     async def span(self) -> Span:
-        """From the oldest event to the newest."""
+        """The seqs from the oldest event to the newest."""
         return await self._reader.run(read.span)
 
     async def counters(self) -> Counters:
@@ -221,11 +231,12 @@ class SqliteStore(Store):
 
     @asynccontextmanager
     async def _guarding(self) -> AsyncIterator[None]:
-        """Keep a writer that fails from copying the log into the database when it is closed.
+        """Hold a read-only connection, so that the writer is not the last one if it fails.
 
-        SQLite does that when the last connection is closed, and one that can only read does not.
-        Nor can it roll a journal back. One beside a log is left by a first start that was cut off
-        before it could answer anybody, so that nothing in that log was promised.
+        SQLite copies the log into the database when the last connection closes, if that can write:
+        a log that could not be synced must not get there. A read-only connection cannot roll back a
+        journal. But one beside a log is left by a first start that was cut off: nothing in that log
+        was answered.
         """
         if not self._wal.has_content or self._wal.has_journal:
             yield
@@ -238,7 +249,7 @@ class SqliteStore(Store):
             await guard.close()
 
     async def _index_fields(self, wanted: Sequence[str]) -> None:
-        """Part by part, so that a start that is stopped on the way goes on from there next time."""
+        """A part at a time: a start that is stopped goes on from there next time."""
         assert self._writer
         await self._writer.run(fields.want, wanted)
         while await self._writer.run(fields.remove_some, wanted):
@@ -263,19 +274,18 @@ class SqliteStore(Store):
         for _ in range(_READERS):
             reader = await SqliteThread.read_only(self.path)
             self._readers.append(reader)
-            await reader.run(read.span)  # from now on it is no last connection that is closed
+            # SQLite opens the file at the first read. From now on the writer is not the last one.
+            await reader.run(read.span)
 
 
 def _prepare(
     db: sqlite3.Connection, wal: WriteAheadLog, key_spec: str, replaces: str | None
 ) -> None:
-    """A log that is on the disk; settings that make a commit durable, read back; schema; a commit.
-
-    A failed fsync may have left a commit in the page cache alone. Its events are found here, and a
-    retry would be told that they are stored. So the log is written again before anything is built
-    on it; SQLite's lock keeps other programs from writing between what is read and what is written.
-    """
+    """Make the writer ready: whatever it can read is on the disk, and what it commits will be."""
     check_owner(db)
+    # A failed fsync may have left a commit in the page cache alone. Its events can be read, a retry
+    # would be answered that they are stored, and a power cut would lose them. So the log is written
+    # again first. The transaction takes SQLite's write lock: no other program writes meanwhile.
     with immediate_transaction(db):
         wal.rewrite_and_sync()
     make_durable(db)
