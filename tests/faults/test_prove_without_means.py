@@ -9,8 +9,8 @@ import pytest
 from small_disk import small_disk
 
 from aggregator.errors import SettingError
-from aggregator.proving import prover
-from aggregator.proving.proof import Options, Proof
+from aggregator.prove import prover
+from aggregator.prove.proof import Options, Proof
 from running import LIMIT, aggregator
 
 PATIENCE = 60.0

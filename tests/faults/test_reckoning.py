@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.proving.answers import Answer, Answers, Result
-from aggregator.proving.audit import Audit
-from aggregator.proving.client import Client, ConflictingContent, Explained, Read, Stats, Topic
-from aggregator.proving.counted import Counted
-from aggregator.proving.made import Request, Sent
-from aggregator.proving.promises import Promise
+from aggregator.prove.answers import Answer, Answers, Result
+from aggregator.prove.audit import Audit
+from aggregator.prove.client import Client, ConflictingContent, Explained, Read, Stats, Topic
+from aggregator.prove.counted import Counted
+from aggregator.prove.made import Request, Sent
+from aggregator.prove.promises import Promise
 
 GOOD = Request((Sent("a"),))
 RIVAL = Request((Sent("a", is_rival=True),))

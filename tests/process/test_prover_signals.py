@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.proving.process import Process
+from aggregator.prove.process import Process
 
 
 @pytest.mark.skipif(

@@ -13,10 +13,10 @@ from random import SystemRandom
 import click
 
 from aggregator.errors import AggregatorError
-from aggregator.proving import report
-from aggregator.proving.interrupt import interruptible
-from aggregator.proving.proof import OVER, Options, Proof
-from aggregator.proving.prover import prove
+from aggregator.prove import report
+from aggregator.prove.interrupt import interruptible
+from aggregator.prove.proof import OVER, Options, Proof
+from aggregator.prove.prover import prove
 
 _BROKEN, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 _SEEDS = 1_000_000_000

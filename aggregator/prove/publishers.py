@@ -2,8 +2,8 @@
 
 import asyncio
 
-from aggregator.proving.client import Client, Gone
-from aggregator.proving.made import Request, Script
+from aggregator.prove.client import Client, Gone
+from aggregator.prove.made import Request, Script
 
 _PAUSE = 0.02  # seconds between tries
 

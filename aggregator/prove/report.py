@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from aggregator.proving.plan import Point
-from aggregator.proving.promises import Promise
-from aggregator.proving.proof import Proof
+from aggregator.prove.plan import Point
+from aggregator.prove.promises import Promise
+from aggregator.prove.proof import Proof
 
 
 def line(proof: Proof) -> str:

@@ -8,9 +8,9 @@ from contextlib import suppress
 import aiohttp
 import msgspec
 
-from aggregator.proving.answers import Answer, Answers
-from aggregator.proving.made import Request, Sent
-from aggregator.proving.promises import Promise
+from aggregator.prove.answers import Answer, Answers
+from aggregator.prove.made import Request, Sent
+from aggregator.prove.promises import Promise
 
 _ANSWERED = (200, 207, 409, 422)
 _TRY_AGAIN = 503

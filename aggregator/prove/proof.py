@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aggregator.proving.answers import Answers
-from aggregator.proving.plan import Point
+from aggregator.prove.answers import Answers
+from aggregator.prove.plan import Point
 
 OVER = "over"
 

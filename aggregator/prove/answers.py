@@ -4,9 +4,9 @@ from collections import Counter, defaultdict, deque
 
 import msgspec
 
-from aggregator.proving.made import Request, Sent
-from aggregator.proving.promises import Breaches, Promise
-from aggregator.proving.tally import Tally
+from aggregator.prove.made import Request, Sent
+from aggregator.prove.promises import Breaches, Promise
+from aggregator.prove.tally import Tally
 
 _LAST = 500  # events that were acknowledged last, which are those most in danger
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import msgspec
 
-from aggregator.proving.client import Client, Read
-from aggregator.proving.made import Sent, again
-from aggregator.proving.promises import Promise
+from aggregator.prove.client import Client, Read
+from aggregator.prove.made import Sent, again
+from aggregator.prove.promises import Promise
 
 _AT_ONCE = 1000  # events sent again in one request
 _EXPLAINED = 200  # events that are asked for one by one

@@ -10,17 +10,17 @@ from itertools import chain
 import aiohttp
 
 from aggregator.errors import SettingError
-from aggregator.proving import room
-from aggregator.proving.audit import Audit
-from aggregator.proving.client import Client, Gone
-from aggregator.proving.counted import Counted
-from aggregator.proving.made import again
-from aggregator.proving.plan import Kill, Point, kills
-from aggregator.proving.process import Ended, Process
-from aggregator.proving.promises import Promise
-from aggregator.proving.proof import OVER, Options, Proof
-from aggregator.proving.publishers import Publishers
-from aggregator.proving.service import Orders
+from aggregator.prove import room
+from aggregator.prove.audit import Audit
+from aggregator.prove.client import Client, Gone
+from aggregator.prove.counted import Counted
+from aggregator.prove.made import again
+from aggregator.prove.plan import Kill, Point, kills
+from aggregator.prove.process import Ended, Process
+from aggregator.prove.promises import Promise
+from aggregator.prove.proof import OVER, Options, Proof
+from aggregator.prove.publishers import Publishers
+from aggregator.prove.service import Orders
 from aggregator.server import raise_open_files_limit
 
 _PATIENCE = 30.0  # seconds for a point to be reached

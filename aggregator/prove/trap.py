@@ -13,7 +13,7 @@ from aggregator.config import Settings
 from aggregator.event import Event
 from aggregator.pipeline.runner import NamedStage
 from aggregator.plugins import Plugin, Plugins
-from aggregator.proving.plan import Point
+from aggregator.prove.plan import Point
 from aggregator.stage import IntakeStage
 from aggregator.store import KeyOwner, Store, StoreTransaction
 

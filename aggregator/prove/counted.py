@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from aggregator.proving.answers import Answers
-from aggregator.proving.client import Stats, Topic
-from aggregator.proving.promises import Promise
-from aggregator.proving.tally import Tally
+from aggregator.prove.answers import Answers
+from aggregator.prove.client import Stats, Topic
+from aggregator.prove.promises import Promise
+from aggregator.prove.tally import Tally
 
 
 class Counted:
