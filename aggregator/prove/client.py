@@ -8,9 +8,8 @@ from contextlib import suppress
 import aiohttp
 import msgspec
 
-from aggregator.prove.answers import Answer, Answers
-from aggregator.prove.made import Request, Sent
-from aggregator.prove.promises import Promise
+from aggregator.prove.journal import Answer, Answers, Promise
+from aggregator.prove.workload import Request, Sent
 
 _ANSWERED = (200, 207, 409, 422)
 _TRY_AGAIN = 503

@@ -4,19 +4,45 @@ import asyncio
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
+from typing import Any, TypeVar
 
 import click
 
 from aggregator.errors import AggregatorError
 from aggregator.prove import report
-from aggregator.prove.interrupt import interruptible
-from aggregator.prove.proof import OVER, Options, Proof
 from aggregator.prove.prover import prove
+from aggregator.prove.report import OVER, Options, Proof
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work. Raises KeyboardInterrupt once it has been tidied up after a signal."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def interrupt() -> None:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
 
 _BROKEN, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 _SEEDS = 1_000_000_000

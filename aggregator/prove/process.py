@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from aggregator.errors import SettingError
-from aggregator.prove.service import EXIT_UNUSABLE, Orders
+from aggregator.prove.child import EXIT_UNUSABLE, Orders
 
 _LONGEST_START = 60.0  # seconds
 _LAST_LINES = 5
@@ -51,7 +51,7 @@ class Process:
         began = time.monotonic()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "aggregator.prove.service"),
+                *(sys.executable, "-m", "aggregator.prove.child"),
                 msgspec.json.encode(orders).decode(),
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": _python_path()},

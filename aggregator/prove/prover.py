@@ -1,27 +1,44 @@
 """One run: the service lives many short lives, and afterwards every word of it is checked."""
 
 import asyncio
+import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 
 import aiohttp
 
 from aggregator.errors import SettingError
-from aggregator.prove import room
-from aggregator.prove.audit import Audit
+from aggregator.prove.child import Orders
 from aggregator.prove.client import Client, Gone
-from aggregator.prove.counted import Counted
-from aggregator.prove.made import again
-from aggregator.prove.plan import Kill, Point, kills
+from aggregator.prove.failpoints import Kill, Point, kills
+from aggregator.prove.journal import Promise
 from aggregator.prove.process import Ended, Process
-from aggregator.prove.promises import Promise
-from aggregator.prove.proof import OVER, Options, Proof
 from aggregator.prove.publishers import Publishers
-from aggregator.prove.service import Orders
+from aggregator.prove.reconcile import Audit, Counted
+from aggregator.prove.report import OVER, Options, Proof
+from aggregator.prove.workload import again
 from aggregator.server import raise_open_files_limit
+
+_NEEDED = 1_048_576  # bytes
+
+
+def _check_disk(folder: Path) -> None:
+    """Raise SettingError if nothing can be written there any more."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_NEEDED))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SettingError(
+            f"nothing is proved, the disk is full or fails: {error.strerror}, in {folder.parent}"
+        ) from error
+
 
 _PATIENCE = 30.0  # seconds for a point to be reached
 _LAST_ANSWERS = 20.0  # seconds in which all that is under way should be answered at the end
@@ -100,7 +117,7 @@ class _Prover:
 
     def _look_for_room(self) -> None:
         if self._answers.are_true:
-            room.check(self._options.folder)
+            _check_disk(self._options.folder)
 
     async def _kill_again_and_again(self, deadline: float) -> None:
         self._proof.phase = "killing"

@@ -3,7 +3,7 @@
 import asyncio
 
 from aggregator.prove.client import Client, Gone
-from aggregator.prove.made import Request, Script
+from aggregator.prove.workload import Request, Script
 
 _PAUSE = 0.02  # seconds between tries
 

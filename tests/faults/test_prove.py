@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.prove.made import Script
-from aggregator.prove.plan import Point, kills
+from aggregator.prove.failpoints import Point, kills
+from aggregator.prove.workload import Script
 from running import LIMIT, aggregator, until
 
 MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}

@@ -10,7 +10,7 @@ from small_disk import small_disk
 
 from aggregator.errors import SettingError
 from aggregator.prove import prover
-from aggregator.prove.proof import Options, Proof
+from aggregator.prove.report import Options, Proof
 from running import LIMIT, aggregator
 
 PATIENCE = 60.0

@@ -6,12 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.prove.answers import Answer, Answers, Result
-from aggregator.prove.audit import Audit
 from aggregator.prove.client import Client, ConflictingContent, Explained, Read, Stats, Topic
-from aggregator.prove.counted import Counted
-from aggregator.prove.made import Request, Sent
-from aggregator.prove.promises import Promise
+from aggregator.prove.journal import Answer, Answers, Promise, Result
+from aggregator.prove.reconcile import Audit, Counted
+from aggregator.prove.workload import Request, Sent
 
 GOOD = Request((Sent("a"),))
 RIVAL = Request((Sent("a", is_rival=True),))

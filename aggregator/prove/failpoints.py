@@ -1,11 +1,13 @@
-"""Kills the process at a named point. It watches the contracts, so it works for every plugin."""
+"""Where the service is to die, and the failpoints in it that kill it there."""
 
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from enum import Enum
+from random import Random
+from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
@@ -13,9 +15,44 @@ from aggregator.config import Settings
 from aggregator.event import Event
 from aggregator.pipeline.runner import NamedStage
 from aggregator.plugins import Plugin, Plugins
-from aggregator.prove.plan import Point
 from aggregator.stage import IntakeStage
 from aggregator.store import KeyOwner, Store, StoreTransaction
+
+
+class Point(Enum):
+    """A named point on an event's way, or a moment that an outsider chooses."""
+
+    DECODED = "after decoding"
+    CLAIMED = "after claiming"
+    APPENDED = "after appending"
+    COMMITTING = "before the commit"
+    COMMITTED = "after the commit"
+    ANSWERING = "before the answer"
+    ANY = "at a random moment"
+    STARTING = "while it opens its store"
+    STOPPING = "while it stops"
+
+
+class Kill(NamedTuple):
+    """Where the service dies: at the point when it is reached for the nth time.
+
+    At a random moment: after so many answers.
+    """
+
+    point: Point
+    times: int
+    chance: float
+    """From 0 to 1: how much later a moment is that is chosen from outside."""
+
+
+def kills(seed: int) -> Iterator[Kill]:
+    """Kills without end, the same for the same seed; every point comes as often as the others."""
+    random = Random(f"{seed} kills")
+    while True:
+        points = list(Point)
+        random.shuffle(points)
+        for point in points:
+            yield Kill(point, 1 + int(random.expovariate(1 / 15)), random.random())
 
 
 class Trap:

@@ -1,6 +1,6 @@
 """The service that is put to the proof: as ever, but that it kills itself where it is told to.
 
-`python -m aggregator.prove.service ORDERS`, with the orders as JSON. It ends with whoever
+`python -m aggregator.prove.child ORDERS`, with the orders as JSON. It ends with whoever
 started it: when its standard input does.
 """
 
@@ -17,8 +17,7 @@ from aggregator.app import STORE, create_app
 from aggregator.config import Settings, load
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
-from aggregator.prove.plan import Point
-from aggregator.prove.trap import Trap, TrappedPlugins, answering
+from aggregator.prove.failpoints import Point, Trap, TrappedPlugins, answering
 from aggregator.server import serve
 
 EXIT_UNUSABLE = 2
