@@ -17,7 +17,7 @@ from aggregator.app import STORE, create_app
 from aggregator.config import Settings, load
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
-from aggregator.prove.failpoints import Point, Trap, TrappedPlugins, answering
+from aggregator.prove.failpoints import Failpoint, FailpointPlugins, Point, before_answer
 from aggregator.server import serve
 
 EXIT_UNUSABLE = 2
@@ -39,12 +39,12 @@ def main() -> None:
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logs.configure("info")
-    trap = Trap(orders.point, orders.times, orders.seconds)
+    failpoint = Failpoint(orders.point, orders.times, orders.seconds)
     try:
-        plugins = TrappedPlugins(Plugins.installed().found, trap)
+        plugins = FailpointPlugins(Plugins.installed().found, failpoint)
         configuration = load(orders.settings, {}, plugins.problems)
         app = create_app(configuration, plugins)
-        app.on_response_prepare.append(answering(trap))
+        app.on_response_prepare.append(before_answer(failpoint))
         sys.exit(asyncio.run(_serve(app, configuration.settings, is_new=orders.is_new)))
     except AggregatorError as error:
         sys.stderr.write(f"{error}\n")

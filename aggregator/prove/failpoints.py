@@ -55,7 +55,7 @@ def kills(seed: int) -> Iterator[Kill]:
             yield Kill(point, 1 + int(random.expovariate(1 / 15)), random.random())
 
 
-class Trap:
+class Failpoint:
     """Ends the process as `kill -9` does: at the point, when it is reached for the nth time.
 
     At once, or so many seconds later.
@@ -71,9 +71,9 @@ class Trap:
         if point is self._point:
             self._left -= 1
             if self._left == 0:
-                self._spring()
+                self._fire()
 
-    def _spring(self) -> None:
+    def _fire(self) -> None:
         if self._seconds:
             timer = threading.Timer(self._seconds, _die)
             timer.daemon = True
@@ -81,7 +81,7 @@ class Trap:
         else:
             _die()
 
-    def pass_by(self, point: Point) -> None:
+    def leave(self, point: Point) -> None:
         """What happens there is over: die now, if it was to be a little later."""
         if point is self._point and self._left <= 0:
             _die()
@@ -91,50 +91,50 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class TrappedPlugins(Plugins):
-    """What is installed, with a trap in the store and a stage before all others."""
+class FailpointPlugins(Plugins):
+    """What is installed, with a failpoint in the store and a stage before all others."""
 
-    def __init__(self, found: Iterable[Plugin], trap: Trap) -> None:
+    def __init__(self, found: Iterable[Plugin], failpoint: Failpoint) -> None:
         super().__init__(found)
-        self.trap = trap
+        self.failpoint = failpoint
 
     def line(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
         """The stages of both sides; what they are given has just been decoded."""
         left, right = super().line(*asked)
-        return [NamedStage("decoded", _Decoded(self.trap)), *left], right
+        return [NamedStage("decoded", _Decoded(self.failpoint)), *left], right
 
     def store(self, settings: Settings) -> Store:
         """The store behind the URL."""
-        return cast("Store", _Store(super().store(settings), self.trap))
+        return cast("Store", _Store(super().store(settings), self.failpoint))
 
 
 class _Decoded(IntakeStage):
-    def __init__(self, trap: Trap) -> None:
-        self._trap = trap
+    def __init__(self, failpoint: Failpoint) -> None:
+        self._failpoint = failpoint
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
-        self._trap.reach(Point.DECODED)
+        self._failpoint.reach(Point.DECODED)
         return events
 
 
 class _Store:
     """The store, whatever it is: only its opening, transactions and closing are watched."""
 
-    def __init__(self, store: Store, trap: Trap) -> None:
+    def __init__(self, store: Store, failpoint: Failpoint) -> None:
         self._store = store
-        self._trap = trap
+        self._failpoint = failpoint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def open(self, *given: Any, **named: Any) -> None:
-        self._trap.reach(Point.STARTING)
+        self._failpoint.reach(Point.STARTING)
         await self._store.open(*given, **named)
 
     async def close(self) -> None:
-        self._trap.reach(Point.STOPPING)
+        self._failpoint.reach(Point.STOPPING)
         await self._store.close()
-        self._trap.pass_by(Point.STOPPING)
+        self._failpoint.leave(Point.STOPPING)
 
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
         return self._transaction()
@@ -142,35 +142,35 @@ class _Store:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[StoreTransaction]:
         async with self._store.transaction() as tx:
-            yield cast("StoreTransaction", _Transaction(tx, self._trap))
-            self._trap.reach(Point.COMMITTING)
-        self._trap.reach(Point.COMMITTED)
+            yield cast("StoreTransaction", _Transaction(tx, self._failpoint))
+            self._failpoint.reach(Point.COMMITTING)
+        self._failpoint.reach(Point.COMMITTED)
 
 
 class _Transaction:
-    def __init__(self, tx: StoreTransaction, trap: Trap) -> None:
+    def __init__(self, tx: StoreTransaction, failpoint: Failpoint) -> None:
         self._tx = tx
-        self._trap = trap
+        self._failpoint = failpoint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
 
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         owners = await self._tx.claim(keys)
-        self._trap.reach(Point.CLAIMED)
+        self._failpoint.reach(Point.CLAIMED)
         return owners
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         seqs = await self._tx.append(events)
-        self._trap.reach(Point.APPENDED)
+        self._failpoint.reach(Point.APPENDED)
         return seqs
 
 
-def answering(trap: Trap) -> Callable[[web.Request, web.StreamResponse], Any]:
+def before_answer(failpoint: Failpoint) -> Callable[[web.Request, web.StreamResponse], Any]:
     """Reaches the point when an answer to a publisher is about to be sent."""
 
     async def prepare(request: web.Request, answer: web.StreamResponse) -> None:
         if request.path == "/publish" and answer.status < 500:
-            trap.reach(Point.ANSWERING)
+            failpoint.reach(Point.ANSWERING)
 
     return prepare
