@@ -1,6 +1,6 @@
 """The service that is put to the proof: as ever, but that it kills itself where it is told to.
 
-`python -m aggregator.prove.child ORDERS`, with the orders as JSON. It ends with whoever
+`python -m aggregator.prove.child OPTIONS`, with the options as JSON. It ends with whoever
 started it: when its standard input does.
 """
 
@@ -23,7 +23,7 @@ from aggregator.server import serve
 EXIT_UNUSABLE = 2
 
 
-class Orders(msgspec.Struct, frozen=True):
+class ChildOptions(msgspec.Struct, frozen=True):
     """What to run with, and where to die: so long after the point is reached for the nth time."""
 
     settings: dict[str, str | int]
@@ -36,16 +36,16 @@ class Orders(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Serve, as ordered."""
-    orders = msgspec.json.decode(sys.argv[1], type=Orders)
+    options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logs.configure("info")
-    failpoint = Failpoint(orders.point, orders.times, orders.seconds)
+    failpoint = Failpoint(options.point, options.times, options.seconds)
     try:
         plugins = FailpointPlugins(Plugins.installed().found, failpoint)
-        configuration = load(orders.settings, {}, plugins.problems)
+        configuration = load(options.settings, {}, plugins.problems)
         app = create_app(configuration, plugins)
         app.on_response_prepare.append(before_answer(failpoint))
-        sys.exit(asyncio.run(_serve(app, configuration.settings, is_new=orders.is_new)))
+        sys.exit(asyncio.run(_serve(app, configuration.settings, is_new=options.is_new)))
     except AggregatorError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_UNUSABLE)

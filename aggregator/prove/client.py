@@ -8,7 +8,7 @@ from contextlib import suppress
 import aiohttp
 import msgspec
 
-from aggregator.prove.journal import Answer, Answers, Promise
+from aggregator.prove.journal import Answer, Journal, Promise
 from aggregator.prove.workload import Request, Sent
 
 _ANSWERED = (200, 207, 409, 422)
@@ -84,22 +84,22 @@ class Explained(msgspec.Struct):
 class Client:
     """Calls the service where it is now, and notes every answer to a publish in the ledger."""
 
-    def __init__(self, http: aiohttp.ClientSession, answers: Answers) -> None:
+    def __init__(self, http: aiohttp.ClientSession, journal: Journal) -> None:
         self._http = http
-        self.answers = answers
+        self.journal = journal
         self.url = ""
 
     async def publish(self, request: Request) -> Answer:
         """Send it once. Raises Gone."""
-        known = self.answers.known(request)
+        known = self.journal.acknowledged_in(request)
         headers = _JSON | ({"Prefer": "handling=strict"} if request.is_strict else {})
         try:
             status, body = await self._call("POST", "/publish", request.body, headers)
             answer = self._understood(status, body)
         except Gone:
-            self.answers.note_lost(request)
+            self.journal.record_unanswered(request)
             raise
-        self.answers.note(request, answer, known)
+        self.journal.record(request, answer, known)
         return answer
 
     async def stats(self) -> Stats:
@@ -141,7 +141,7 @@ class Client:
                 return msgspec.json.decode(body, type=Answer)
         if status != _TRY_AGAIN:
             how = f"a publish was answered {status}, without a result for each event"
-            self.answers.breaches.note(Promise.ANSWERED, how, body[:_SHOWN])
+            self.journal.breaches.note(Promise.ANSWERED, how, body[:_SHOWN])
         raise Gone(f"answered {status}: {body[:_SHOWN]!r}")
 
     async def _read(self, path: str) -> bytes:

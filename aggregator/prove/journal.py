@@ -23,7 +23,7 @@ class Promise(Enum):
     READY = "a kill needs no repair"
 
 
-class Broken(NamedTuple):
+class Breach(NamedTuple):
     """One way in which a promise was broken, how often, and the first case of it."""
 
     promise: Promise
@@ -46,10 +46,10 @@ class Breaches:
     def __bool__(self) -> bool:
         return bool(self._times)
 
-    def __iter__(self) -> Iterator[Broken]:
+    def __iter__(self) -> Iterator[Breach]:
         order = list(Promise)
         for promise, how in sorted(self._times, key=lambda broken: order.index(broken[0])):
-            yield Broken(promise, how, self._times[promise, how], self._examples[promise, how])
+            yield Breach(promise, how, self._times[promise, how], self._examples[promise, how])
 
     def note(self, promise: Promise, how: str, example: object) -> None:
         """It was broken, in a way that is told in the same words each time."""
@@ -58,21 +58,21 @@ class Breaches:
 
 
 @dataclass(frozen=True)
-class Tally:
+class Counts:
     """What became of all events, or of those of one topic."""
 
     answered: Counter[str] = field(default_factory=Counter)
     """By status."""
-    unsure: Counter[str] = field(default_factory=Counter)
+    uncertain: Counter[str] = field(default_factory=Counter)
     """By kind, those whose request got no answer: they may be counted."""
 
-    def copy(self) -> "Tally":
+    def copy(self) -> "Counts":
         """As it is now."""
-        return Tally(self.answered.copy(), self.unsure.copy())
+        return Counts(self.answered.copy(), self.uncertain.copy())
 
-    def since(self, before: "Tally") -> "Tally":
+    def since(self, before: "Counts") -> "Counts":
         """What has come to it."""
-        return Tally(self.answered - before.answered, self.unsure - before.unsure)
+        return Counts(self.answered - before.answered, self.uncertain - before.uncertain)
 
 
 _LAST = 500  # events that were acknowledged last, which are those most in danger
@@ -93,39 +93,39 @@ class Answer(msgspec.Struct):
     results: list[Result]
 
 
-class Answers:
+class Journal:
     """Knows which events were acknowledged, and under which seq."""
 
     def __init__(self) -> None:
         self.breaches = Breaches()
         self.seqs: dict[str, int] = {}
         """By the id of each event that was acknowledged."""
-        self.last: deque[str] = deque(maxlen=_LAST)
-        self.received: dict[str, str] = {}
+        self.last_acknowledged: deque[str] = deque(maxlen=_LAST)
+        self.received_at: dict[str, str] = {}
         """When it came first, by the id of each event that was answered with that."""
-        self.tally = Tally()
-        self.topics: defaultdict[str, Tally] = defaultdict(Tally)
+        self.counts = Counts()
+        self.topics: defaultdict[str, Counts] = defaultdict(Counts)
         self.requests = 0
         self.duplicates: Counter[str] = Counter()
         """How often each event was answered so, by its id."""
         self.conflicts: Counter[str] = Counter()
         """The same for its rivals."""
-        self.unsure: Counter[str] = Counter()
+        self.uncertain: Counter[str] = Counter()
         """How often each event was sent, or a rival of it, in a request that got no answer."""
-        self.anew: set[str] = set()
+        self.stored_again: set[str] = set()
         """Events that were acknowledged, and stored when they came again: lost, or doubled."""
         self._stored: set[str] = set()
 
     @property
-    def are_true(self) -> bool:
+    def is_consistent(self) -> bool:
         """Whether nothing is known that speaks against one of them."""
-        return not self.breaches and not self.anew
+        return not self.breaches and not self.stored_again
 
-    def known(self, request: Request) -> set[str]:
+    def acknowledged_in(self, request: Request) -> set[str]:
         """Those of its events that are acknowledged; to be asked before it is sent."""
         return {one.event_id for one in request.events if one.event_id in self.seqs}
 
-    def note(self, request: Request, answer: Answer, known: set[str]) -> None:
+    def record(self, request: Request, answer: Answer, known: set[str]) -> None:
         """Keep what was answered; `known` is what was acknowledged before it was sent."""
         self.requests += 1
         if [result.index for result in answer.results] != list(range(len(request.events))):
@@ -138,17 +138,17 @@ class Answers:
             else:
                 self._contradicted(sent, result, known)
 
-    def note_lost(self, request: Request) -> None:
+    def record_unanswered(self, request: Request) -> None:
         """There was no answer, or one that says that nobody knows."""
         for sent in request.events:
-            for tally in (self.tally, self.topics[sent.topic]):
-                tally.unsure[sent.kind] += 1
+            for counts in (self.counts, self.topics[sent.topic]):
+                counts.uncertain[sent.kind] += 1
             if not sent.is_invalid:
-                self.unsure[sent.event_id] += 1
+                self.uncertain[sent.event_id] += 1
 
     def _count(self, sent: Sent, result: Result) -> None:
-        for tally in (self.tally, self.topics[sent.topic]):
-            tally.answered[result.status] += 1
+        for counts in (self.counts, self.topics[sent.topic]):
+            counts.answered[result.status] += 1
         if result.status == "duplicate":
             self.duplicates[sent.event_id] += 1
         elif result.status == "conflict":
@@ -159,22 +159,22 @@ class Answers:
             return
         if result.status == "stored":
             if event_id in known or event_id in self._stored:
-                self.anew.add(event_id)
+                self.stored_again.add(event_id)
             self._stored.add(event_id)
         if result.seq is None:
             self.breaches.note(Promise.ANSWERED, "no seq", _shown(event_id, result))
         elif event_id not in self.seqs:
             self.seqs[event_id] = result.seq
-            self.last.append(event_id)
+            self.last_acknowledged.append(event_id)
         elif self.seqs[event_id] != result.seq:
             how = "an event was answered with two different seqs"
             self.breaches.note(Promise.SAME, how, _shown(event_id, result))
         elif result.received_at:
-            self.note_received(event_id, result.received_at)
+            self.record_received_at(event_id, result.received_at)
 
-    def note_received(self, event_id: str, at: str) -> None:
+    def record_received_at(self, event_id: str, at: str) -> None:
         """It was told when an event came that is acknowledged."""
-        if at != (told := self.received.setdefault(event_id, at)):
+        if at != (told := self.received_at.setdefault(event_id, at)):
             how = "an event is said to have come at two different times"
             self.breaches.note(Promise.SAME, how, f"{event_id}, at {told} and {at}")
 

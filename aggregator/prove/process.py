@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from aggregator.errors import SettingError
-from aggregator.prove.child import EXIT_UNUSABLE, Orders
+from aggregator.prove.child import EXIT_UNUSABLE, ChildOptions
 
 _LONGEST_START = 60.0  # seconds
 _LAST_LINES = 5
@@ -43,7 +43,7 @@ class Process:
         self._listening = asyncio.create_task(self._listen(process.stderr, log))
 
     @classmethod
-    async def spawn(cls, orders: Orders, folder: Path) -> "Process":
+    async def spawn(cls, options: ChildOptions, folder: Path) -> "Process":
         """Start it in the folder, where `service.log` keeps what it says, if there is room for it.
 
         Raises SettingError if there can be no process.
@@ -52,7 +52,7 @@ class Process:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "aggregator.prove.child"),
-                msgspec.json.encode(orders).decode(),
+                msgspec.json.encode(options).decode(),
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": _python_path()},
                 stdin=asyncio.subprocess.PIPE,

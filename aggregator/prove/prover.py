@@ -13,13 +13,13 @@ from pathlib import Path
 import aiohttp
 
 from aggregator.errors import SettingError
-from aggregator.prove.child import Orders
+from aggregator.prove.child import ChildOptions
 from aggregator.prove.client import Client, Gone
 from aggregator.prove.failpoints import Kill, Point, kills
 from aggregator.prove.journal import Promise
 from aggregator.prove.process import Ended, Process
 from aggregator.prove.publishers import Publishers
-from aggregator.prove.reconcile import Audit, Counted
+from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.report import OVER, Options, Proof
 from aggregator.prove.workload import again
 from aggregator.server import raise_open_files_limit
@@ -61,7 +61,7 @@ async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
     _check_files(options.connections)
     proof = Proof(options)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        await _Prover(proof, Client(http, proof.answers), show).run()
+        await _Prover(proof, Client(http, proof.journal), show).run()
     return proof
 
 
@@ -78,10 +78,10 @@ class _Prover:
     def __init__(self, proof: Proof, client: Client, show: Callable[[Proof], None]) -> None:
         self._proof = proof
         self._options = proof.options
-        self._answers = proof.answers
+        self._journal = proof.journal
         self._client = client
         self._show = show
-        self._counted = Counted(proof.answers)
+        self._counted = CounterCheck(proof.journal)
         self._process: Process | None = None
         self._publishers = Publishers(client, str(proof.options.seed), proof.options.connections)
 
@@ -102,9 +102,9 @@ class _Prover:
             how = "the service listens and does not become ready"
             self._note(Promise.READY, how, f"after {_PATIENCE:g} s")
         finally:
-            for event_id in () if self._proof.lost is not None else self._answers.anew:
+            for event_id in () if self._proof.lost is not None else self._journal.stored_again:
                 how = "acknowledged events were taken for new ones"
-                self._answers.breaches.note(Promise.STORED, how, event_id)
+                self._journal.breaches.note(Promise.STORED, how, event_id)
             showing.cancel()
             await self._publishers.stop()
             if self._process:
@@ -113,10 +113,10 @@ class _Prover:
     def _note(self, promise: Promise, how: str, example: object) -> None:
         """Unless there is no room, where nothing else can be expected. Raises SettingError."""
         self._look_for_room()
-        self._answers.breaches.note(promise, how, example)
+        self._journal.breaches.note(promise, how, example)
 
     def _look_for_room(self) -> None:
-        if self._answers.are_true:
+        if self._journal.is_consistent:
             _check_disk(self._options.folder)
 
     async def _kill_again_and_again(self, deadline: float) -> None:
@@ -124,13 +124,13 @@ class _Prover:
         first = Kill(Point.ANY, 1, 0.5)
         for number, kill in enumerate(chain([first], kills(self._options.seed))):
             is_over = number == self._options.kills or time.monotonic() > deadline
-            if is_over or not self._answers.are_true:
+            if is_over or not self._journal.is_consistent:
                 break
             await self._live(kill, is_new=number == 0)
 
     async def _live(self, kill: Kill, *, is_new: bool) -> None:
         """One life of the service, from its start to its death."""
-        process = await self._spawn(self._orders(kill, is_new=is_new))
+        process = await self._spawn(self._child_options(kill, is_new=is_new))
         if kill.point is not Point.STARTING:
             await self._wake(process)
         if kill.point in (Point.ANY, Point.STOPPING):
@@ -150,13 +150,13 @@ class _Prover:
     async def _is_killed(self, process: Process) -> bool:
         """Wait for its death; for a broken service not long, it may never come to the point."""
         end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end and self._answers.are_true:
+        while time.monotonic() < end and self._journal.is_consistent:
             if await process.killed(_A_WHILE):
                 return True
         return await process.killed(_A_WHILE)
 
-    async def _spawn(self, orders: Orders) -> Process:
-        self._process = process = await Process.spawn(orders, self._options.folder)
+    async def _spawn(self, options: ChildOptions) -> Process:
+        self._process = process = await Process.spawn(options, self._options.folder)
         return process
 
     async def _wake(self, process: Process) -> None:
@@ -164,8 +164,8 @@ class _Prover:
         await self._until_ready(process)
         with suppress(Gone):  # it may be killed by the first event that it sees
             self._counted.check(await self._client.stats(), await self._client.topics())
-            if self._answers.last:
-                await self._client.publish(again(list(self._answers.last)))
+            if self._journal.last_acknowledged:
+                await self._client.publish(again(list(self._journal.last_acknowledged)))
         self._publishers.resume()
 
     async def _until_ready(self, process: Process) -> None:
@@ -177,8 +177,8 @@ class _Prover:
 
     async def _until_answered(self, requests: int, process: Process) -> None:
         end = time.monotonic() + _PATIENCE
-        wanted = self._answers.requests + requests
-        while self._answers.requests < wanted and process.is_there and time.monotonic() < end:
+        wanted = self._journal.requests + requests
+        while self._journal.requests < wanted and process.is_there and time.monotonic() < end:
             await asyncio.sleep(_LOOK)
         if time.monotonic() > end:
             self._look_for_room()
@@ -186,15 +186,15 @@ class _Prover:
     async def _reckon(self) -> None:
         """One life to its natural end, with everything answered; then look at all that is left."""
         self._proof.phase = "publishing on"
-        process = await self._spawn(Orders(self._settings))
+        process = await self._spawn(ChildOptions(self._settings))
         await self._wake(process)
         await self._until_answered(_LAST_REQUESTS, process)
-        seconds = _LAST_ANSWERS if self._answers.are_true else _LOST_ANYWAY
+        seconds = _LAST_ANSWERS if self._journal.is_consistent else _LOST_ANYWAY
         if not (is_all_answered := await self._publishers.finish(seconds)):
             how = "some requests were not, though the service was up"
             self._note(Promise.ANSWERED, how, f"after {seconds:g} s")
         await process.stop(_PATIENCE)
-        process = await self._spawn(Orders(self._settings))
+        process = await self._spawn(ChildOptions(self._settings))
         await self._until_ready(process)
         self._proof.phase = "reading back and sending again"
         self._counted.check(await self._client.stats(), await self._client.topics())
@@ -204,14 +204,14 @@ class _Prover:
             await audit.send_again()
         finally:
             self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
-        if self._answers.are_true:  # an event that is lost cannot be explained
+        if self._journal.is_consistent:  # an event that is lost cannot be explained
             await audit.check_history()
 
-    def _orders(self, kill: Kill, *, is_new: bool) -> Orders:
+    def _child_options(self, kill: Kill, *, is_new: bool) -> ChildOptions:
         if kill.point in (Point.STARTING, Point.STOPPING):
             seconds = kill.chance**3 * _A_MOMENT  # mostly few: a short log is opened in 3 ms
-            return Orders(self._settings, kill.point, times=1, seconds=seconds)
-        return Orders(self._settings, kill.point, kill.times, is_new=is_new)
+            return ChildOptions(self._settings, kill.point, times=1, seconds=seconds)
+        return ChildOptions(self._settings, kill.point, kill.times, is_new=is_new)
 
     @property
     def _settings(self) -> dict[str, str | int]:

@@ -6,21 +6,21 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from aggregator.prove.client import Client, Read, Stats, Topic
-from aggregator.prove.journal import Answers, Promise, Tally
+from aggregator.prove.journal import Counts, Journal, Promise
 from aggregator.prove.workload import Sent, again
 
 
-class Counted:
-    """Holds the numbers against the answers whenever the service has been started again.
+class CounterCheck:
+    """Holds the counters against the answers whenever the service has been started again.
 
     Then nothing is under way, and since the time before only the few events are in doubt whose
     requests the kill has cut off: they may be counted, or not.
     """
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-        self._tally = Tally()
-        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._counts = Counts()
+        self._topic_counts: defaultdict[str, Counts] = defaultdict(Counts)
         self._stats = Stats(0, 0, 0, 0, 0, 0, 0, 0)
         self._topics: dict[str, Topic] = {}
 
@@ -29,41 +29,41 @@ class Counted:
         by_name = {topic.topic: topic for topic in topics}
         wrong = (*self._grown(stats), *self._grown_topics(by_name), *_summed(stats, by_name))
         for how, example in wrong:
-            self._answers.breaches.note(Promise.COUNTED, how, example)
+            self._journal.breaches.note(Promise.COUNTED, how, example)
         self._stats, self._topics = stats, by_name
-        self._tally = self._answers.tally.copy()
-        for name, tally in self._answers.topics.items():
-            self._tallies[name] = tally.copy()
+        self._counts = self._journal.counts.copy()
+        for name, counts in self._journal.topics.items():
+            self._topic_counts[name] = counts.copy()
 
     def _grown(self, stats: Stats) -> Iterator[tuple[str, str]]:
-        new = self._answers.tally.since(self._tally)
-        answered, unsure = new.answered, new.unsure
-        good = unsure["good"]
+        new = self._journal.counts.since(self._counts)
+        answered, uncertain = new.answered, new.uncertain
+        good = uncertain["good"]
         again = answered["duplicate"] + answered["conflict"]
         for name, least, leeway in (
             ("unique_processed", answered["stored"], good),
-            ("duplicate_dropped", again, good + unsure["rival"]),
-            ("conflicts", answered["conflict"], unsure["rival"]),
-            ("invalid", answered["invalid"], unsure["invalid"]),
+            ("duplicate_dropped", again, good + uncertain["rival"]),
+            ("conflicts", answered["conflict"], uncertain["rival"]),
+            ("invalid", answered["invalid"], uncertain["invalid"]),
             ("refused", answered["refused"], good),
-            ("received_total", answered.total(), unsure.total()),
+            ("received_total", answered.total(), uncertain.total()),
         ):
             grown = getattr(stats, name) - getattr(self._stats, name)
             if not least <= grown <= least + leeway:
                 yield f"{name} does not agree with the answers", f"{grown}, not {least} + {leeway}"
 
     def _grown_topics(self, topics: dict[str, Topic]) -> Iterator[tuple[str, str]]:
-        for topic in sorted({*topics, *self._topics, *self._answers.topics}):
+        for topic in sorted({*topics, *self._topics, *self._journal.topics}):
             before = self._topics.get(topic) or Topic(topic)
             now = topics.get(topic) or Topic(topic)
-            new = self._answers.topics[topic].since(self._tallies[topic])
+            new = self._journal.topics[topic].since(self._topic_counts[topic])
             for name, status, kind in (
                 ("stored", "stored", "good"),
                 ("duplicates", "duplicate", "good"),
                 ("conflicts", "conflict", "rival"),
             ):
                 grown = getattr(now, name) - getattr(before, name)
-                least, leeway = new.answered[status], new.unsure[kind]
+                least, leeway = new.answered[status], new.uncertain[kind]
                 if not least <= grown <= least + leeway:
                     how = f"{name} of a topic do not agree with the answers"
                     yield how, f"{grown}, not {least} + {leeway}, of {topic}"
@@ -92,22 +92,28 @@ class Audit:
     def __init__(self, client: Client, *, is_all_answered: bool = True) -> None:
         self._client = client
         self._is_all_answered = is_all_answered
-        self._answers = client.answers
-        self._breaches = client.answers.breaches
+        self._journal = client.journal
+        self._breaches = client.journal.breaches
         self._rows: Counter[str] = Counter()
         self._kept: set[str] = set()  # read back under the seq that was answered
-        self._came_anew = set(client.answers.anew)  # before anything was read back
+        self._stored_again_before = set(
+            client.journal.stored_again
+        )  # before anything was read back
 
     @property
     def lost(self) -> list[str]:
         """Events that were acknowledged and are not there, or were not when they came again."""
-        return [one for one in self._answers.seqs if one not in self._kept or self._is_anew(one)]
+        return [
+            one
+            for one in self._journal.seqs
+            if one not in self._kept or self._was_stored_again(one)
+        ]
 
     @property
     def doubled(self) -> list[str]:
         """Events that are there more than once, or are now that they have come again."""
         there = [event_id for event_id, times in self._rows.items() if times > 1]
-        again = self._answers.anew - self._came_anew
+        again = self._journal.stored_again - self._stored_again_before
         return [*there, *(one for one in again if self._rows[one] == 1)]
 
     async def read_back(self) -> None:
@@ -126,15 +132,15 @@ class Audit:
 
     async def check_history(self) -> None:
         """What is told of an event is how often it came again; of some events. Raises Gone."""
-        answers = self._answers
-        came = [one for one in (*answers.conflicts, *answers.duplicates) if one in self._kept]
+        journal = self._journal
+        came = [one for one in (*journal.conflicts, *journal.duplicates) if one in self._kept]
         for event_id in came[:: 1 + len(came) // _EXPLAINED]:
             told = await self._client.explained(Sent(event_id))
             conflicts = sum(clash.times for clash in told.conflicting)
-            unsure = answers.unsure[event_id]
+            uncertain = journal.uncertain[event_id]
             for what, number, least, leeway in (
-                ("duplicates", told.duplicates, answers.duplicates[event_id], unsure),
-                ("conflicts", told.conflicts, answers.conflicts[event_id], unsure),
+                ("duplicates", told.duplicates, journal.duplicates[event_id], uncertain),
+                ("conflicts", told.conflicts, journal.conflicts[event_id], uncertain),
                 ("what differed", conflicts, told.conflicts, 0),
             ):
                 if not least <= number <= least + leeway:
@@ -145,10 +151,10 @@ class Audit:
     async def send_again(self) -> None:
         """Every acknowledged event is a duplicate, and counted as one. Raises Gone."""
         before = await self._client.stats()
-        sent = list(self._answers.seqs)
+        sent = list(self._journal.seqs)
         for start in range(0, len(sent), _AT_ONCE):
             await self._client.publish(again(sent[start : start + _AT_ONCE]))
-        for event_id in self._answers.anew - self._came_anew:
+        for event_id in self._journal.stored_again - self._stored_again_before:
             how = "events are stored anew when they come again"
             self._breaches.note(Promise.ONCE, how, event_id)
         after = await self._client.stats()
@@ -157,18 +163,18 @@ class Audit:
             how = "old events that came again are not counted as duplicates"
             self._breaches.note(Promise.COUNTED, how, f"{came} of {len(sent)}")
 
-    def _is_anew(self, event_id: str) -> bool:
-        return event_id in self._came_anew and self._rows[event_id] == 1
+    def _was_stored_again(self, event_id: str) -> bool:
+        return event_id in self._stored_again_before and self._rows[event_id] == 1
 
     def _note(self, event: Read) -> None:
         self._rows[event.event_id] += 1
-        seq = self._answers.seqs.get(event.event_id)
+        seq = self._journal.seqs.get(event.event_id)
         if seq is None and self._is_all_answered:
             how = "an event is stored that was never acknowledged, though all were answered"
             self._breaches.note(Promise.TRACELESS, how, event.event_id)
         elif seq == event.seq:
             self._kept.add(event.event_id)
-            self._answers.note_received(event.event_id, event.received_at)
+            self._journal.record_received_at(event.event_id, event.received_at)
             if not _is_as_sent(event):
                 how = "an event is stored with another content than was sent"
                 self._breaches.note(Promise.SAME, how, event.event_id)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from aggregator.prove.failpoints import Point
-from aggregator.prove.journal import Answers, Promise
+from aggregator.prove.journal import Journal, Promise
 
 OVER = "over"
 
@@ -33,7 +33,7 @@ class Proof:
     """What is known so far."""
 
     options: Options
-    answers: Answers = field(default_factory=Answers)
+    journal: Journal = field(default_factory=Journal)
     kills: Counter[Point] = field(default_factory=Counter)
     starts: list[float] = field(default_factory=list)
     """Seconds from each start until the service was ready."""
@@ -46,7 +46,7 @@ class Proof:
     @property
     def is_kept(self) -> bool:
         """Whether every promise was."""
-        return not self.answers.breaches
+        return not self.journal.breaches
 
     @property
     def median_start(self) -> float:
@@ -58,14 +58,14 @@ def line(proof: Proof) -> str:
     """How far it is."""
     return (
         f"{proof.seconds:6.1f} s  {proof.kills.total():,} of {proof.options.kills:,} kills, "
-        f"{len(proof.answers.seqs):,} events acknowledged, {proof.phase}"
+        f"{len(proof.journal.seqs):,} events acknowledged, {proof.phase}"
     )
 
 
 def verdict(proof: Proof) -> str:
     """The last line, which says everything."""
     told = (
-        f"{_kills(proof)}, {len(proof.answers.seqs):,} events acknowledged, "
+        f"{_kills(proof)}, {len(proof.journal.seqs):,} events acknowledged, "
         f"{_number(proof.lost)} lost, {_number(proof.doubled)} doubled, {_counters(proof)}, "
         f"ready again in {proof.median_start:.2f} s (median) and "
         f"{max(proof.starts, default=0):.2f} s (worst), seed {proof.options.seed}"
@@ -75,18 +75,18 @@ def verdict(proof: Proof) -> str:
 
 def page(proof: Proof) -> Iterator[str]:
     """Everything that is known, the verdict last."""
-    answers = proof.answers
+    journal = proof.journal
     yield ""
     for point in Point:
         yield f"killed {point.value:<26}{proof.kills[point]:>12,}"
     yield ""
-    yield f"requests answered                {answers.requests:>12,}"
-    for status, times in sorted(answers.tally.answered.items()):
+    yield f"requests answered                {journal.requests:>12,}"
+    for status, times in sorted(journal.counts.answered.items()):
         yield f"events answered {status:<17}{times:>12,}"
-    yield f"events sent without answer       {answers.tally.unsure.total():>12,}"
-    yield f"events acknowledged              {len(answers.seqs):>12,}"
+    yield f"events sent without answer       {journal.counts.uncertain.total():>12,}"
+    yield f"events acknowledged              {len(journal.seqs):>12,}"
     yield ""
-    yield from map(str, answers.breaches)
+    yield from map(str, journal.breaches)
     yield verdict(proof)
 
 
@@ -97,17 +97,17 @@ def as_json(proof: Proof) -> str:
         "verdict": verdict(proof),
         "broken": [
             {"promise": one.promise.value, "how": one.how, "times": one.times, "such": one.example}
-            for one in proof.answers.breaches
+            for one in proof.journal.breaches
         ],
         "seed": proof.options.seed,
         "store": proof.options.store,
         "queue": proof.options.queue,
         "seconds": round(proof.seconds, 1),
         "kills": {point.value: proof.kills[point] for point in Point},
-        "requests": proof.answers.requests,
-        "answered": proof.answers.tally.answered,
-        "unanswered": proof.answers.tally.unsure.total(),
-        "acknowledged": len(proof.answers.seqs),
+        "requests": proof.journal.requests,
+        "answered": proof.journal.counts.answered,
+        "unanswered": proof.journal.counts.uncertain.total(),
+        "acknowledged": len(proof.journal.seqs),
         "lost": proof.lost,
         "doubled": proof.doubled,
         "ready_seconds": {
@@ -128,5 +128,5 @@ def _number(known: int | None) -> str:
 
 
 def _counters(proof: Proof) -> str:
-    is_wrong = any(broken.promise is Promise.COUNTED for broken in proof.answers.breaches)
+    is_wrong = any(broken.promise is Promise.COUNTED for broken in proof.journal.breaches)
     return "the counters do not add up" if is_wrong else "the counters add up"

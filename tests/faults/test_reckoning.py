@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from aggregator.prove.client import Client, ConflictingContent, Explained, Read, Stats, Topic
-from aggregator.prove.journal import Answer, Answers, Promise, Result
-from aggregator.prove.reconcile import Audit, Counted
+from aggregator.prove.journal import Answer, Journal, Promise, Result
+from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.workload import Request, Sent
 
 GOOD = Request((Sent("a"),))
@@ -17,25 +17,25 @@ INVALID = Request((Sent("x", is_invalid=True),))
 STRICT = Request((Sent("a"), Sent("x", is_invalid=True)), is_strict=True)
 
 
-def told(answers: Answers, request: Request, *results: tuple[Any, ...]) -> None:
-    known = answers.known(request)
+def told(journal: Journal, request: Request, *results: tuple[Any, ...]) -> None:
+    known = journal.acknowledged_in(request)
     listed = [Result(index, *result) for index, result in enumerate(results)]
-    answers.note(request, Answer(listed), known)
+    journal.record(request, Answer(listed), known)
 
 
-def broken(answers: Answers) -> set[Promise]:
-    return {one.promise for one in answers.breaches}
+def broken(journal: Journal) -> set[Promise]:
+    return {one.promise for one in journal.breaches}
 
 
 def test_answers_that_agree_break_nothing() -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, GOOD, ("duplicate", 1))
-    told(answers, RIVAL, ("conflict", 1))
-    told(answers, INVALID, ("invalid", None))
-    told(answers, STRICT, ("duplicate", 1), ("invalid", None))
-    assert answers.are_true
-    assert answers.seqs == {"a": 1}
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, GOOD, ("duplicate", 1))
+    told(journal, RIVAL, ("conflict", 1))
+    told(journal, INVALID, ("invalid", None))
+    told(journal, STRICT, ("duplicate", 1), ("invalid", None))
+    assert journal.is_consistent
+    assert journal.seqs == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -55,36 +55,36 @@ def test_answers_that_agree_break_nothing() -> None:
 def test_answer_that_contradicts_an_earlier_one_is_noted(
     request_: Request, results: list[tuple[str, int | None]], promise: Promise
 ) -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, request_, *results)
-    assert promise in broken(answers)
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, request_, *results)
+    assert promise in broken(journal)
 
 
 def test_event_that_is_stored_when_it_comes_again_is_not_true_to_the_first_answer() -> None:
-    answers = Answers()
-    told(answers, GOOD, ("duplicate", 1))
-    told(answers, GOOD, ("stored", 1))
-    assert not answers.are_true
+    journal = Journal()
+    told(journal, GOOD, ("duplicate", 1))
+    told(journal, GOOD, ("stored", 1))
+    assert not journal.is_consistent
 
 
 def test_rivals_for_one_answer_may_be_told_in_any_order() -> None:
     """Two publishers send one event at the same time, and the duplicate hears of it first."""
-    answers = Answers()
-    known = answers.known(GOOD)
-    answers.note(GOOD, Answer([Result(0, "duplicate", 1)]), known)
-    answers.note(GOOD, Answer([Result(0, "stored", 1)]), known)
-    assert answers.are_true
+    journal = Journal()
+    known = journal.acknowledged_in(GOOD)
+    journal.record(GOOD, Answer([Result(0, "duplicate", 1)]), known)
+    journal.record(GOOD, Answer([Result(0, "stored", 1)]), known)
+    assert journal.is_consistent
 
 
 def test_event_that_came_at_two_times_is_noted() -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, GOOD, ("duplicate", 1, "today"))
-    told(answers, RIVAL, ("conflict", 1, "today"))
-    assert answers.are_true
-    told(answers, GOOD, ("duplicate", 1, "yesterday"))
-    assert broken(answers) == {Promise.SAME}
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, GOOD, ("duplicate", 1, "today"))
+    told(journal, RIVAL, ("conflict", 1, "today"))
+    assert journal.is_consistent
+    told(journal, GOOD, ("duplicate", 1, "yesterday"))
+    assert broken(journal) == {Promise.SAME}
 
 
 def stats(**other: int) -> Stats:
@@ -111,14 +111,14 @@ TOPICS = [Topic(TOPIC, 1)]
     ],
 )
 def test_numbers_that_do_not_agree_with_the_answers_are_noted(wrong: dict[str, int]) -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, INVALID, ("invalid", None))
-    counted = Counted(answers)
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, INVALID, ("invalid", None))
+    counted = CounterCheck(journal)
     counted.check(stats(), TOPICS)
-    assert answers.are_true
-    Counted(answers).check(stats(**wrong), TOPICS)
-    assert broken(answers) == {Promise.COUNTED}
+    assert journal.is_consistent
+    CounterCheck(journal).check(stats(**wrong), TOPICS)
+    assert broken(journal) == {Promise.COUNTED}
 
 
 @pytest.mark.parametrize(
@@ -134,26 +134,26 @@ def test_numbers_that_do_not_agree_with_the_answers_are_noted(wrong: dict[str, i
 def test_numbers_of_a_topic_that_do_not_agree_with_the_answers_are_noted(
     wrong: list[Topic],
 ) -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, INVALID, ("invalid", None))
-    Counted(answers).check(stats(), wrong)
-    assert broken(answers) == {Promise.COUNTED}
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, INVALID, ("invalid", None))
+    CounterCheck(journal).check(stats(), wrong)
+    assert broken(journal) == {Promise.COUNTED}
 
 
 def test_what_got_no_answer_may_be_counted_once_and_no_more() -> None:
-    answers = Answers()
-    told(answers, GOOD, ("stored", 1))
-    told(answers, INVALID, ("invalid", None))
-    counted = Counted(answers)
+    journal = Journal()
+    told(journal, GOOD, ("stored", 1))
+    told(journal, INVALID, ("invalid", None))
+    counted = CounterCheck(journal)
     counted.check(stats(), TOPICS)
-    answers.note_lost(Request((Sent("b"),)))
+    journal.record_unanswered(Request((Sent("b"),)))
     topics = [*TOPICS, Topic(Sent("b").topic, 1)]
     counted.check(stats(unique_processed=2, received_total=3), topics)
-    assert answers.are_true
+    assert journal.is_consistent
     topics = [*TOPICS, Topic(Sent("b").topic, 2)]
     counted.check(stats(unique_processed=3, received_total=4), topics)
-    assert broken(answers) == {Promise.COUNTED}
+    assert broken(journal) == {Promise.COUNTED}
 
 
 class StandIn(Client):
@@ -166,11 +166,11 @@ class StandIn(Client):
         came: int = 3,
         explained: Explained | None = None,
     ) -> None:
-        self.answers = Answers()
+        self.journal = Journal()
         for number in (1, 2, 3):
-            told(self.answers, Request((Sent(str(number)),)), ("stored", number))
-        told(self.answers, Request((Sent("1"),)), ("duplicate", 1, "today"))
-        told(self.answers, Request((Sent("1", is_rival=True),)), ("conflict", 1))
+            told(self.journal, Request((Sent(str(number)),)), ("stored", number))
+        told(self.journal, Request((Sent("1"),)), ("duplicate", 1, "today"))
+        told(self.journal, Request((Sent("1", is_rival=True),)), ("conflict", 1))
         self.rows, self.stored, self.came = rows, stored, came
         self.known = explained or Explained(1, 1, [ConflictingContent(1)])
         self.dropped = 0
@@ -212,7 +212,7 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
     service = StandIn(ROWS)
     audit = await audited(service)
     assert (audit.lost, audit.doubled) == ([], [])
-    assert service.answers.are_true
+    assert service.journal.is_consistent
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
 )
 async def test_what_is_there_otherwise_is_noted(service: StandIn, promise: Promise) -> None:
     audit = await audited(service)
-    assert broken(service.answers) == {promise}
+    assert broken(service.journal) == {promise}
     assert bool(audit.lost) is (promise is Promise.STORED)
     assert bool(audit.doubled) is (promise is Promise.ONCE)
 
@@ -244,11 +244,11 @@ async def test_what_is_there_otherwise_is_noted(service: StandIn, promise: Promi
 async def test_event_whose_request_got_no_answer_may_be_there() -> None:
     service = StandIn([*ROWS, row(4, "unanswered")], stored=4)
     await Audit(service, is_all_answered=False).read_back()
-    assert service.answers.are_true
+    assert service.journal.is_consistent
 
 
 async def test_event_that_was_lost_and_came_again_counts_as_lost() -> None:
     service = StandIn(ROWS)
-    told(service.answers, Request((Sent("3"),)), ("stored", 3))
+    told(service.journal, Request((Sent("3"),)), ("stored", 3))
     audit = await audited(service)
     assert (audit.lost, audit.doubled) == (["3"], [])
