@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-import msgspec
+import aiohttp
 
+from aggregator.client import Client, ClientError, EventResult, PublishAnswer
 from aggregator.prove.workload import Request, Sent
 
 
@@ -75,22 +76,9 @@ class Counts:
         return Counts(self.answered - before.answered, self.uncertain - before.uncertain)
 
 
+_TRY_AGAIN = 503
+_SHOWN = 300  # bytes of an answer
 _LAST = 500  # events that were acknowledged last, which are those most in danger
-
-
-class Result(msgspec.Struct):
-    """What was answered for one event."""
-
-    index: int
-    status: str
-    seq: int | None = None
-    received_at: str | None = None
-
-
-class Answer(msgspec.Struct):
-    """The answer to a publish."""
-
-    results: list[Result]
 
 
 class Journal:
@@ -125,7 +113,7 @@ class Journal:
         """Those of its events that are acknowledged; to be asked before it is sent."""
         return {one.event_id for one in request.events if one.event_id in self.seqs}
 
-    def record(self, request: Request, answer: Answer, known: set[str]) -> None:
+    def record(self, request: Request, answer: PublishAnswer, known: set[str]) -> None:
         """Keep what was answered; `known` is what was acknowledged before it was sent."""
         self.requests += 1
         if [result.index for result in answer.results] != list(range(len(request.events))):
@@ -146,7 +134,7 @@ class Journal:
             if not sent.is_invalid:
                 self.uncertain[sent.event_id] += 1
 
-    def _count(self, sent: Sent, result: Result) -> None:
+    def _count(self, sent: Sent, result: EventResult) -> None:
         for counts in (self.counts, self.topics[sent.topic]):
             counts.answered[result.status] += 1
         if result.status == "duplicate":
@@ -154,7 +142,7 @@ class Journal:
         elif result.status == "conflict":
             self.conflicts[sent.event_id] += 1
 
-    def _note(self, event_id: str, result: Result, known: set[str]) -> None:
+    def _note(self, event_id: str, result: EventResult, known: set[str]) -> None:
         if result.status in ("invalid", "refused"):
             return
         if result.status == "stored":
@@ -178,7 +166,7 @@ class Journal:
             how = "an event is said to have come at two different times"
             self.breaches.note(Promise.SAME, how, f"{event_id}, at {told} and {at}")
 
-    def _contradicted(self, sent: Sent, result: Result, known: set[str]) -> None:
+    def _contradicted(self, sent: Sent, result: EventResult, known: set[str]) -> None:
         if sent.event_id in known and result.status == "stored":
             how = "another content took the place of an acknowledged event"
         else:
@@ -194,5 +182,28 @@ def _expected(sent: Sent, request: Request) -> tuple[str, ...]:
     return ("duplicate", "refused") if request.is_refused else ("stored", "duplicate")
 
 
-def _shown(event_id: str, result: Result) -> str:
+def _shown(event_id: str, result: EventResult) -> str:
     return f"{event_id} (answered `{result.status}`, seq {result.seq})"
+
+
+class JournaledClient(Client):
+    """A client that writes what becomes of each publish into the journal."""
+
+    def __init__(self, http: aiohttp.ClientSession, journal: Journal) -> None:
+        super().__init__(http, url="")
+        self.journal = journal
+
+    async def send(self, request: Request) -> PublishAnswer:
+        """Publish it once. Raises ClientError if nobody knows what became of it."""
+        acknowledged = self.journal.acknowledged_in(request)
+        try:
+            answer = await self.publish(request.body, is_strict=request.is_strict)
+        except ClientError as error:
+            # Killed meanwhile, or it says itself that it cannot answer: both are expected here.
+            if error.status not in (None, _TRY_AGAIN):
+                how = f"a publish was answered {error.status}, without a result for each event"
+                self.journal.breaches.note(Promise.ANSWERED, how, error.body[:_SHOWN])
+            self.journal.record_unanswered(request)
+            raise
+        self.journal.record(request, answer, acknowledged)
+        return answer

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import aiohttp
 
+from aggregator.client import ClientError
 from aggregator.errors import SettingError
 from aggregator.prove.child import ChildOptions
-from aggregator.prove.client import Client, Gone
 from aggregator.prove.failpoints import Kill, Point, kills
-from aggregator.prove.journal import Promise
+from aggregator.prove.journal import JournaledClient, Promise
 from aggregator.prove.process import Ended, Process
-from aggregator.prove.publishers import Publishers
 from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.report import OVER, Options, Proof
-from aggregator.prove.workload import again
+from aggregator.prove.workload import Publishers, again
 from aggregator.server import raise_open_files_limit
 
 _NEEDED = 1_048_576  # bytes
@@ -61,7 +60,7 @@ async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
     _check_files(options.connections)
     proof = Proof(options)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        await _Prover(proof, Client(http, proof.journal), show).run()
+        await _Prover(proof, JournaledClient(http, proof.journal), show).run()
     return proof
 
 
@@ -75,7 +74,9 @@ def _check_files(connections: int) -> None:
 
 
 class _Prover:
-    def __init__(self, proof: Proof, client: Client, show: Callable[[Proof], None]) -> None:
+    def __init__(
+        self, proof: Proof, client: JournaledClient, show: Callable[[Proof], None]
+    ) -> None:
         self._proof = proof
         self._options = proof.options
         self._journal = proof.journal
@@ -83,7 +84,9 @@ class _Prover:
         self._show = show
         self._counted = CounterCheck(proof.journal)
         self._process: Process | None = None
-        self._publishers = Publishers(client, str(proof.options.seed), proof.options.connections)
+        self._publishers = Publishers(
+            client.send, str(proof.options.seed), proof.options.connections
+        )
 
     async def run(self) -> None:
         began = time.monotonic()
@@ -96,7 +99,7 @@ class _Prover:
             if error.is_unusable and not self._proof.starts:
                 raise SettingError(error.said) from error
             self._note(Promise.READY, "the service ended by itself", error)
-        except Gone as error:
+        except ClientError as error:
             self._note(Promise.READY, "the service does not answer", error)
         except TimeoutError:
             how = "the service listens and does not become ready"
@@ -162,16 +165,16 @@ class _Prover:
     async def _wake(self, process: Process) -> None:
         """Wait until it is ready, look what it remembers, and let the publishers go on."""
         await self._until_ready(process)
-        with suppress(Gone):  # it may be killed by the first event that it sees
-            self._counted.check(await self._client.stats(), await self._client.topics())
+        with suppress(ClientError):  # it may be killed by the first event that it sees
+            self._counted.check(await self._client.settled_stats(), await self._client.topics())
             if self._journal.last_acknowledged:
-                await self._client.publish(again(list(self._journal.last_acknowledged)))
+                await self._client.send(again(list(self._journal.last_acknowledged)))
         self._publishers.resume()
 
     async def _until_ready(self, process: Process) -> None:
         self._client.url = await process.listens()
         async with asyncio.timeout(_PATIENCE):
-            while not await self._client.is_ready():
+            while await self._client.why_not_ready():
                 await asyncio.sleep(_LOOK)
         self._proof.starts.append(time.monotonic() - process.began)
 
@@ -197,7 +200,7 @@ class _Prover:
         process = await self._spawn(ChildOptions(self._settings))
         await self._until_ready(process)
         self._proof.phase = "reading back and sending again"
-        self._counted.check(await self._client.stats(), await self._client.topics())
+        self._counted.check(await self._client.settled_stats(), await self._client.topics())
         audit = Audit(self._client, is_all_answered=is_all_answered)
         await audit.read_back()
         try:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from aggregator.prove.client import Client, Read, Stats, Topic
-from aggregator.prove.journal import Counts, Journal, Promise
+from aggregator.client import Stats, StoredEvent, TopicStats
+from aggregator.prove.journal import Counts, Journal, JournaledClient, Promise
 from aggregator.prove.workload import Sent, again
 
 
@@ -21,10 +21,10 @@ class CounterCheck:
         self._journal = journal
         self._counts = Counts()
         self._topic_counts: defaultdict[str, Counts] = defaultdict(Counts)
-        self._stats = Stats(0, 0, 0, 0, 0, 0, 0, 0)
-        self._topics: dict[str, Topic] = {}
+        self._stats: Stats | None = None
+        self._topics: dict[str, TopicStats] = {}
 
-    def check(self, stats: Stats, topics: Iterable[Topic]) -> None:
+    def check(self, stats: Stats, topics: Iterable[TopicStats]) -> None:
         """What they have grown by since the last time, and that they add up."""
         by_name = {topic.topic: topic for topic in topics}
         wrong = (*self._grown(stats), *self._grown_topics(by_name), *_summed(stats, by_name))
@@ -48,14 +48,14 @@ class CounterCheck:
             ("refused", answered["refused"], good),
             ("received_total", answered.total(), uncertain.total()),
         ):
-            grown = getattr(stats, name) - getattr(self._stats, name)
+            grown = getattr(stats, name) - getattr(self._stats, name, 0)  # 0 at the first check
             if not least <= grown <= least + leeway:
                 yield f"{name} does not agree with the answers", f"{grown}, not {least} + {leeway}"
 
-    def _grown_topics(self, topics: dict[str, Topic]) -> Iterator[tuple[str, str]]:
+    def _grown_topics(self, topics: dict[str, TopicStats]) -> Iterator[tuple[str, str]]:
         for topic in sorted({*topics, *self._topics, *self._journal.topics}):
-            before = self._topics.get(topic) or Topic(topic)
-            now = topics.get(topic) or Topic(topic)
+            before = self._topics.get(topic) or TopicStats(topic)
+            now = topics.get(topic) or TopicStats(topic)
             new = self._journal.topics[topic].since(self._topic_counts[topic])
             for name, status, kind in (
                 ("stored", "stored", "good"),
@@ -69,7 +69,7 @@ class CounterCheck:
                     yield how, f"{grown}, not {least} + {leeway}, of {topic}"
 
 
-def _summed(stats: Stats, topics: dict[str, Topic]) -> Iterator[tuple[str, str]]:
+def _summed(stats: Stats, topics: dict[str, TopicStats]) -> Iterator[tuple[str, str]]:
     parts = stats.unique_processed + stats.duplicate_dropped + stats.invalid
     parts += stats.filtered + stats.refused + stats.queue_size_current
     if parts != stats.received_total:
@@ -89,7 +89,7 @@ _EXPLAINED = 200  # events that are asked for one by one
 class Audit:
     """Reads everything back, sends everything again, and looks whether the numbers agree."""
 
-    def __init__(self, client: Client, *, is_all_answered: bool = True) -> None:
+    def __init__(self, client: JournaledClient, *, is_all_answered: bool = True) -> None:
         self._client = client
         self._is_all_answered = is_all_answered
         self._journal = client.journal
@@ -117,7 +117,7 @@ class Audit:
         return [*there, *(one for one in again if self._rows[one] == 1)]
 
     async def read_back(self) -> None:
-        """All that is stored is what was acknowledged, and it is counted. Raises Gone."""
+        """All that is stored is what was acknowledged, and it is counted. Raises ClientError."""
         last = 0
         async for event in self._client.events():
             if event.seq <= last:
@@ -131,12 +131,12 @@ class Audit:
         await self._check_counted()
 
     async def check_history(self) -> None:
-        """What is told of an event is how often it came again; of some events. Raises Gone."""
+        """`explain` tells how often an event came again, asked of some. Raises ClientError."""
         journal = self._journal
         came = [one for one in (*journal.conflicts, *journal.duplicates) if one in self._kept]
         for event_id in came[:: 1 + len(came) // _EXPLAINED]:
-            told = await self._client.explained(Sent(event_id))
-            conflicts = sum(clash.times for clash in told.conflicting)
+            told = await self._client.explain(Sent(event_id).topic, event_id)
+            conflicts = sum(other.times for other in told.conflicting)
             uncertain = journal.uncertain[event_id]
             for what, number, least, leeway in (
                 ("duplicates", told.duplicates, journal.duplicates[event_id], uncertain),
@@ -149,15 +149,15 @@ class Audit:
                     self._breaches.note(Promise.COUNTED, how, example)
 
     async def send_again(self) -> None:
-        """Every acknowledged event is a duplicate, and counted as one. Raises Gone."""
-        before = await self._client.stats()
+        """Every acknowledged event is a duplicate, and counted as one. Raises ClientError."""
+        before = await self._client.settled_stats()
         sent = list(self._journal.seqs)
         for start in range(0, len(sent), _AT_ONCE):
-            await self._client.publish(again(sent[start : start + _AT_ONCE]))
+            await self._client.send(again(sent[start : start + _AT_ONCE]))
         for event_id in self._journal.stored_again - self._stored_again_before:
             how = "events are stored anew when they come again"
             self._breaches.note(Promise.ONCE, how, event_id)
-        after = await self._client.stats()
+        after = await self._client.settled_stats()
         came = after.duplicate_dropped - before.duplicate_dropped
         if came != len(sent) or after.unique_processed != before.unique_processed:
             how = "old events that came again are not counted as duplicates"
@@ -166,7 +166,7 @@ class Audit:
     def _was_stored_again(self, event_id: str) -> bool:
         return event_id in self._stored_again_before and self._rows[event_id] == 1
 
-    def _note(self, event: Read) -> None:
+    def _note(self, event: StoredEvent) -> None:
         self._rows[event.event_id] += 1
         seq = self._journal.seqs.get(event.event_id)
         if seq is None and self._is_all_answered:
@@ -180,13 +180,13 @@ class Audit:
                 self._breaches.note(Promise.SAME, how, event.event_id)
 
     async def _check_counted(self) -> None:
-        counted = (await self._client.stats()).unique_processed
+        counted = (await self._client.settled_stats()).unique_processed
         if counted != (rows := self._rows.total()):
             how = "the number of stored events is not what is counted"
             self._breaches.note(Promise.COUNTED, how, f"{rows} and {counted}")
 
 
-def _is_as_sent(event: Read) -> bool:
+def _is_as_sent(event: StoredEvent) -> bool:
     sent = Sent(event.event_id).members()
     read = msgspec.structs.asdict(event) | {"payload": msgspec.json.decode(event.payload)}
     return all(read[name] == value for name, value in sent.items())

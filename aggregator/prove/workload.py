@@ -1,5 +1,10 @@
-"""What is sent. The content of an event follows from its id, so that nobody has to remember it."""
+"""What is sent, and the connections that send it.
 
+The content of an event follows from its id, so that nobody has to remember it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -7,10 +12,13 @@ from zlib import crc32
 
 import msgspec
 
+from aggregator.client import ClientError
+
 _TOPICS = 5
 _LARGE = 20_000  # bytes, in one event of fifty
 _SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
 _STRICT = 0.05
+_PAUSE = 0.02  # seconds between tries
 
 
 @dataclass(frozen=True)
@@ -112,3 +120,57 @@ class Script:
         if dice < 0.25 and before:
             return self._random.choice(before)
         return Sent(f"{self._connection}-{self._made}")
+
+
+class Publishers:
+    """Several connections that publish whenever the service is up."""
+
+    def __init__(
+        self, send: Callable[[Request], Awaitable[object]], seed: str, connections: int
+    ) -> None:
+        self._send = send
+        self._scripts = [Script(seed, number) for number in range(connections)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._up = asyncio.Event()
+        self._is_over = False
+
+    def start(self) -> None:
+        """Begin; nothing is sent before `resume`."""
+        self._tasks = [asyncio.create_task(self._run(script)) for script in self._scripts]
+
+    def pause(self) -> None:
+        """Send nothing more: the service is gone."""
+        self._up.clear()
+
+    def resume(self) -> None:
+        """The service is up."""
+        self._up.set()
+
+    async def finish(self, seconds: float) -> bool:
+        """Have what is under way answered, then end; whether all was answered in that time."""
+        self._is_over = True
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        await self.stop()
+        return not late
+
+    async def stop(self) -> None:
+        """End at once. Raises what has ended one of them before its time."""
+        for task in self._tasks:
+            task.cancel()
+        for error in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(error, Exception):
+                raise error
+
+    async def _run(self, script: Script) -> None:
+        while not self._is_over:
+            request = script.next()
+            while not await self._is_answered(request):
+                await asyncio.sleep(_PAUSE)
+
+    async def _is_answered(self, request: Request) -> bool:
+        await self._up.wait()
+        try:
+            await self._send(request)
+        except ClientError:
+            return False
+        return True

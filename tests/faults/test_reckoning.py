@@ -6,8 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.prove.client import Client, ConflictingContent, Explained, Read, Stats, Topic
-from aggregator.prove.journal import Answer, Journal, Promise, Result
+from aggregator.client import (
+    Difference,
+    EventResult,
+    Explanation,
+    PublishAnswer,
+    Stats,
+    StoredEvent,
+    TopicStats,
+)
+from aggregator.prove.journal import Journal, JournaledClient, Promise
 from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.workload import Request, Sent
 
@@ -19,8 +27,16 @@ STRICT = Request((Sent("a"), Sent("x", is_invalid=True)), is_strict=True)
 
 def told(journal: Journal, request: Request, *results: tuple[Any, ...]) -> None:
     known = journal.acknowledged_in(request)
-    listed = [Result(index, *result) for index, result in enumerate(results)]
-    journal.record(request, Answer(listed), known)
+    names = ("status", "seq", "received_at")
+    listed = [
+        EventResult(index=index, **dict(zip(names, result, strict=False)))
+        for index, result in enumerate(results)
+    ]
+    journal.record(request, answer(*listed), known)
+
+
+def answer(*results: EventResult) -> PublishAnswer:
+    return PublishAnswer(len(results), 0, 0, list(results))
 
 
 def broken(journal: Journal) -> set[Promise]:
@@ -72,8 +88,8 @@ def test_rivals_for_one_answer_may_be_told_in_any_order() -> None:
     """Two publishers send one event at the same time, and the duplicate hears of it first."""
     journal = Journal()
     known = journal.acknowledged_in(GOOD)
-    journal.record(GOOD, Answer([Result(0, "duplicate", 1)]), known)
-    journal.record(GOOD, Answer([Result(0, "stored", 1)]), known)
+    journal.record(GOOD, answer(EventResult(index=0, status="duplicate", seq=1)), known)
+    journal.record(GOOD, answer(EventResult(index=0, status="stored", seq=1)), known)
     assert journal.is_consistent
 
 
@@ -90,11 +106,11 @@ def test_event_that_came_at_two_times_is_noted() -> None:
 def stats(**other: int) -> Stats:
     right = {"received_total": 2, "unique_processed": 1, "duplicate_dropped": 0, "conflicts": 0}
     right |= {"invalid": 1, "filtered": 0, "refused": 0, "queue_size_current": 0}
-    return Stats(**(right | other))
+    return Stats(**(right | other), processed_topics=[], uptime_seconds=0.0)
 
 
 TOPIC = Sent("a").topic
-TOPICS = [Topic(TOPIC, 1)]
+TOPICS = [TopicStats(TOPIC, 1)]
 
 
 @pytest.mark.parametrize(
@@ -125,14 +141,14 @@ def test_numbers_that_do_not_agree_with_the_answers_are_noted(wrong: dict[str, i
     "wrong",
     [
         [],
-        [Topic("elsewhere", 1)],
-        [Topic(TOPIC, 1), Topic("elsewhere", 1)],
-        [Topic(TOPIC, 1, 1)],
-        [Topic(TOPIC, 1, 0, 1)],
+        [TopicStats("elsewhere", 1)],
+        [TopicStats(TOPIC, 1), TopicStats("elsewhere", 1)],
+        [TopicStats(TOPIC, 1, 1)],
+        [TopicStats(TOPIC, 1, 0, 1)],
     ],
 )
 def test_numbers_of_a_topic_that_do_not_agree_with_the_answers_are_noted(
-    wrong: list[Topic],
+    wrong: list[TopicStats],
 ) -> None:
     journal = Journal()
     told(journal, GOOD, ("stored", 1))
@@ -148,23 +164,23 @@ def test_what_got_no_answer_may_be_counted_once_and_no_more() -> None:
     counted = CounterCheck(journal)
     counted.check(stats(), TOPICS)
     journal.record_unanswered(Request((Sent("b"),)))
-    topics = [*TOPICS, Topic(Sent("b").topic, 1)]
+    topics = [*TOPICS, TopicStats(Sent("b").topic, 1)]
     counted.check(stats(unique_processed=2, received_total=3), topics)
     assert journal.is_consistent
-    topics = [*TOPICS, Topic(Sent("b").topic, 2)]
+    topics = [*TOPICS, TopicStats(Sent("b").topic, 2)]
     counted.check(stats(unique_processed=3, received_total=4), topics)
     assert broken(journal) == {Promise.COUNTED}
 
 
-class StandIn(Client):
+class StandIn(JournaledClient):
     """A service that says what it is told to, about three events that were acknowledged."""
 
     def __init__(
         self,
-        rows: list[Read],
+        rows: list[StoredEvent],
         stored: int = 3,
         came: int = 3,
-        explained: Explained | None = None,
+        explained: Explanation | None = None,
     ) -> None:
         self.journal = Journal()
         for number in (1, 2, 3):
@@ -172,29 +188,29 @@ class StandIn(Client):
         told(self.journal, Request((Sent("1"),)), ("duplicate", 1, "today"))
         told(self.journal, Request((Sent("1", is_rival=True),)), ("conflict", 1))
         self.rows, self.stored, self.came = rows, stored, came
-        self.known = explained or Explained(1, 1, [ConflictingContent(1)])
+        self.known = explained or Explanation(1, 1, [Difference(1)])
         self.dropped = 0
 
-    async def events(self) -> AsyncIterator[Read]:
+    async def events(self) -> AsyncIterator[StoredEvent]:
         for row in self.rows:
             yield row
 
-    async def stats(self) -> Stats:
+    async def settled_stats(self, seconds: float = 0.0) -> Stats:
         return stats(unique_processed=self.stored, duplicate_dropped=self.dropped)
 
-    async def explained(self, event: Sent) -> Explained:
-        assert event.event_id == "1"
+    async def explain(self, topic: str, event_id: str) -> Explanation:
+        assert (topic, event_id) == (Sent("1").topic, "1")
         return self.known
 
-    async def publish(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> PublishAnswer:
         self.dropped = self.came
-        return Answer([])
+        return answer()
 
 
-def row(seq: int, event_id: str | None = None, **other: Any) -> Read:
+def row(seq: int, event_id: str | None = None, **other: Any) -> StoredEvent:
     members = Sent(event_id or str(seq)).members() | other
     payload = msgspec.Raw(msgspec.json.encode(members.pop("payload")))
-    return Read(seq, payload=payload, **{"received_at": "today", **members})
+    return StoredEvent(seq, payload=payload, **{"received_at": "today", **members})
 
 
 async def audited(service: StandIn) -> Audit:
@@ -227,10 +243,10 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
         (StandIn([row(1), row(2), row(3, source="elsewhere")]), Promise.SAME),
         (StandIn(ROWS, stored=4), Promise.COUNTED),
         (StandIn([row(1, received_at="yesterday"), *ROWS[1:]]), Promise.SAME),
-        (StandIn(ROWS, explained=Explained(0, 1, [ConflictingContent(1)])), Promise.COUNTED),
-        (StandIn(ROWS, explained=Explained(2, 1, [ConflictingContent(1)])), Promise.COUNTED),
-        (StandIn(ROWS, explained=Explained(1, 0, [])), Promise.COUNTED),
-        (StandIn(ROWS, explained=Explained(1, 1, [])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explanation(0, 1, [Difference(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explanation(2, 1, [Difference(1)])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explanation(1, 0, [])), Promise.COUNTED),
+        (StandIn(ROWS, explained=Explanation(1, 1, [])), Promise.COUNTED),
         (StandIn(ROWS, came=2), Promise.COUNTED),
     ],
 )

@@ -1,0 +1,28 @@
+"""The HTTP client of the service: its calls, its answers as structs, and a small tree of errors."""
+
+from aggregator.client.answers import (
+    Difference,
+    EventPage,
+    EventResult,
+    Explanation,
+    PublishAnswer,
+    Stats,
+    StoredEvent,
+    TopicStats,
+)
+from aggregator.client.client import Client, ClientError, Unavailable, UnexpectedAnswer
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Difference",
+    "EventPage",
+    "EventResult",
+    "Explanation",
+    "PublishAnswer",
+    "Stats",
+    "StoredEvent",
+    "TopicStats",
+    "Unavailable",
+    "UnexpectedAnswer",
+]

@@ -1,0 +1,287 @@
+"""Calls the service over HTTP.
+
+ClientError
+├── Unavailable       no answer, or a 5xx: nobody knows what became of the call; it may be repeated
+└── UnexpectedAnswer  an answer that does not keep the contract: to repeat the call is of no use
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from aggregator.client.answers import (
+    EventPage,
+    Explanation,
+    Page,
+    Problem,
+    PublishAnswer,
+    Stats,
+    StoredEvent,
+    TopicPage,
+    TopicStats,
+)
+
+T = TypeVar("T")
+PageT = TypeVar("PageT", bound=Page)
+
+_WITH_RESULTS = (200, 207, 409, 422)
+_PAGE = "1000"  # the most that the service gives at once
+_PAUSE = 0.02  # seconds between two looks at what has to settle
+_JSON = {"Content-Type": "application/json"}
+_STRICT = {"Prefer": "handling=strict"}
+_NDJSON = {"Accept": "application/x-ndjson"}
+
+
+class ClientError(Exception):
+    """Base of all; the message names the call."""
+
+    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status, if there was an answer."""
+        self.body = body
+
+
+class Unavailable(ClientError):
+    """No answer, or one that says that the service cannot answer now."""
+
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        *,
+        status: int | None = None,
+        body: bytes = b"",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, body=body)
+        self.reason = reason
+        """Short enough to count by: `time-out`, `lost connection`, or the status."""
+        self.retry_after = retry_after
+        """Seconds, if the service said so."""
+
+
+class UnexpectedAnswer(ClientError):
+    """An answer that the contract does not know, such as a 404 of something else on that port."""
+
+
+class Retry(Protocol):
+    """How a call is repeated while it raises Unavailable."""
+
+    async def __call__(self, one_try: Callable[[], Awaitable[T]], /) -> T:
+        """The result of the first try that succeeds. Raises what it makes of the last error."""
+
+
+async def once(one_try: Callable[[], Awaitable[T]]) -> T:
+    """Do not repeat anything."""
+    return await one_try()
+
+
+class Client:
+    """One service. Every call raises ClientError; reading calls are repeated as `retry` says."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, *, timeout: float = 60.0, retry: Retry = once
+    ) -> None:
+        self.url = url
+        """May be set anew: a service that was started again can listen elsewhere."""
+        self._http = http
+        self._retry = retry
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        # What is stored can take any time to read, as long as something comes.
+        self._stream_timeout = aiohttp.ClientTimeout(total=None, sock_read=timeout)
+
+    async def publish(self, body: bytes, *, is_strict: bool = False) -> PublishAnswer:
+        """Send events, as JSON, in one try. After Unavailable nobody knows whether they are stored.
+
+        A strict publish stores either all of its events or none.
+        """
+        headers = _JSON | (_STRICT if is_strict else {})
+        reply = await self._call("POST", "/publish", body=body, headers=headers)
+        answer = _decode("POST /publish", reply, _PUBLISH_ANSWER, _WITH_RESULTS, "results")
+        answer.http_status = reply.status
+        return answer
+
+    async def why_not_ready(self) -> str | None:
+        """What the service says when it cannot store now; None if it can."""
+        reply = await self._call("GET", "/readyz")
+        return None if reply.status == 200 else f"GET /readyz: {_summary(reply)}"
+
+    async def stats(self) -> Stats:
+        """The counters."""
+        return await self._read("/stats", _STATS)
+
+    async def settled_stats(self, seconds: float = 10.0) -> Stats:
+        """The counters once nothing is under way, or as they are after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            stats = await self.stats()
+            if not stats.queue_size_current or time.monotonic() >= deadline:
+                return stats
+            await asyncio.sleep(_PAUSE)
+
+    async def topics(self) -> list[TopicStats]:
+        """The counters by topic."""
+        pages = self._pages("/topics", _TOPIC_PAGE, {})
+        return [topic async for page in pages for topic in page.topics]
+
+    async def explain(self, topic: str, event_id: str) -> Explanation:
+        """What is known of a stored event."""
+        path = f"/events/{quote(topic, safe='')}/{quote(event_id, safe='')}/explain"
+        return await self._read(path, _EXPLANATION)
+
+    def event_pages(self, topic: str) -> AsyncIterator[EventPage]:
+        """The events of a topic, to the end: a page may be empty and yet not be the last."""
+        return self._pages("/events", _EVENT_PAGE, {"topic": topic})
+
+    async def events(self) -> AsyncIterator[StoredEvent]:
+        """Everything that is stored, in order, as one stream, which is not repeated."""
+        call = "GET /events"
+        try:
+            async with self._http.get(
+                f"{self.url}/events",
+                headers=_NDJSON,
+                timeout=self._stream_timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    raise _failure(call, await _reply(response))
+                async for line in _lines(response.content):
+                    yield _stored_event(line)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _no_answer(call, error) from error
+
+    async def _pages(
+        self, path: str, decoder: "msgspec.json.Decoder[PageT]", query: Mapping[str, str]
+    ) -> AsyncIterator[PageT]:
+        query = {"limit": _PAGE, **query}
+        while True:
+            page = await self._read(path, decoder, query)
+            yield page
+            if page.next is None:
+                return
+            if page.next == query.get("after"):
+                raise UnexpectedAnswer(f"GET {path}: the cursor stays at {page.next}")
+            query = {**query, "after": page.next}
+
+    async def _read(
+        self, path: str, decoder: "msgspec.json.Decoder[T]", query: Mapping[str, str] | None = None
+    ) -> T:
+        async def one_try() -> T:
+            return _decode(f"GET {path}", await self._call("GET", path, query=query), decoder)
+
+        return await self._retry(one_try)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> "_Reply":
+        """The answer, whatever its status. Raises Unavailable if there is none."""
+        try:
+            async with self._http.request(
+                method,
+                self.url + path,
+                data=body,
+                headers=headers,
+                params=query,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                return await _reply(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _no_answer(f"{method} {path}", error) from error
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Not as aiohttp splits them, where a line may not be longer than its buffer."""
+    rest = b""
+    async for piece in content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+
+
+def _stored_event(line: bytes) -> StoredEvent:
+    try:
+        return _STORED_EVENT.decode(line)
+    except ValueError as error:
+        raise UnexpectedAnswer(f"GET /events: a line that is not an event ({error})") from error
+
+
+class _Reply(NamedTuple):
+    status: int
+    body: bytes
+    retry_after: float | None
+
+
+async def _reply(response: aiohttp.ClientResponse) -> _Reply:
+    waiting = retry_after_seconds(response.headers.get("Retry-After"))
+    return _Reply(response.status, await response.read(), waiting)
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """Retry-After may also be a date, which is as good as none to us."""
+    return float(header) if header and header.isdecimal() else None
+
+
+def _no_answer(call: str, error: Exception) -> Unavailable:
+    if isinstance(error, TimeoutError):
+        return Unavailable(f"{call}: no answer in time", "time-out")
+    return Unavailable(f"{call}: {str(error) or repr(error)}", "lost connection")
+
+
+def _failure(call: str, reply: _Reply, why: str = "") -> ClientError:
+    message = f"{call}: {_summary(reply)}{why}"
+    if reply.status < 500:
+        return UnexpectedAnswer(message, status=reply.status, body=reply.body)
+    return Unavailable(
+        message,
+        str(reply.status),
+        status=reply.status,
+        body=reply.body,
+        retry_after=reply.retry_after,
+    )
+
+
+def _summary(reply: _Reply) -> str:
+    try:
+        problem = str(_PROBLEM.decode(reply.body))
+    except ValueError:  # msgspec's own errors, and bytes that are no UTF-8
+        problem = ""
+    return f"answered {reply.status} {problem}".rstrip()
+
+
+def _decode(
+    call: str,
+    reply: _Reply,
+    decoder: "msgspec.json.Decoder[T]",
+    statuses: tuple[int, ...] = (200,),
+    what: str = "what was promised",
+) -> T:
+    if reply.status not in statuses:
+        raise _failure(call, reply)
+    try:
+        return decoder.decode(reply.body)
+    except ValueError as error:
+        raise _failure(call, reply, f" without {what} ({error})") from error
+
+
+_PUBLISH_ANSWER = msgspec.json.Decoder(PublishAnswer)
+_STATS = msgspec.json.Decoder(Stats)
+_TOPIC_PAGE = msgspec.json.Decoder(TopicPage)
+_EVENT_PAGE = msgspec.json.Decoder(EventPage)
+_EXPLANATION = msgspec.json.Decoder(Explanation)
+_STORED_EVENT = msgspec.json.Decoder(StoredEvent)
+_PROBLEM = msgspec.json.Decoder(Problem)
