@@ -1,1 +1,1 @@
-"""`aggregator prove`: kills a service of its own again and again, and checks every word it gave."""
+"""`aggregator prove`: kills a service of its own again and again, and checks every answer."""

@@ -1,7 +1,7 @@
-"""The service that is put to the proof: as ever, but that it kills itself where it is told to.
+"""The service under test, which kills itself at the failpoint that it is told.
 
-`python -m aggregator.prove.child OPTIONS`, with the options as JSON. It ends with whoever
-started it: when its standard input does.
+`python -m aggregator.prove.child OPTIONS`, with the options as JSON. It ends when its standard
+input is closed, so that it never outlives the prover.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ EXIT_UNUSABLE = 2
 
 
 class ChildOptions(msgspec.Struct, frozen=True):
-    """What to run with, and where to die: so long after the point is reached for the nth time."""
+    """The settings, and the failpoint: its point, how often it is reached, and a delay."""
 
     settings: dict[str, str | int]
     point: Point = Point.ANY
     times: int = 0
     seconds: float = 0.0
     is_new: bool = False
-    """Whether to look first that the store is a new one."""
+    """Whether to refuse a store that exists already."""
 
 
 def main() -> None:
-    """Serve, as ordered."""
+    """Serve until stopped or killed."""
     options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logs.configure("info")

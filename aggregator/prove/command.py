@@ -23,27 +23,6 @@ from aggregator.prove.report import OVER, Options, Proof
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work. Raises KeyboardInterrupt once it has been tidied up after a signal."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-
-    def interrupt() -> None:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-        task.cancel()
-
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, interrupt)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
 _BROKEN, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 _SEEDS = 1_000_000_000
 _CLEAR = "\r\x1b[K"
@@ -103,13 +82,13 @@ def command(
     Ends with 0 if nothing was lost, nothing doubled, and every number adds up; with 1 if not.
     """
     seed = SystemRandom().randrange(_SEEDS) if seed is None else seed
-    own = _made_in(folder)
-    is_needed = True  # should something go wrong that nobody has thought of
+    own = _new_folder_in(folder)
+    is_needed = True  # also if an error comes that nobody has thought of
     try:
         _tell(f"seed {seed}, in {own}")
         options = Options(own, store, queue, kills, seconds, seed, connections)
         work = prove(options, _live if sys.stderr.isatty() else _silent)
-        proof = asyncio.run(interruptible(work))
+        proof = asyncio.run(_interruptible(work))
         is_needed = not proof.is_kept
     except AggregatorError as error:
         is_needed = False
@@ -130,7 +109,29 @@ def command(
     sys.exit(0 if is_told else _UNUSABLE)
 
 
-def _made_in(folder: Path) -> Path:
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work. Raises KeyboardInterrupt after a signal, once the work has tidied up.
+
+    Further signals are ignored meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def interrupt() -> None:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _new_folder_in(folder: Path) -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="prove-", dir=folder)).resolve()
     except OSError as error:
@@ -139,26 +140,27 @@ def _made_in(folder: Path) -> Path:
 
 
 def _tell(text: str, *, has_end: bool = True) -> None:
-    """On standard error, if anybody takes it."""
+    """Write to standard error, which may be closed or full."""
     with suppress(OSError):
         click.echo(text, nl=has_end, err=True)
 
 
 def _print(text: str) -> bool:
-    """Whether it could be written."""
+    """Write to standard output; whether that was possible."""
     try:
         click.echo(text)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in it
+        # What is still in the buffer would fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _tell(f"aggregator: cannot write what was found: {error.strerror}")
         return False
     return True
 
 
 def _live(proof: Proof) -> None:
-    """Write how far it is over what was written there before."""
+    """Overwrite the line of progress on a terminal."""
     _tell(_CLEAR + report.line(proof), has_end=proof.phase == OVER)
 
 
 def _silent(_: Proof) -> None:
-    """Nobody watches."""
+    """No progress, where standard error is no terminal."""

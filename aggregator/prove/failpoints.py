@@ -1,4 +1,7 @@
-"""Where the service is to die, and the failpoints in it that kill it there."""
+"""Where the service is to be killed, and the failpoints in it that do it.
+
+They wrap what the contracts name (stages, store, transaction), so they work for every plugin.
+"""
 
 import os
 import signal
@@ -20,7 +23,7 @@ from aggregator.store import KeyOwner, Store, StoreTransaction
 
 
 class Point(Enum):
-    """A named point on an event's way, or a moment that an outsider chooses."""
+    """A named point on the way of an event, or a moment chosen from outside."""
 
     DECODED = "after decoding"
     CLAIMED = "after claiming"
@@ -34,19 +37,19 @@ class Point(Enum):
 
 
 class Kill(NamedTuple):
-    """Where the service dies: at the point when it is reached for the nth time.
+    """Kill the service when it reaches the point for the nth time.
 
-    At a random moment: after so many answers.
+    For the points that are chosen from outside, `times` is a number of answers.
     """
 
     point: Point
     times: int
     chance: float
-    """From 0 to 1: how much later a moment is that is chosen from outside."""
+    """From 0 to 1: how much later than that, for points chosen from outside."""
 
 
 def kills(seed: int) -> Iterator[Kill]:
-    """Kills without end, the same for the same seed; every point comes as often as the others."""
+    """Endless kills, the same for the same seed; every point comes as often as the others."""
     random = Random(f"{seed} kills")
     while True:
         points = list(Point)
@@ -56,7 +59,7 @@ def kills(seed: int) -> Iterator[Kill]:
 
 
 class Failpoint:
-    """Ends the process as `kill -9` does: at the point, when it is reached for the nth time.
+    """Ends the process, as `kill -9` does, when the point is reached for the nth time.
 
     At once, or so many seconds later.
     """
@@ -67,7 +70,7 @@ class Failpoint:
         self._seconds = seconds
 
     def reach(self, point: Point) -> None:
-        """Die here, or go on."""
+        """The point is reached: die, or go on."""
         if point is self._point:
             self._left -= 1
             if self._left == 0:
@@ -82,7 +85,7 @@ class Failpoint:
             _die()
 
     def leave(self, point: Point) -> None:
-        """What happens there is over: die now, if it was to be a little later."""
+        """What happens at the point is over: die now, if it was to be a little later."""
         if point is self._point and self._left <= 0:
             _die()
 
@@ -92,19 +95,19 @@ def _die() -> None:
 
 
 class FailpointPlugins(Plugins):
-    """What is installed, with a failpoint in the store and a stage before all others."""
+    """The installed plugins, with failpoints in the store and in a stage before all others."""
 
     def __init__(self, found: Iterable[Plugin], failpoint: Failpoint) -> None:
         super().__init__(found)
         self.failpoint = failpoint
 
     def line(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
-        """The stages of both sides; what they are given has just been decoded."""
+        """The stages of both sides, behind one that is reached after decoding."""
         left, right = super().line(*asked)
         return [NamedStage("decoded", _Decoded(self.failpoint)), *left], right
 
     def store(self, settings: Settings) -> Store:
-        """The store behind the URL."""
+        """The store of the URL, with failpoints around it."""
         return cast("Store", _Store(super().store(settings), self.failpoint))
 
 
@@ -118,7 +121,7 @@ class _Decoded(IntakeStage):
 
 
 class _Store:
-    """The store, whatever it is: only its opening, transactions and closing are watched."""
+    """Any store, with failpoints where it is opened, closed, and in its transactions."""
 
     def __init__(self, store: Store, failpoint: Failpoint) -> None:
         self._store = store
@@ -167,7 +170,7 @@ class _Transaction:
 
 
 def before_answer(failpoint: Failpoint) -> Callable[[web.Request, web.StreamResponse], Any]:
-    """Reaches the point when an answer to a publisher is about to be sent."""
+    """A signal handler of aiohttp: reaches the point before an answer to a publish is sent."""
 
     async def prepare(request: web.Request, answer: web.StreamResponse) -> None:
         if request.path == "/publish" and answer.status < 500:

@@ -1,4 +1,4 @@
-"""The ledger of every answer, and whether one contradicts what was answered before."""
+"""The journal of every answer to a publish: what was promised, and what contradicts it."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
@@ -11,9 +11,13 @@ import aiohttp
 from aggregator.client import Client, ClientError, EventResult, PublishAnswer
 from aggregator.prove.workload import Request, Sent
 
+_UNAVAILABLE = 503
+_SHOWN = 300  # bytes of an answer
+_LAST = 500  # events; those acknowledged last are the ones that a kill is most likely to lose
+
 
 class Promise(Enum):
-    """Each can be broken by itself."""
+    """What the service promises, as far as kills can test it; each can be broken by itself."""
 
     STORED = "an answer means stored"
     ONCE = "each event is stored once"
@@ -38,7 +42,7 @@ class Breach(NamedTuple):
 
 
 class Breaches:
-    """Everything that was found wrong."""
+    """Every broken promise that was found."""
 
     def __init__(self) -> None:
         self._times: Counter[tuple[Promise, str]] = Counter()
@@ -49,72 +53,67 @@ class Breaches:
 
     def __iter__(self) -> Iterator[Breach]:
         order = list(Promise)
-        for promise, how in sorted(self._times, key=lambda broken: order.index(broken[0])):
+        for promise, how in sorted(self._times, key=lambda breach: order.index(breach[0])):
             yield Breach(promise, how, self._times[promise, how], self._examples[promise, how])
 
     def note(self, promise: Promise, how: str, example: object) -> None:
-        """It was broken, in a way that is told in the same words each time."""
+        """Add one. Those with the same `how` are counted together."""
         self._times[promise, how] += 1
         self._examples.setdefault((promise, how), str(example))
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of all events, or of those of one topic."""
+    """How all events were answered, or those of one topic."""
 
     answered: Counter[str] = field(default_factory=Counter)
     """By status."""
     uncertain: Counter[str] = field(default_factory=Counter)
-    """By kind, those whose request got no answer: they may be counted."""
+    """By kind, those in requests without an answer: the service may have counted them or not."""
 
     def copy(self) -> "Counts":
-        """As it is now."""
+        """A copy that does not grow."""
         return Counts(self.answered.copy(), self.uncertain.copy())
 
     def since(self, before: "Counts") -> "Counts":
-        """What has come to it."""
+        """What was added since that copy was made."""
         return Counts(self.answered - before.answered, self.uncertain - before.uncertain)
 
 
-_TRY_AGAIN = 503
-_SHOWN = 300  # bytes of an answer
-_LAST = 500  # events that were acknowledged last, which are those most in danger
-
-
 class Journal:
-    """Knows which events were acknowledged, and under which seq."""
+    """Which events were acknowledged, under which seq, and what was answered otherwise."""
 
     def __init__(self) -> None:
         self.breaches = Breaches()
         self.seqs: dict[str, int] = {}
-        """By the id of each event that was acknowledged."""
+        """The seq of each acknowledged event, by its id."""
         self.last_acknowledged: deque[str] = deque(maxlen=_LAST)
         self.received_at: dict[str, str] = {}
-        """When it came first, by the id of each event that was answered with that."""
+        """By event id: when the event came first, as far as an answer has told."""
         self.counts = Counts()
         self.topics: defaultdict[str, Counts] = defaultdict(Counts)
         self.requests = 0
         self.duplicates: Counter[str] = Counter()
         """How often each event was answered so, by its id."""
         self.conflicts: Counter[str] = Counter()
-        """The same for its rivals."""
+        """The same for conflicts."""
         self.uncertain: Counter[str] = Counter()
-        """How often each event was sent, or a rival of it, in a request that got no answer."""
+        """How often each event id was sent in a request that got no answer."""
         self.stored_again: set[str] = set()
-        """Events that were acknowledged, and stored when they came again: lost, or doubled."""
+        """Events answered `stored` though they were acknowledged before: lost, or doubled."""
         self._stored: set[str] = set()
 
     @property
     def is_consistent(self) -> bool:
-        """Whether nothing is known that speaks against one of them."""
+        """Whether no answer contradicts another one or breaks a promise."""
         return not self.breaches and not self.stored_again
 
     def acknowledged_in(self, request: Request) -> set[str]:
-        """Those of its events that are acknowledged; to be asked before it is sent."""
+        """Those of its events that are acknowledged. To be asked before it is sent."""
         return {one.event_id for one in request.events if one.event_id in self.seqs}
 
     def record(self, request: Request, answer: PublishAnswer, known: set[str]) -> None:
-        """Keep what was answered; `known` is what was acknowledged before it was sent."""
+        """Record an answer; `known` is what was acknowledged before the request was sent."""
         self.requests += 1
         if [result.index for result in answer.results] != list(range(len(request.events))):
             self.breaches.note(Promise.ANSWERED, "not one result for each event", answer)
@@ -122,12 +121,12 @@ class Journal:
         for sent, result in zip(request.events, answer.results, strict=True):
             self._count(sent, result)
             if result.status in _expected(sent, request):
-                self._note(sent.event_id, result, known)
+                self._record_result(sent.event_id, result, known)
             else:
-                self._contradicted(sent, result, known)
+                self._record_contradiction(sent, result, known)
 
     def record_unanswered(self, request: Request) -> None:
-        """There was no answer, or one that says that nobody knows."""
+        """Record that there was no answer, or one that leaves open what became of the events."""
         for sent in request.events:
             for counts in (self.counts, self.topics[sent.topic]):
                 counts.uncertain[sent.kind] += 1
@@ -142,7 +141,7 @@ class Journal:
         elif result.status == "conflict":
             self.conflicts[sent.event_id] += 1
 
-    def _note(self, event_id: str, result: EventResult, known: set[str]) -> None:
+    def _record_result(self, event_id: str, result: EventResult, known: set[str]) -> None:
         if result.status in ("invalid", "refused"):
             return
         if result.status == "stored":
@@ -161,12 +160,12 @@ class Journal:
             self.record_received_at(event_id, result.received_at)
 
     def record_received_at(self, event_id: str, at: str) -> None:
-        """It was told when an event came that is acknowledged."""
+        """Record when an acknowledged event came first, as an answer or the store says."""
         if at != (told := self.received_at.setdefault(event_id, at)):
             how = "an event is said to have come at two different times"
             self.breaches.note(Promise.SAME, how, f"{event_id}, at {told} and {at}")
 
-    def _contradicted(self, sent: Sent, result: EventResult, known: set[str]) -> None:
+    def _record_contradiction(self, sent: Sent, result: EventResult, known: set[str]) -> None:
         if sent.event_id in known and result.status == "stored":
             how = "another content took the place of an acknowledged event"
         else:
@@ -177,7 +176,7 @@ class Journal:
 def _expected(sent: Sent, request: Request) -> tuple[str, ...]:
     if sent.is_invalid:
         return ("invalid",)
-    if sent.is_rival:
+    if sent.is_conflicting:
         return ("conflict",)
     return ("duplicate", "refused") if request.is_refused else ("stored", "duplicate")
 
@@ -187,20 +186,20 @@ def _shown(event_id: str, result: EventResult) -> str:
 
 
 class JournaledClient(Client):
-    """A client that writes what becomes of each publish into the journal."""
+    """A client that records the outcome of each publish in the journal."""
 
     def __init__(self, http: aiohttp.ClientSession, journal: Journal) -> None:
         super().__init__(http, url="")
         self.journal = journal
 
     async def send(self, request: Request) -> PublishAnswer:
-        """Publish it once. Raises ClientError if nobody knows what became of it."""
+        """Publish it once. Raises ClientError if there are no results."""
         acknowledged = self.journal.acknowledged_in(request)
         try:
             answer = await self.publish(request.body, is_strict=request.is_strict)
         except ClientError as error:
-            # Killed meanwhile, or it says itself that it cannot answer: both are expected here.
-            if error.status not in (None, _TRY_AGAIN):
+            # No answer, since it was killed, and 503 are expected here; nothing else is.
+            if error.status not in (None, _UNAVAILABLE):
                 how = f"a publish was answered {error.status}, without a result for each event"
                 self.journal.breaches.note(Promise.ANSWERED, how, error.body[:_SHOWN])
             self.journal.record_unanswered(request)

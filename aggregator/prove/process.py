@@ -1,4 +1,4 @@
-"""The service that is put to the proof, as a process: started, killed, started again."""
+"""The service under test, as a process seen from outside: started, signalled, waited for."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ _PIECE = 65_536  # bytes
 
 
 class Ended(Exception):
-    """It ended by itself, or does not come to life; the message says how, and what it said last."""
+    """It ended by itself or does not start; the message says how, with the last lines it wrote."""
 
     def __init__(self, how: str, said: str, *, is_unusable: bool = False) -> None:
         super().__init__(f"{how}: {said}")
         self.said = said
         self.is_unusable = is_unusable
-        """Whether it says itself that it cannot be started with these settings."""
+        """Whether it says that it cannot be started with these settings."""
 
 
 class Process:
@@ -35,7 +35,7 @@ class Process:
     def __init__(self, process: asyncio.subprocess.Process, began: float, log: Path) -> None:
         self._process = process
         self.began = began
-        """When it was started, by the monotonic clock."""
+        """When it was started, on the monotonic clock."""
         self._said = b""
         assert process.stdout
         assert process.stderr
@@ -44,9 +44,9 @@ class Process:
 
     @classmethod
     async def spawn(cls, options: ChildOptions, folder: Path) -> "Process":
-        """Start it in the folder, where `service.log` keeps what it says, if there is room for it.
+        """Start it in the folder, where what it logs is kept in `service.log`.
 
-        Raises SettingError if there can be no process.
+        Raises SettingError if the process cannot be made.
         """
         began = time.monotonic()
         try:
@@ -64,8 +64,8 @@ class Process:
             raise SettingError(f"the service cannot be started: {error.strerror}") from error
         return cls(process, began, folder / "service.log")
 
-    async def listens(self) -> str:
-        """Its URL, once it listens. Raises Ended if it does not."""
+    async def wait_listening(self) -> str:
+        """Its URL, once it listens. Raises Ended if that takes too long."""
         try:
             async with asyncio.timeout(_LONGEST_START):
                 return await self._url()
@@ -73,41 +73,41 @@ class Process:
             raise await self._ended(f"not ready after {_LONGEST_START:g} s") from None
 
     @property
-    def is_there(self) -> bool:
-        """Whether it lives."""
+    def is_running(self) -> bool:
+        """Whether it runs."""
         return self._process.returncode is None
 
-    async def killed(self, seconds: float) -> bool:
-        """Wait for its death; False if it lives on. Raises Ended if it was not killed."""
+    async def wait_killed(self, seconds: float) -> bool:
+        """Whether it is killed within that time. Raises Ended if it ends in another way."""
         status = await self._status(seconds)
         if status not in (None, -signal.SIGKILL):
             raise await self._ended(f"exit status {status}")
         return status is not None
 
     async def stop(self, seconds: float) -> None:
-        """Ask it to stop. Raises Ended unless it does, with 0."""
+        """Ask it to stop. Raises Ended unless its exit status is 0."""
         self.signal(signal.SIGTERM)
         status = await self._status(seconds)
         if status != 0:
             raise await self._ended(f"asked to stop, exit status {status}")
 
     async def kill(self) -> None:
-        """End it, dead or alive."""
+        """Kill it, if it still runs."""
         self.signal(signal.SIGKILL)
         await self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it the signal, if it is there to hear it.
+        """Send it the signal, if it still runs.
 
-        Not by asyncio, which up to Python 3.12 asks first whether it has ended, and so takes its
+        Not through asyncio, which up to Python 3.12 polls the process first, and so takes the
         exit status from whoever waits for it (https://github.com/python/cpython/issues/87744).
         """
-        if self.is_there:
+        if self.is_running:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
     async def _url(self) -> str:
-        """Said in one of its first lines; a plugin may print others."""
+        """Stands in one of its first lines; a plugin may print others before."""
         async for line in self._told:
             if b" listens on " in line:
                 self._reading = asyncio.create_task(_read_on(self._told))
@@ -127,7 +127,7 @@ class Process:
         return Ended(how, "\n".join(last), is_unusable=is_unusable)
 
     async def _listen(self, said: asyncio.StreamReader, log: Path) -> None:
-        """Keep what it says in memory too: the disk may be full, and that is what it says then."""
+        """Keep its log in memory too: when the disk is full, that is what the log says."""
         while piece := await said.read(_PIECE):
             self._said = (self._said + piece)[-_PIECE:]
             with suppress(OSError), log.open("ab") as kept:
@@ -135,12 +135,12 @@ class Process:
 
 
 def _python_path() -> str:
-    """The same as here, from the folder in which it runs."""
+    """PYTHONPATH as it is here, valid in the folder in which the child runs."""
     given = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join(str(Path(one).absolute()) for one in given.split(os.pathsep) if one)
 
 
 async def _read_on(said: asyncio.StreamReader) -> None:
-    """Whatever else it prints, or it would wait for somebody to read it."""
+    """Read whatever else it prints, or a full pipe would stop it."""
     while await said.read(_PIECE):
         pass

@@ -1,4 +1,4 @@
-"""The reckoning: what was answered against what is stored and counted."""
+"""Reconciles the journal with the service: its counters, and what it has stored."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,14 +7,17 @@ import msgspec
 
 from aggregator.client import Stats, StoredEvent, TopicStats
 from aggregator.prove.journal import Counts, Journal, JournaledClient, Promise
-from aggregator.prove.workload import Sent, again
+from aggregator.prove.workload import Sent, resend
+
+_AT_ONCE = 1000  # events sent again in one request
+_EXPLAINED = 200  # events at most whose explanation is asked for
 
 
 class CounterCheck:
-    """Holds the counters against the answers whenever the service has been started again.
+    """Compares the growth of the counters with the answers, after each start of the service.
 
-    Then nothing is under way, and since the time before only the few events are in doubt whose
-    requests the kill has cut off: they may be counted, or not.
+    Nothing is under way then. In doubt are only the events of requests that the kill has cut off:
+    the service may have counted them or not.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -25,7 +28,7 @@ class CounterCheck:
         self._topics: dict[str, TopicStats] = {}
 
     def check(self, stats: Stats, topics: Iterable[TopicStats]) -> None:
-        """What they have grown by since the last time, and that they add up."""
+        """Compare what has been added since the last check, and that the sums are right."""
         by_name = {topic.topic: topic for topic in topics}
         wrong = (*self._grown(stats), *self._grown_topics(by_name), *_summed(stats, by_name))
         for how, example in wrong:
@@ -42,8 +45,8 @@ class CounterCheck:
         again = answered["duplicate"] + answered["conflict"]
         for name, least, leeway in (
             ("unique_processed", answered["stored"], good),
-            ("duplicate_dropped", again, good + uncertain["rival"]),
-            ("conflicts", answered["conflict"], uncertain["rival"]),
+            ("duplicate_dropped", again, good + uncertain["conflicting"]),
+            ("conflicts", answered["conflict"], uncertain["conflicting"]),
             ("invalid", answered["invalid"], uncertain["invalid"]),
             ("refused", answered["refused"], good),
             ("received_total", answered.total(), uncertain.total()),
@@ -60,7 +63,7 @@ class CounterCheck:
             for name, status, kind in (
                 ("stored", "stored", "good"),
                 ("duplicates", "duplicate", "good"),
-                ("conflicts", "conflict", "rival"),
+                ("conflicts", "conflict", "conflicting"),
             ):
                 grown = getattr(now, name) - getattr(before, name)
                 least, leeway = new.answered[status], new.uncertain[kind]
@@ -82,12 +85,8 @@ def _summed(stats: Stats, topics: dict[str, TopicStats]) -> Iterator[tuple[str, 
         yield "the numbers of the topics do not sum up to those of all", f"{summed} and {counted}"
 
 
-_AT_ONCE = 1000  # events sent again in one request
-_EXPLAINED = 200  # events that are asked for one by one
-
-
 class Audit:
-    """Reads everything back, sends everything again, and looks whether the numbers agree."""
+    """Reads everything back, sends everything again, and compares the numbers."""
 
     def __init__(self, client: JournaledClient, *, is_all_answered: bool = True) -> None:
         self._client = client
@@ -96,13 +95,12 @@ class Audit:
         self._breaches = client.journal.breaches
         self._rows: Counter[str] = Counter()
         self._kept: set[str] = set()  # read back under the seq that was answered
-        self._stored_again_before = set(
-            client.journal.stored_again
-        )  # before anything was read back
+        # Stored a second time during the run, before anything was read back.
+        self._stored_again_before = set(client.journal.stored_again)
 
     @property
     def lost(self) -> list[str]:
-        """Events that were acknowledged and are not there, or were not when they came again."""
+        """Acknowledged events that are not stored, or were not when they were sent again."""
         return [
             one
             for one in self._journal.seqs
@@ -111,13 +109,13 @@ class Audit:
 
     @property
     def doubled(self) -> list[str]:
-        """Events that are there more than once, or are now that they have come again."""
+        """Events that are stored more than once, or are since `send_again`."""
         there = [event_id for event_id, times in self._rows.items() if times > 1]
         again = self._journal.stored_again - self._stored_again_before
         return [*there, *(one for one in again if self._rows[one] == 1)]
 
     async def read_back(self) -> None:
-        """All that is stored is what was acknowledged, and it is counted. Raises ClientError."""
+        """Check that what is stored is what was acknowledged. Raises ClientError."""
         last = 0
         async for event in self._client.events():
             if event.seq <= last:
@@ -131,7 +129,7 @@ class Audit:
         await self._check_counted()
 
     async def check_history(self) -> None:
-        """`explain` tells how often an event came again, asked of some. Raises ClientError."""
+        """Check what `explain` tells of events that came again. Raises ClientError."""
         journal = self._journal
         came = [one for one in (*journal.conflicts, *journal.duplicates) if one in self._kept]
         for event_id in came[:: 1 + len(came) // _EXPLAINED]:
@@ -149,11 +147,11 @@ class Audit:
                     self._breaches.note(Promise.COUNTED, how, example)
 
     async def send_again(self) -> None:
-        """Every acknowledged event is a duplicate, and counted as one. Raises ClientError."""
+        """Check that every acknowledged event is a duplicate now. Raises ClientError."""
         before = await self._client.settled_stats()
         sent = list(self._journal.seqs)
         for start in range(0, len(sent), _AT_ONCE):
-            await self._client.send(again(sent[start : start + _AT_ONCE]))
+            await self._client.send(resend(sent[start : start + _AT_ONCE]))
         for event_id in self._journal.stored_again - self._stored_again_before:
             how = "events are stored anew when they come again"
             self._breaches.note(Promise.ONCE, how, event_id)

@@ -1,4 +1,4 @@
-"""What is known of a proof, and what is said of it: a line, a page, a JSON object."""
+"""The state of a run, and its report: a line of progress, a page for people, JSON for programs."""
 
 import statistics
 from collections import Counter
@@ -17,7 +17,7 @@ OVER = "over"
 
 @dataclass(frozen=True)
 class Options:
-    """What is proved, where, and for how long; `seconds` are those in which it is killed."""
+    """What is proved, where, and for how long; nothing is killed after so many `seconds`."""
 
     folder: Path
     store: str
@@ -30,7 +30,7 @@ class Options:
 
 @dataclass
 class Proof:
-    """What is known so far."""
+    """What is known so far; filled while the run goes on."""
 
     options: Options
     journal: Journal = field(default_factory=Journal)
@@ -39,23 +39,23 @@ class Proof:
     """Seconds from each start until the service was ready."""
     lost: int | None = None
     doubled: int | None = None
-    """Both are known in the end, if the service could be asked."""
+    """Both are known at the end, if the service could still be asked."""
     seconds: float = 0.0
     phase: str = "starting"
 
     @property
     def is_kept(self) -> bool:
-        """Whether every promise was."""
+        """Whether no promise was broken."""
         return not self.journal.breaches
 
     @property
     def median_start(self) -> float:
-        """Seconds."""
+        """Seconds from a start until the service was ready."""
         return statistics.median(self.starts) if self.starts else 0.0
 
 
 def line(proof: Proof) -> str:
-    """How far it is."""
+    """How far it is, in one line."""
     return (
         f"{proof.seconds:6.1f} s  {proof.kills.total():,} of {proof.options.kills:,} kills, "
         f"{len(proof.journal.seqs):,} events acknowledged, {proof.phase}"
@@ -63,7 +63,7 @@ def line(proof: Proof) -> str:
 
 
 def verdict(proof: Proof) -> str:
-    """The last line, which says everything."""
+    """The last line of the report: a summary of everything."""
     told = (
         f"{_kills(proof)}, {len(proof.journal.seqs):,} events acknowledged, "
         f"{_number(proof.lost)} lost, {_number(proof.doubled)} doubled, {_counters(proof)}, "
@@ -74,7 +74,7 @@ def verdict(proof: Proof) -> str:
 
 
 def page(proof: Proof) -> Iterator[str]:
-    """Everything that is known, the verdict last."""
+    """The report for people, line by line, the verdict last."""
     journal = proof.journal
     yield ""
     for point in Point:
@@ -91,7 +91,7 @@ def page(proof: Proof) -> Iterator[str]:
 
 
 def as_json(proof: Proof) -> str:
-    """The same as one object."""
+    """The report for programs, as one JSON object."""
     told: dict[str, Any] = {
         "ok": proof.is_kept,
         "verdict": verdict(proof),
@@ -128,5 +128,5 @@ def _number(known: int | None) -> str:
 
 
 def _counters(proof: Proof) -> str:
-    is_wrong = any(broken.promise is Promise.COUNTED for broken in proof.journal.breaches)
+    is_wrong = any(breach.promise is Promise.COUNTED for breach in proof.journal.breaches)
     return "the counters do not add up" if is_wrong else "the counters add up"

@@ -1,6 +1,6 @@
-"""What is sent, and the connections that send it.
+"""The events that are published during a run, and the connections that publish them.
 
-The content of an event follows from its id, so that nobody has to remember it.
+The content of an event is derived from its id, so that nobody has to remember it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from aggregator.client import ClientError
 _TOPICS = 5
 _LARGE = 20_000  # bytes, in one event of fifty
 _SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
-_STRICT = 0.05
+_STRICT = 0.05  # the part of the requests that are strict
 _PAUSE = 0.02  # seconds between tries
 
 
@@ -26,24 +26,24 @@ class Sent:
     """One event of a request."""
 
     event_id: str
-    is_rival: bool = False
-    """Whether its content is another one than that which is stored under its key."""
+    is_conflicting: bool = False
+    """Whether its content differs from what is stored under its key."""
     is_invalid: bool = False
 
     @property
     def kind(self) -> str:
-        """In a word."""
+        """`good`, `conflicting` or `invalid`."""
         if self.is_invalid:
             return "invalid"
-        return "rival" if self.is_rival else "good"
+        return "conflicting" if self.is_conflicting else "good"
 
     @property
     def topic(self) -> str:
-        """Where it is published."""
+        """Derived from the id, like everything else."""
         return f"proof-{self._number % _TOPICS}"
 
     def members(self) -> dict[str, Any]:
-        """What is sent of it."""
+        """The event as it is sent."""
         number = self._number
         size = number // 50 % _LARGE if number % 50 == 0 else number % 100
         return {
@@ -51,7 +51,11 @@ class Sent:
             "event_id": self.event_id,
             "timestamp": "none" if self.is_invalid else "2026-01-31T12:00:00Z",
             "source": f"source-{number % 3}",
-            "payload": {"number": number, "is_rival": self.is_rival, "filler": "x" * size},
+            "payload": {
+                "number": number,
+                "is_conflicting": self.is_conflicting,
+                "filler": "x" * size,
+            },
         }
 
     @property
@@ -61,42 +65,42 @@ class Sent:
 
 @dataclass(frozen=True)
 class Request:
-    """Events that are sent together; all of them or none, if it is strict."""
+    """Events that are sent together: all of them or none, if it is strict."""
 
     events: tuple[Sent, ...]
     is_strict: bool = False
 
     @property
     def is_refused(self) -> bool:
-        """Whether none of its new events may be stored."""
-        return self.is_strict and any(event.is_invalid or event.is_rival for event in self.events)
+        """Whether the service has to refuse those of its events that are good."""
+        return self.is_strict and any(event.kind != "good" for event in self.events)
 
     @property
     def body(self) -> bytes:
-        """What goes over the wire."""
+        """The JSON array of its events."""
         return msgspec.json.encode([event.members() for event in self.events])
 
 
-def again(event_ids: list[str]) -> Request:
-    """Events that were sent before."""
+def resend(event_ids: list[str]) -> Request:
+    """A request with events that were sent before."""
     return Request(tuple(map(Sent, event_ids)))
 
 
 class Script:
-    """What one connection sends, request after request: the same for the same seed.
+    """The requests of one connection, the same for the same seed.
 
-    It is written for a connection that sends each request until it is answered, so whatever it
-    has sent before is stored by then: what comes again is a duplicate, and a rival a conflict.
+    The connection repeats each request until it is answered. So whatever it has sent before is
+    stored by then: to send it again makes a duplicate, or a conflict if the content differs.
     """
 
     def __init__(self, seed: str, connection: int) -> None:
         self._random = Random(f"{seed} {connection}")
         self._connection = connection
-        self._made = 0
+        self._number = 0
         self._stored: list[str] = []
 
     def next(self) -> Request:
-        """Mostly new events, and some of everything else."""
+        """The next request: mostly new events, and some of every other kind."""
         events: list[Sent] = []
         for _ in range(self._random.choice(_SIZES)):
             events.append(self._event(events))
@@ -107,23 +111,26 @@ class Script:
         return request
 
     def _event(self, before: list[Sent]) -> Sent:
-        self._made += 1
+        self._number += 1
         dice = self._random.random()
         if dice < 0.05:
-            return Sent(f"shared-{self._made // 10}")  # which other connections send as well
+            return Sent(f"shared-{self._number // 10}")  # other connections send it too
         if dice < 0.15 and self._stored:
             return Sent(self._random.choice(self._stored))
         if dice < 0.18 and self._stored:
-            return Sent(self._random.choice(self._stored), is_rival=True)
+            return Sent(self._random.choice(self._stored), is_conflicting=True)
         if dice < 0.21:
-            return Sent(f"{self._connection}-{self._made}", is_invalid=True)
+            return Sent(f"{self._connection}-{self._number}", is_invalid=True)
         if dice < 0.25 and before:
             return self._random.choice(before)
-        return Sent(f"{self._connection}-{self._made}")
+        return Sent(f"{self._connection}-{self._number}")
 
 
 class Publishers:
-    """Several connections that publish whenever the service is up."""
+    """Connections that publish while the service is up, each its own script.
+
+    `send` raises ClientError while nobody knows what became of the request; it is then repeated.
+    """
 
     def __init__(
         self, send: Callable[[Request], Awaitable[object]], seed: str, connections: int
@@ -139,22 +146,22 @@ class Publishers:
         self._tasks = [asyncio.create_task(self._run(script)) for script in self._scripts]
 
     def pause(self) -> None:
-        """Send nothing more: the service is gone."""
+        """Send nothing more until `resume`: the service is down."""
         self._up.clear()
 
     def resume(self) -> None:
-        """The service is up."""
+        """Go on: the service is up."""
         self._up.set()
 
     async def finish(self, seconds: float) -> bool:
-        """Have what is under way answered, then end; whether all was answered in that time."""
+        """End once the requests under way are answered; whether they were, in that time."""
         self._is_over = True
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         await self.stop()
         return not late
 
     async def stop(self) -> None:
-        """End at once. Raises what has ended one of them before its time."""
+        """End at once. Raises the error that has ended a connection early, if there is one."""
         for task in self._tasks:
             task.cancel()
         for error in await asyncio.gather(*self._tasks, return_exceptions=True):

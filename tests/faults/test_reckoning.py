@@ -20,7 +20,7 @@ from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.workload import Request, Sent
 
 GOOD = Request((Sent("a"),))
-RIVAL = Request((Sent("a", is_rival=True),))
+CONFLICTING = Request((Sent("a", is_conflicting=True),))
 INVALID = Request((Sent("x", is_invalid=True),))
 STRICT = Request((Sent("a"), Sent("x", is_invalid=True)), is_strict=True)
 
@@ -47,7 +47,7 @@ def test_answers_that_agree_break_nothing() -> None:
     journal = Journal()
     told(journal, GOOD, ("stored", 1))
     told(journal, GOOD, ("duplicate", 1))
-    told(journal, RIVAL, ("conflict", 1))
+    told(journal, CONFLICTING, ("conflict", 1))
     told(journal, INVALID, ("invalid", None))
     told(journal, STRICT, ("duplicate", 1), ("invalid", None))
     assert journal.is_consistent
@@ -62,8 +62,8 @@ def test_answers_that_agree_break_nothing() -> None:
         (GOOD, [("duplicate", 2)], Promise.SAME),
         (GOOD, [("conflict", 1)], Promise.SAME),
         (GOOD, [("refused", None)], Promise.SAME),
-        (RIVAL, [("stored", 2)], Promise.SAME),
-        (RIVAL, [("duplicate", 1)], Promise.SAME),
+        (CONFLICTING, [("stored", 2)], Promise.SAME),
+        (CONFLICTING, [("duplicate", 1)], Promise.SAME),
         (INVALID, [("stored", 2)], Promise.SAME),
         (STRICT, [("stored", 1), ("invalid", None)], Promise.SAME),
     ],
@@ -97,7 +97,7 @@ def test_event_that_came_at_two_times_is_noted() -> None:
     journal = Journal()
     told(journal, GOOD, ("stored", 1))
     told(journal, GOOD, ("duplicate", 1, "today"))
-    told(journal, RIVAL, ("conflict", 1, "today"))
+    told(journal, CONFLICTING, ("conflict", 1, "today"))
     assert journal.is_consistent
     told(journal, GOOD, ("duplicate", 1, "yesterday"))
     assert broken(journal) == {Promise.SAME}
@@ -186,7 +186,7 @@ class StandIn(JournaledClient):
         for number in (1, 2, 3):
             told(self.journal, Request((Sent(str(number)),)), ("stored", number))
         told(self.journal, Request((Sent("1"),)), ("duplicate", 1, "today"))
-        told(self.journal, Request((Sent("1", is_rival=True),)), ("conflict", 1))
+        told(self.journal, Request((Sent("1", is_conflicting=True),)), ("conflict", 1))
         self.rows, self.stored, self.came = rows, stored, came
         self.known = explained or Explanation(1, 1, [Difference(1)])
         self.dropped = 0
