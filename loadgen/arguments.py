@@ -10,7 +10,7 @@ import click
 import stamina
 from rich.console import Console
 
-from loadgen.errors import NeverReadyError
+from loadgen.errors import NeverReady
 from loadgen.plan import Plan, make_plan
 from loadgen.progress import progress_on
 from loadgen.report import failure_as_json, print_page, run_as_json
@@ -86,7 +86,7 @@ def command(
     stamina.instrumentation.set_on_retry_hooks(())  # retries are counted, not logged
     try:
         run = run_on(console, plan, options)
-    except NeverReadyError as error:
+    except NeverReady as error:
         click.echo(failure_as_json(error) if as_json else error, err=not as_json)
         sys.exit(NEVER_READY)
     except KeyboardInterrupt:

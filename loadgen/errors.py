@@ -1,10 +1,8 @@
-"""What can end a run early.
+"""What can end a run early, beside the errors of the client.
 
 LoadgenError
-├── UnavailableError  one try failed; the next may not
-├── GaveUpError       every try failed, for too long
-├── ContractError     an answer that the contract does not know
-└── NeverReadyError   nothing was sent: the service was not ready in time
+├── GaveUp      every try failed, for too long
+└── NeverReady  nothing was sent: the service was not ready in time
 """
 
 
@@ -12,22 +10,9 @@ class LoadgenError(Exception):
     """Base of all; its message is for the user."""
 
 
-class UnavailableError(LoadgenError):
-    """One try failed. ``reason`` is short enough to count by."""
-
-    def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_after = retry_after
+class GaveUp(LoadgenError):
+    """Every try failed, for too long."""
 
 
-class GaveUpError(LoadgenError):
-    pass
-
-
-class ContractError(LoadgenError):
-    pass
-
-
-class NeverReadyError(LoadgenError):
-    pass
+class NeverReady(LoadgenError):
+    """Nothing was sent: the service was not ready in time."""

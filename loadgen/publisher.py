@@ -4,22 +4,23 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
-
-from loadgen.contract import decode_answer
-from loadgen.errors import UnavailableError
+from aggregator.client import Client, PublishAnswer, Unavailable, UnexpectedAnswer
 from loadgen.plan import Batch, Plan, encode
-from loadgen.service import Reply, Service, said
+from loadgen.retries import Retries
 from loadgen.tally import Tally
-
-WITH_RESULTS = (200, 207, 409, 422)
 
 
 class Publisher:
     def __init__(
-        self, service: Service, tally: Tally, connections: int, on_sent: Callable[[int], None]
+        self,
+        client: Client,
+        retries: Retries,
+        tally: Tally,
+        connections: int,
+        on_sent: Callable[[int], None],
     ) -> None:
-        self._service = service
+        self._client = client
+        self._retries = retries
         self._tally = tally
         self._connections = connections
         self._on_sent = on_sent
@@ -44,24 +45,24 @@ class Publisher:
 
     async def _send(self, batch: Batch) -> None:
         body = encode(batch)
-        reply = await self._service.patiently(lambda: self._try(batch, body))
-        self._tally.requests[str(reply.status)] += 1
-        if reply.status not in WITH_RESULTS:
-            self._tally.faults[f"POST /publish: {said(reply)}"] += 1
-            return
         try:
-            answer = decode_answer(reply.body)
-        except msgspec.DecodeError as error:
-            self._tally.faults[f"POST /publish: {said(reply)} without results ({error})"] += 1
+            answer = await self._retries(lambda: self._try(batch, body))
+        except UnexpectedAnswer as error:
+            self._tally.requests[str(error.status)] += 1
+            self._tally.faults[str(error)] += 1
         else:
+            self._tally.requests[str(answer.http_status)] += 1
             self._tally.batch_answered(batch, answer)
 
-    async def _try(self, batch: Batch, body: bytes) -> Reply:
+    async def _try(self, batch: Batch, body: bytes) -> PublishAnswer:
         start = time.perf_counter()
         try:
-            reply = await self._service.publish(body)
-        except UnavailableError as error:
+            answer = await self._client.publish(body)
+        except Unavailable as error:
             self._tally.try_failed(batch, error.reason)
             raise
+        except UnexpectedAnswer:
+            self._tally.latency.record(time.perf_counter() - start)
+            raise
         self._tally.latency.record(time.perf_counter() - start)
-        return reply
+        return answer

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from loadgen.contract import StoredEvent
+from aggregator.client import StoredEvent
 from loadgen.plan import Event, Key
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from aggregator.client import Stats
 from loadgen.run import Run
 
 COUNTERS = ("received_total", "unique_processed", "duplicate_dropped", "queue_size_current")
+STATISTICS = (*COUNTERS, "processed_topics", "uptime_seconds")
 
 
 def print_page(run: Run, console: Console) -> None:
@@ -34,6 +36,10 @@ def rates(run: Run) -> dict[str, float]:
         "events_per_second": round(run.tally.answered / seconds, 1),
         "requests_per_second": round(run.tally.requests.total() / seconds, 1),
     }
+
+
+def _chosen(stats: Stats | None) -> dict[str, Any] | None:
+    return {name: getattr(stats, name) for name in STATISTICS} if stats else None
 
 
 def _summary(run: Run) -> Iterator[str]:
@@ -83,6 +89,6 @@ def _report(run: Run) -> dict[str, Any]:
         "statuses": tally.statuses,
         "retries": tally.retries,
         "events_sent_again": tally.resent,
-        "before": run.before,
-        "after": run.after,
+        "before": _chosen(run.before),
+        "after": _chosen(run.after),
     }

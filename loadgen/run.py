@@ -1,16 +1,18 @@
 """A run from beginning to end: wait, publish, read back, judge."""
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from loadgen.contract import Stats
-from loadgen.errors import LoadgenError, NeverReadyError
+from aggregator.client import Client, ClientError, Stats, Unavailable
+from loadgen.errors import LoadgenError, NeverReady
 from loadgen.plan import Plan
 from loadgen.progress import Progress
 from loadgen.publisher import Publisher
 from loadgen.readback import Readback
-from loadgen.service import Service
+from loadgen.retries import Retries
 from loadgen.tally import Tally
 from loadgen.verdict import Growth, Verdict, judge, wrong_answers
 
@@ -26,6 +28,7 @@ class Options:
     give_up: float
 
 
+SETTLING = 5.0  # seconds for the last events to be counted
 UNFINISHED = Verdict(("the run did not finish",))
 
 
@@ -41,34 +44,54 @@ class Run:
 
 
 async def perform(plan: Plan, options: Options, progress: Progress) -> Run:
-    """Raises NeverReadyError; any other trouble is in the verdict."""
+    """Raises NeverReady; any other trouble is in the verdict."""
     run = Run(plan)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=options.connections),
-        timeout=aiohttp.ClientTimeout(total=options.timeout),
-    ) as http:
-        service = Service(http, options.url, options.give_up)
+    connector = aiohttp.TCPConnector(limit=options.connections)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        retries = Retries(options.give_up)
+        client = Client(http, options.url, timeout=options.timeout, retry=retries)
         try:
-            await _perform(run, service, options, progress)
-        except NeverReadyError:
+            await _perform(run, client, retries, options, progress)
+        except NeverReady:
             raise
-        except LoadgenError as error:
+        except (LoadgenError, ClientError) as error:
             run.verdict = Verdict((str(error), *wrong_answers(run.tally)))
     return run
 
 
-async def _perform(run: Run, service: Service, options: Options, progress: Progress) -> None:
+async def _perform(
+    run: Run, client: Client, retries: Retries, options: Options, progress: Progress
+) -> None:
     plan, tally = run.plan, run.tally
-    if await service.why_not_ready():
+    if await _why_not_ready(client):
         progress.say(f"Waiting for {options.url}")
-        await service.wait_ready(options.wait)
-    run.before = await service.settled_stats()
+        await _wait_ready(client, options.wait)
+    run.before = await client.settled_stats(SETTLING)
     progress.begin("Publishing", plan.events)
-    await Publisher(service, tally, options.connections, progress.advance).publish(plan)
-    run.after = await service.settled_stats()
+    publisher = Publisher(client, retries, tally, options.connections, progress.advance)
+    await publisher.publish(plan)
+    run.after = await client.settled_stats(SETTLING)
     readback = Readback(plan.unique)
     progress.begin("Reading back", len(plan.unique))
     for topic in plan.topics:
-        async for page in service.pages(topic):
+        async for page in client.event_pages(topic):
             progress.advance(readback.add(page.events))
     run.verdict = judge(plan, tally, Growth.between(run.before, run.after), readback)
+
+
+async def _wait_ready(client: Client, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while reason := await _why_not_ready(client):
+        if time.monotonic() >= deadline:
+            raise NeverReady(
+                f"{client.url} was not ready within {seconds:g} s ({reason}): "
+                "start the service, or say where it is with --url"
+            )
+        await asyncio.sleep(0.2)
+
+
+async def _why_not_ready(client: Client) -> str | None:
+    try:
+        return await client.why_not_ready()
+    except Unavailable as error:
+        return str(error)

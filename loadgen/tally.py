@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from loadgen.contract import Answer, faults_in
+from aggregator.client import PublishAnswer
+from loadgen.contract import faults_in
 from loadgen.latency import Latency
 from loadgen.plan import Batch, Key
 
@@ -31,7 +32,7 @@ class Tally:
         self.resent += len(batch)
         self.unsure.update(event.key for event in batch)
 
-    def batch_answered(self, batch: Batch, answer: Answer) -> None:
+    def batch_answered(self, batch: Batch, answer: PublishAnswer) -> None:
         self.faults.update(faults_in(answer, batch))
         for event, result in zip(batch, answer.results, strict=False):
             self.statuses[result.status] += 1

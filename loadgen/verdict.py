@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from loadgen.contract import Stats
+from aggregator.client import Stats
 from loadgen.plan import Key, Plan
 from loadgen.readback import Readback
 from loadgen.tally import Tally

@@ -1,7 +1,12 @@
 import pytest
 
-from loadgen.errors import ContractError, UnavailableError
-from loadgen.service import LONGEST_PAUSE, SHORTEST_PAUSE, Patience, seconds
+from aggregator.client import Unavailable, UnexpectedAnswer
+from aggregator.client.client import retry_after_seconds
+from loadgen.retries import LONGEST_PAUSE, SHORTEST_PAUSE, Patience
+
+
+def unavailable(retry_after: float | None = None) -> Unavailable:
+    return Unavailable("full", "503", status=503, retry_after=retry_after)
 
 
 @pytest.mark.parametrize(
@@ -16,14 +21,14 @@ from loadgen.service import LONGEST_PAUSE, SHORTEST_PAUSE, Patience, seconds
     ],
 )
 def test_retry_after_is_respected_within_bounds(header: str | None, pause: float | bool):
-    assert Patience()(UnavailableError("503", "full", seconds(header))) == pause
+    assert Patience()(unavailable(retry_after_seconds(header))) == pause
 
 
 def test_full_service_is_forgiven_any_number_of_times():
     patience = Patience()
 
-    assert all(patience(UnavailableError("503", "full")) for _ in range(100))
+    assert all(patience(unavailable()) for _ in range(100))
 
 
 def test_broken_contract_is_never_forgiven():
-    assert Patience()(ContractError("404")) is False
+    assert Patience()(UnexpectedAnswer("404")) is False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import pytest
 
-from loadgen.contract import Answer, Result, StoredEvent
+from aggregator.client import EventResult, PublishAnswer, StoredEvent
 from loadgen.plan import Event, Key, encode, make_plan
 from loadgen.readback import Readback, canonical
 from loadgen.tally import Tally
@@ -55,8 +55,8 @@ def as_sent(event: Event) -> msgspec.Raw:
     return sent["payload"]
 
 
-def result(index: int, event: Event, status: str, seqs: dict[tuple[str, str], int]) -> Result:
-    return Result(
+def result(index: int, event: Event, status: str, seqs: dict[tuple[str, str], int]) -> EventResult:
+    return EventResult(
         index=index,
         status=status,
         topic=event.topic,
@@ -65,9 +65,11 @@ def result(index: int, event: Event, status: str, seqs: dict[tuple[str, str], in
     )
 
 
-def answer(results: list[Result]) -> Answer:
+def answer(results: list[EventResult]) -> PublishAnswer:
     statuses = [result.status for result in results]
-    return Answer(len(results), statuses.count("stored"), statuses.count("duplicate"), results)
+    return PublishAnswer(
+        len(results), statuses.count("stored"), statuses.count("duplicate"), results
+    )
 
 
 def test_honest_books_are_praised():
