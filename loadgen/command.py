@@ -1,20 +1,108 @@
-"""The command ``loadgen``, which needs more than the service does and says so."""
+"""The arguments of the command, and its exit status."""
 
+import asyncio
+import math
 import sys
+from typing import Any
+from urllib.parse import urlsplit
 
-EXTRA = ("rich", "stamina")
+import click
+import stamina
+from rich.console import Console
+
+from loadgen.report import failure_as_json, print_page, progress_on, run_as_json
+from loadgen.run import NeverReady, Options, Run, perform
+from loadgen.workload import Plan, make_plan
+
+MATCHES, FAILED, NEVER_READY, INTERRUPTED = 0, 1, 2, 130
 
 
-def main() -> None:
+class Number(click.FloatRange):
+    """A range that nan and inf, which compare oddly, are outside of."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def check_url(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
     try:
-        from loadgen.arguments import command  # noqa: PLC0415 a missing extra is explained below
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRA:
-            raise
-        sys.stderr.write(
-            f"loadgen needs {package}, which its extra installs: "
-            "pip install 'event-aggregator[loadgen]'\n"
-        )
-        sys.exit(2)
-    command()
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.query or parts.fragment:
+        raise click.BadParameter(f"{url!r} cannot be published to: give http://HOST:PORT.")
+    return url.rstrip("/")
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--url", default="http://127.0.0.1:8080", callback=check_url, help="The service.")
+@click.option("--events", default=5000, type=click.IntRange(1), help="Sent in all.")
+@click.option("--topics", default=3, type=click.IntRange(1), help="Over which they are spread.")
+@click.option(
+    "--duplicates",
+    default=0.2,
+    type=Number(0, 1, max_open=True),
+    help="Part of the events that are resends of earlier ones.",
+)
+@click.option("--connections", default=8, type=click.IntRange(1), help="That publish at once.")
+@click.option("--batch", default=100, type=click.IntRange(1), help="Events in one request.")
+@click.option("--seed", default=1, help="The same seed sends the same events, byte for byte.")
+@click.option("--wait", default=30.0, type=Number(0), help="Seconds for the service to be ready.")
+@click.option(
+    "--timeout", default=10.0, type=Number(0, min_open=True), help="Seconds for one request."
+)
+@click.option("--give-up", default=60.0, type=Number(0), help="Seconds of retries in vain.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def command(
+    *,
+    url: str,
+    events: int,
+    topics: int,
+    duplicates: float,
+    connections: int,
+    batch: int,
+    seed: int,
+    wait: float,
+    timeout: float,
+    give_up: float,
+    as_json: bool,
+) -> None:
+    """Publish seeded events, then check that exactly these are stored, each once.
+
+    Ends with 0 when everything matches, 1 when something does not, and 2 when the service was
+    not ready in time.
+    """
+    plan = make_plan(seed=seed, events=events, topics=topics, duplicates=duplicates, batch=batch)
+    options = Options(url, connections, wait, timeout, give_up)
+    console = Console(stderr=as_json, highlight=False)
+    stamina.instrumentation.set_on_retry_hooks(())  # retries are counted, not logged
+    try:
+        run = run_on(console, plan, options)
+    except NeverReady as error:
+        click.echo(failure_as_json(error) if as_json else error, err=not as_json)
+        sys.exit(NEVER_READY)
+    except KeyboardInterrupt:
+        click.echo("Interrupted: what was answered is stored; run it again for the rest.", err=True)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        click.echo(run_as_json(run))
+    else:
+        print_page(run, console)
+    sys.exit(MATCHES if run.verdict.good else FAILED)
+
+
+def run_on(console: Console, plan: Plan, options: Options) -> Run:
+    console.print(
+        f"{plan.events:,} events of {len(plan.topics)} topics, {plan.duplicates:,} of them "
+        f"duplicates, seed {plan.seed}, to {options.url}",
+        soft_wrap=True,
+        markup=False,
+    )
+    with progress_on(console) as progress:
+        return asyncio.run(perform(plan, options, progress))

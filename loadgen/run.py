@@ -3,18 +3,32 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import aiohttp
 
 from aggregator.client import Client, ClientError, Stats, Unavailable
-from loadgen.errors import LoadgenError, NeverReady
-from loadgen.plan import Plan
-from loadgen.progress import Progress
-from loadgen.publisher import Publisher
-from loadgen.readback import Readback
-from loadgen.retries import Retries
-from loadgen.tally import Tally
-from loadgen.verdict import Growth, Verdict, judge, wrong_answers
+from loadgen.answers import Tally
+from loadgen.publisher import LoadgenError, Publisher, Retries
+from loadgen.verdict import Growth, Readback, Verdict, judge, wrong_answers
+from loadgen.workload import Plan
+
+
+class NeverReady(LoadgenError):
+    """Nothing was sent: the service was not ready in time."""
+
+
+class Progress(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def begin(self, title: str, total: int) -> None:
+        """A new phase, of so many events."""
+
+    def advance(self, events: int) -> None: ...
 
 
 @dataclass(frozen=True)

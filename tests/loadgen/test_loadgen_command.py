@@ -34,16 +34,14 @@ from stand_in import (
     TurnsTrueIntoOne,
 )
 
-from loadgen.arguments import command
+from loadgen.command import command
 
 SMALL = ("--events", "200", "--batch", "20", "--connections", "4")
 
 
+MAIN = "import loadgen.__main__; loadgen.__main__.main()"
 # A process started in the background of a shell would ignore the signal, as its children do.
-INTERRUPTIBLE = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "import loadgen.__main__"
-)
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + MAIN
 
 
 async def loadgen(*arguments: str) -> Result:
@@ -306,7 +304,7 @@ async def test_interrupt_ends_with_one_line(aiohttp_server: AiohttpServer):
 async def test_missing_extra_is_named(missing: str):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c"),
-        f"import sys; sys.modules[{missing!r}] = None; import loadgen.__main__",
+        f"import sys; sys.modules[{missing!r}] = None; {MAIN}",
         stdout=PIPE,
         stderr=PIPE,
     )

@@ -2,7 +2,7 @@ import pytest
 
 from aggregator.client import Unavailable, UnexpectedAnswer
 from aggregator.client.client import retry_after_seconds
-from loadgen.retries import LONGEST_PAUSE, SHORTEST_PAUSE, Patience
+from loadgen.publisher import LONGEST_PAUSE, SHORTEST_PAUSE, Patience
 
 
 def unavailable(retry_after: float | None = None) -> Unavailable:

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from loadgen.plan import Plan, encode, make_plan
+from loadgen.workload import Plan, encode, make_plan
 
 
 def plan(**changes: float) -> Plan:

@@ -7,10 +7,9 @@ import msgspec
 import pytest
 
 from aggregator.client import EventResult, PublishAnswer, StoredEvent
-from loadgen.plan import Event, Key, encode, make_plan
-from loadgen.readback import Readback, canonical
-from loadgen.tally import Tally
-from loadgen.verdict import Growth, Verdict, judge
+from loadgen.answers import Tally
+from loadgen.verdict import Growth, Readback, Verdict, canonical, judge
+from loadgen.workload import Event, Key, encode, make_plan
 
 PLAN = make_plan(seed=1, events=40, topics=3, duplicates=0.25, batch=10)
 FIRST = PLAN.unique[0]
