@@ -1,1 +1,1 @@
-"""A seeded publisher that proves that what it sent is stored once, and nothing is lost."""
+"""A seeded publisher that checks that what it sent is stored exactly once."""

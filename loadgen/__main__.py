@@ -1,4 +1,4 @@
-"""The command ``loadgen``, which needs more than the service does and says so."""
+"""The entry of the command `loadgen`, which says so when its extra is not installed."""
 
 import sys
 
@@ -6,6 +6,7 @@ EXTRA = ("rich", "stamina")
 
 
 def main() -> None:
+    """Run the command."""
     try:
         from loadgen.command import command  # noqa: PLC0415 a missing extra is explained below
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What the service answered to each batch, and whether the answers keep the contract."""
+"""What the service answered: one of the two sides that the verdict compares."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,31 +27,35 @@ def faults_in(answer: PublishAnswer, batch: Batch) -> Iterator[str]:
             yield "results have no `seq`"
 
 
-class Tally:
+class Answers:
+    """Every answer to a batch, and every try without one."""
+
     def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()  # by status, or by what became of them
+        self.requests: Counter[str] = Counter()  # by status, or by the reason of a failed try
         self.statuses: Counter[str] = Counter()  # of the events answered
         self.faults: Counter[str] = Counter()
         self.stored: set[Key] = set()
         self.seqs: dict[Key, int] = {}
-        self.unsure: set[Key] = set()  # may have been stored by a try that got no answer
+        self.uncertain: set[Key] = set()  # may have been stored by a try that got no answer
         self.retries = 0
         self.resent = 0
         self.seconds = 0.0
         self.latency = Latency()
 
     @property
-    def answered(self) -> int:
+    def events(self) -> int:
+        """How many events were answered."""
         return self.statuses.total()
 
-    def try_failed(self, batch: Batch, reason: str) -> None:
-        """The batch will be sent again, or the run ends."""
+    def record_failed_try(self, batch: Batch, reason: str) -> None:
+        """Record a try without an answer; the batch is sent again, or the run ends."""
         self.requests[reason] += 1
         self.retries += 1
         self.resent += len(batch)
-        self.unsure.update(event.key for event in batch)
+        self.uncertain.update(event.key for event in batch)
 
-    def batch_answered(self, batch: Batch, answer: PublishAnswer) -> None:
+    def record(self, batch: Batch, answer: PublishAnswer) -> None:
+        """Record the answer to a batch, and each of its faults."""
         self.faults.update(faults_in(answer, batch))
         for event, result in zip(batch, answer.results, strict=False):
             self.statuses[result.status] += 1

@@ -1,4 +1,4 @@
-"""The arguments of the command, and its exit status."""
+"""The options of the command `loadgen`, and its exit status."""
 
 import asyncio
 import math
@@ -18,11 +18,12 @@ MATCHES, FAILED, NEVER_READY, INTERRUPTED = 0, 1, 2, 130
 
 
 class Number(click.FloatRange):
-    """A range that nan and inf, which compare oddly, are outside of."""
+    """A range of finite numbers: click lets nan and inf pass."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """The number, if it is one."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
@@ -30,6 +31,7 @@ class Number(click.FloatRange):
 
 
 def check_url(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
+    """The URL without a slash at its end. Raises BadParameter if nothing can be published to it."""
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -98,6 +100,7 @@ def command(
 
 
 def run_on(console: Console, plan: Plan, options: Options) -> Run:
+    """Perform the run, with its progress on the console."""
     console.print(
         f"{plan.events:,} events of {len(plan.topics)} topics, {plan.duplicates:,} of them "
         f"duplicates, seed {plan.seed}, to {options.url}",

@@ -1,4 +1,4 @@
-"""Runs the service and loadgen together, in a folder of their own, and says whether all is well."""
+"""`make demo`: runs the service and loadgen together, in a temporary folder."""
 
 import subprocess
 import sys

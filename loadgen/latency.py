@@ -1,4 +1,4 @@
-"""How long requests took: every one is kept, so the percentiles are exact."""
+"""How long requests took; every time is kept, so the percentiles are exact."""
 
 import math
 
@@ -6,10 +6,13 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
 class Latency:
+    """The times of all requests of a run."""
+
     def __init__(self) -> None:
         self._seconds: list[float] = []
 
     def record(self, seconds: float) -> None:
+        """Add the time of one request."""
         self._seconds.append(seconds)
 
     def milliseconds(self) -> dict[str, float]:

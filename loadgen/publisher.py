@@ -1,4 +1,4 @@
-"""Sends the batches as an at-least-once publisher does: one without an answer is sent again."""
+"""An at-least-once publisher: a batch without an answer is sent again, after a pause."""
 
 import asyncio
 import time
@@ -8,21 +8,21 @@ from typing import TypeVar
 import stamina
 
 from aggregator.client import Client, PublishAnswer, Unavailable, UnexpectedAnswer
-from loadgen.answers import Tally
+from loadgen.answers import Answers
 from loadgen.workload import Batch, Plan, encode
 
 T = TypeVar("T")
 
-MOST_FAULTS = 5
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 10.0
+MOST_FAULTS = 5  # answers 500 to one call before it is given up
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 10.0  # seconds, whatever Retry-After says
 
 
 class LoadgenError(Exception):
-    """Base of all; its message is for the user."""
+    """Ends a run early; the message is for the user. `ClientError` does so too."""
 
 
 class GaveUp(LoadgenError):
-    """Every try failed, for too long."""
+    """Every try of a call failed, for too long."""
 
 
 class Retries:
@@ -44,12 +44,16 @@ class Retries:
 
 
 class Patience:
-    """Whether to try once more, and after how long; a fault (500) is forgiven a few times only."""
+    """Decides for one call whether to try once more, and after how long.
+
+    A full or absent service may come back; one that answers 500 has a fault, and probably keeps it.
+    """
 
     def __init__(self) -> None:
         self._faults = 0
 
     def __call__(self, error: Exception) -> bool | float:
+        """False to give up, True for the next pause of the backoff, or the seconds to wait."""
         if not isinstance(error, Unavailable):
             return False
         self._faults += error.status == 500
@@ -61,21 +65,24 @@ class Patience:
 
 
 class Publisher:
+    """Several connections that share the batches of a plan; every try is recorded."""
+
     def __init__(
         self,
         client: Client,
         retries: Retries,
-        tally: Tally,
+        answers: Answers,
         connections: int,
         on_sent: Callable[[int], None],
     ) -> None:
         self._client = client
         self._retries = retries
-        self._tally = tally
+        self._answers = answers
         self._connections = connections
         self._on_sent = on_sent
 
     async def publish(self, plan: Plan) -> None:
+        """Send every batch until it is answered. Raises the first error that ends a connection."""
         start = time.monotonic()
         waiting = iter(plan.batches)
         try:
@@ -85,10 +92,10 @@ class Publisher:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
-            self._tally.seconds = time.monotonic() - start
+            self._answers.seconds = time.monotonic() - start
 
     async def _send_all(self, waiting: Iterator[Batch]) -> None:
-        """One connection: it takes the next batch from those that all connections share."""
+        """One connection: take the next batch from those that all connections share."""
         for batch in waiting:
             await self._send(batch)
             self._on_sent(len(batch))
@@ -98,21 +105,21 @@ class Publisher:
         try:
             answer = await self._retries(lambda: self._try(batch, body))
         except UnexpectedAnswer as error:
-            self._tally.requests[str(error.status)] += 1
-            self._tally.faults[str(error)] += 1
+            self._answers.requests[str(error.status)] += 1
+            self._answers.faults[str(error)] += 1
         else:
-            self._tally.requests[str(answer.http_status)] += 1
-            self._tally.batch_answered(batch, answer)
+            self._answers.requests[str(answer.http_status)] += 1
+            self._answers.record(batch, answer)
 
     async def _try(self, batch: Batch, body: bytes) -> PublishAnswer:
         start = time.perf_counter()
         try:
             answer = await self._client.publish(body)
         except Unavailable as error:
-            self._tally.try_failed(batch, error.reason)
+            self._answers.record_failed_try(batch, error.reason)
             raise
         except UnexpectedAnswer:
-            self._tally.latency.record(time.perf_counter() - start)
+            self._answers.latency.record(time.perf_counter() - start)
             raise
-        self._tally.latency.record(time.perf_counter() - start)
+        self._answers.latency.record(time.perf_counter() - start)
         return answer

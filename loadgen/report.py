@@ -1,4 +1,4 @@
-"""What a run tells: its progress, and at its end a page for people or JSON for programs."""
+"""What a run prints: its progress, and at its end a page for people or JSON for programs."""
 
 import time
 from collections.abc import Iterator
@@ -14,10 +14,13 @@ from loadgen.run import Progress, Run
 
 
 def progress_on(console: Console) -> Progress:
+    """A bar on a terminal, a line a second elsewhere."""
     return Bar(console) if console.is_terminal else Lines(console)
 
 
 class Bar:
+    """A progress bar."""
+
     def __init__(self, console: Console) -> None:
         columns = (
             TextColumn("{task.description:<12}"),
@@ -45,6 +48,8 @@ class Bar:
 
 
 class Lines:
+    """A line of progress now and then."""
+
     def __init__(self, console: Console, interval: float = 1.0) -> None:
         self._console = console
         self._interval = interval
@@ -75,6 +80,7 @@ STATISTICS = (*COUNTERS, "processed_topics", "uptime_seconds")
 
 
 def print_page(run: Run, console: Console) -> None:
+    """The report for people, the verdict last."""
     for line in (*_summary(run), *_statistics(run)):
         console.print(line, markup=False, soft_wrap=True)
     style = "bold green" if run.verdict.good else "bold red"
@@ -82,20 +88,22 @@ def print_page(run: Run, console: Console) -> None:
 
 
 def run_as_json(run: Run) -> str:
+    """The report for programs."""
     return msgspec.json.encode(_report(run)).decode()
 
 
 def failure_as_json(error: Exception) -> str:
-    """For a run that never began."""
+    """The same for a run that never began."""
     report = {"ok": False, "verdict": f"FAILED: {error}", "reasons": [str(error)]}
     return msgspec.json.encode(report).decode()
 
 
 def rates(run: Run) -> dict[str, float]:
-    seconds = run.tally.seconds or float("inf")
+    """Events and requests a second."""
+    seconds = run.answers.seconds or float("inf")
     return {
-        "events_per_second": round(run.tally.answered / seconds, 1),
-        "requests_per_second": round(run.tally.requests.total() / seconds, 1),
+        "events_per_second": round(run.answers.events / seconds, 1),
+        "requests_per_second": round(run.answers.requests.total() / seconds, 1),
     }
 
 
@@ -104,18 +112,18 @@ def _chosen(stats: Stats | None) -> dict[str, Any] | None:
 
 
 def _summary(run: Run) -> Iterator[str]:
-    tally, rate = run.tally, rates(run)
-    answers = ", ".join(f"{answer} ({count:,})" for answer, count in sorted(tally.requests.items()))
-    latency = ", ".join(f"{name} {ms:,.1f}" for name, ms in tally.latency.milliseconds().items())
+    answers, rate = run.answers, rates(run)
+    requests = ", ".join(f"{what} ({count:,})" for what, count in sorted(answers.requests.items()))
+    latency = ", ".join(f"{name} {ms:,.1f}" for name, ms in answers.latency.milliseconds().items())
     yield ""
-    yield f"Answered  {tally.answered:,} events in {tally.seconds:.1f} s"
+    yield f"Answered  {answers.events:,} events in {answers.seconds:.1f} s"
     yield (
         f"Rate      {rate['events_per_second']:,.0f} events/s, "
         f"{rate['requests_per_second']:,.0f} requests/s"
     )
     yield f"Latency   {latency + ' ms' if latency else 'none measured'}"
-    yield f"Answers   {answers or 'none'}"
-    yield f"Retries   {tally.retries:,} ({tally.resent:,} events sent again)"
+    yield f"Answers   {requests or 'none'}"
+    yield f"Retries   {answers.retries:,} ({answers.resent:,} events sent again)"
     yield ""
 
 
@@ -130,7 +138,7 @@ def _statistics(run: Run) -> Iterator[str]:
 
 
 def _report(run: Run) -> dict[str, Any]:
-    plan, tally, verdict = run.plan, run.tally, run.verdict
+    plan, answers, verdict = run.plan, run.answers, run.verdict
     return {
         "ok": verdict.good,
         "verdict": str(verdict),
@@ -143,13 +151,13 @@ def _report(run: Run) -> dict[str, Any]:
             "topics": plan.topics,
             "batches": len(plan.batches),
         },
-        "seconds": round(tally.seconds, 3),
+        "seconds": round(answers.seconds, 3),
         **rates(run),
-        "latency_ms": tally.latency.milliseconds(),
-        "requests": tally.requests,
-        "statuses": tally.statuses,
-        "retries": tally.retries,
-        "events_sent_again": tally.resent,
+        "latency_ms": answers.latency.milliseconds(),
+        "requests": answers.requests,
+        "statuses": answers.statuses,
+        "retries": answers.retries,
+        "events_sent_again": answers.resent,
         "before": _chosen(run.before),
         "after": _chosen(run.after),
     }

@@ -8,27 +8,31 @@ from typing import Protocol, Self
 import aiohttp
 
 from aggregator.client import Client, ClientError, Stats, Unavailable
-from loadgen.answers import Tally
+from loadgen.answers import Answers
 from loadgen.publisher import LoadgenError, Publisher, Retries
 from loadgen.verdict import Growth, Readback, Verdict, judge, wrong_answers
 from loadgen.workload import Plan
 
 
 class NeverReady(LoadgenError):
-    """Nothing was sent: the service was not ready in time."""
+    """The service was not ready in time; nothing was sent."""
 
 
 class Progress(Protocol):
+    """Shows how far a run is."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str) -> None:
+        """Print a line."""
 
     def begin(self, title: str, total: int) -> None:
-        """A new phase, of so many events."""
+        """A new phase begins, of so many events."""
 
-    def advance(self, events: int) -> None: ...
+    def advance(self, events: int) -> None:
+        """So many more events of the phase are done."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,17 @@ UNFINISHED = Verdict(("the run did not finish",))
 
 @dataclass
 class Run:
-    """What is known of a run so far; the statistics are missing when it broke off early."""
+    """What is known of a run so far; the statistics are missing if it ended early."""
 
     plan: Plan
-    tally: Tally = field(default_factory=Tally)
+    answers: Answers = field(default_factory=Answers)
     before: Stats | None = None
     after: Stats | None = None
     verdict: Verdict = UNFINISHED
 
 
 async def perform(plan: Plan, options: Options, progress: Progress) -> Run:
-    """Raises NeverReady; any other trouble is in the verdict."""
+    """Perform a run. Raises NeverReady; any other trouble is in the verdict."""
     run = Run(plan)
     connector = aiohttp.TCPConnector(limit=options.connections)
     async with aiohttp.ClientSession(connector=connector) as http:
@@ -69,20 +73,20 @@ async def perform(plan: Plan, options: Options, progress: Progress) -> Run:
         except NeverReady:
             raise
         except (LoadgenError, ClientError) as error:
-            run.verdict = Verdict((str(error), *wrong_answers(run.tally)))
+            run.verdict = Verdict((str(error), *wrong_answers(run.answers)))
     return run
 
 
 async def _perform(
     run: Run, client: Client, retries: Retries, options: Options, progress: Progress
 ) -> None:
-    plan, tally = run.plan, run.tally
+    plan, answers = run.plan, run.answers
     if await _why_not_ready(client):
         progress.say(f"Waiting for {options.url}")
         await _wait_ready(client, options.wait)
     run.before = await client.settled_stats(SETTLING)
     progress.begin("Publishing", plan.events)
-    publisher = Publisher(client, retries, tally, options.connections, progress.advance)
+    publisher = Publisher(client, retries, answers, options.connections, progress.advance)
     await publisher.publish(plan)
     run.after = await client.settled_stats(SETTLING)
     readback = Readback(plan.unique)
@@ -90,7 +94,7 @@ async def _perform(
     for topic in plan.topics:
         async for page in client.event_pages(topic):
             progress.advance(readback.add(page.events))
-    run.verdict = judge(plan, tally, Growth.between(run.before, run.after), readback)
+    run.verdict = judge(plan, answers, Growth.between(run.before, run.after), readback)
 
 
 async def _wait_ready(client: Client, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a run will send, settled before anything is sent: the same seed, the same bytes."""
+"""What a run sends, made before anything is sent: the same seed makes the same bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,15 @@ CITIES = ("Jakarta", "Bandung", "København", "São Paulo", "東京", "Zürich")
 
 
 class Kind(NamedTuple):
+    """A kind of event: its topic, its sources, and how a payload of it is made."""
+
     topic: str
     sources: tuple[str, ...]
     payload: Callable[[Random], Payload]
 
 
 def login(random: Random) -> Payload:
+    """Someone logs in: text, a boolean, a nested object."""
     return {
         "user": f"user-{random.randrange(2_000)}",
         "method": random.choice(("password", "passkey", "sso")),
@@ -33,6 +36,7 @@ def login(random: Random) -> Payload:
 
 
 def payment(random: Random) -> Payload:
+    """Something is paid: exact decimals, a list of objects, null."""
     bought = [(money(random), random.randint(1, 5)) for _ in range(random.randint(1, 4))]
     return {
         "order": f"ord-{random.getrandbits(48):012x}",
@@ -48,6 +52,7 @@ def payment(random: Random) -> Payload:
 
 
 def stock_change(random: Random) -> Payload:
+    """Stock changes: negative numbers, a list that may be empty."""
     change = random.randint(-40, 60)
     return {
         "sku": sku(random),
@@ -60,10 +65,12 @@ def stock_change(random: Random) -> Payload:
 
 
 def sku(random: Random) -> str:
+    """An article number."""
     return f"SKU-{random.randrange(900):04}"
 
 
 def money(random: Random) -> Decimal:
+    """An amount with two decimals."""
     return Decimal(random.randrange(99, 250_000)).scaleb(-2)
 
 
@@ -75,7 +82,7 @@ KINDS = (
 
 
 def topic_and_kind(number: int) -> tuple[str, Kind]:
-    """The first three topics are the kinds themselves; after them each comes again, numbered."""
+    """The topic of that number. The first three are the kinds; then each comes again, numbered."""
     turn, index = divmod(number, len(KINDS))
     kind = KINDS[index]
     return (f"{kind.topic}.{turn + 1}" if turn else kind.topic), kind
@@ -88,6 +95,8 @@ OFFSETS = (UTC, timezone(timedelta(hours=7)), timezone(timedelta(hours=-5)))
 
 
 class Event(msgspec.Struct, frozen=True):
+    """An event as it is sent."""
+
     topic: str
     event_id: str
     timestamp: str
@@ -96,6 +105,7 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
+        """What identifies it."""
         return self.topic, self.event_id
 
 
@@ -105,12 +115,13 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def encode(batch: Batch) -> bytes:
+    """The body of the request that publishes the batch."""
     return _encoder.encode(batch)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The unique events, and the batches in which they and their duplicates go out."""
+    """The unique events, and the batches in which they and their duplicates are sent."""
 
     seed: int
     unique: tuple[Event, ...]
@@ -118,19 +129,22 @@ class Plan:
 
     @property
     def events(self) -> int:
+        """How many are sent, duplicates included."""
         return sum(map(len, self.batches))
 
     @property
     def duplicates(self) -> int:
+        """How many of them are resends of earlier ones."""
         return self.events - len(self.unique)
 
     @property
     def topics(self) -> tuple[str, ...]:
+        """In the order in which they are first used."""
         return tuple(dict.fromkeys(event.topic for event in self.unique))
 
 
 def make_plan(*, seed: int, events: int, topics: int, duplicates: float, batch: int) -> Plan:
-    """``duplicates`` is the part of ``events`` that are resends of earlier ones."""
+    """Plan a run; `duplicates` is the part of `events` that are resends of earlier ones."""
     resends = min(round(events * duplicates), events - 1)
     unique = tuple(make_event(seed, number, topics) for number in range(events - resends))
     sequence = with_resends(unique, resends, Random(f"{seed}:resends"))
@@ -139,7 +153,7 @@ def make_plan(*, seed: int, events: int, topics: int, duplicates: float, batch: 
 
 
 def make_event(seed: int, number: int, topics: int) -> Event:
-    """An event depends on nothing but its arguments, so a longer run begins like a shorter one."""
+    """The event depends on nothing but its arguments, so longer runs begin like shorter ones."""
     random = Random(f"{seed}:{number}")
     topic, kind = topic_and_kind(number % topics)
     moment = BEGINNING + timedelta(milliseconds=250 * number + random.randrange(250))
@@ -153,7 +167,7 @@ def make_event(seed: int, number: int, topics: int) -> Event:
 
 
 def with_resends(unique: tuple[Event, ...], resends: int, random: Random) -> list[Event]:
-    """The unique events in order, with exact copies of earlier ones strewn in."""
+    """The unique events in order, with exact copies of earlier ones in between."""
     is_resend = [True] * resends + [False] * (len(unique) - 1)
     random.shuffle(is_resend)
     fresh = iter(unique)

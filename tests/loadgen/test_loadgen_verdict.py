@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from aggregator.client import EventResult, PublishAnswer, StoredEvent
-from loadgen.answers import Tally
+from loadgen.answers import Answers
 from loadgen.verdict import Growth, Readback, Verdict, canonical, judge
 from loadgen.workload import Event, Key, encode, make_plan
 
@@ -17,19 +17,19 @@ FIRST = PLAN.unique[0]
 
 @dataclass
 class BatchRecorder:
-    tally: Tally
+    answers: Answers
     growth: Growth
     stored: list[StoredEvent]
 
     def verdict(self) -> Verdict:
         readback = Readback(PLAN.unique)
         readback.add(self.stored)
-        return judge(PLAN, self.tally, self.growth, readback)
+        return judge(PLAN, self.answers, self.growth, readback)
 
 
 def honest_books(known: Iterable[Key] = ()) -> BatchRecorder:
     """The books of a run in which the service knew some keys already."""
-    tally, seen = Tally(), set(known)
+    answers, seen = Answers(), set(known)
     stored = [as_stored(event, seq) for seq, event in enumerate(PLAN.unique, 1)]
     seqs = {(event.topic, event.event_id): event.seq for event in stored}
     for batch in PLAN.batches:
@@ -38,9 +38,9 @@ def honest_books(known: Iterable[Key] = ()) -> BatchRecorder:
             status = "duplicate" if event.key in seen else "stored"
             seen.add(event.key)
             results.append(result(index, event, status, seqs))
-        tally.batch_answered(batch, answer(results))
-    fresh = tally.statuses["stored"]
-    return BatchRecorder(tally, Growth(received=40, unique=fresh, duplicates=40 - fresh), stored)
+        answers.record(batch, answer(results))
+    fresh = answers.statuses["stored"]
+    return BatchRecorder(answers, Growth(received=40, unique=fresh, duplicates=40 - fresh), stored)
 
 
 def as_stored(event: Event, seq: int) -> StoredEvent:
@@ -132,13 +132,13 @@ def receive_too_many(books: BatchRecorder) -> None:
 
 
 def answer_stored_again(books: BatchRecorder) -> None:
-    again = result(0, FIRST, "stored", books.tally.seqs)
-    books.tally.batch_answered((FIRST,), answer([again]))
+    again = result(0, FIRST, "stored", books.answers.seqs)
+    books.answers.record((FIRST,), answer([again]))
 
 
 def answer_another_seq(books: BatchRecorder) -> None:
     moved = result(0, FIRST, "duplicate", {FIRST.key: 99})
-    books.tally.batch_answered((FIRST,), answer([moved]))
+    books.answers.record((FIRST,), answer([moved]))
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_retries_may_have_been_counted_or_not():
     batch = PLAN.batches[0]
     for counted in (0, 4, 10):
         books = honest_books()
-        books.tally.try_failed(batch, "time-out")
+        books.answers.record_failed_try(batch, "time-out")
         books.growth = Growth(40 + counted, 30, 10 + counted)
         assert books.verdict().good
 
 
 def test_retries_excuse_no_more_than_was_sent_again():
     books = honest_books()
-    books.tally.try_failed(PLAN.batches[0], "time-out")
+    books.answers.record_failed_try(PLAN.batches[0], "time-out")
     books.growth = Growth(51, 30, 21)
 
     assert "duplicate_dropped grew by 21, not by 10 to 20" in str(books.verdict())
@@ -192,7 +192,7 @@ def test_retries_excuse_no_more_than_was_sent_again():
 
 def test_retries_excuse_no_sum_that_does_not_add_up():
     books = honest_books()
-    books.tally.try_failed(PLAN.batches[0], "time-out")
+    books.answers.record_failed_try(PLAN.batches[0], "time-out")
     books.growth = Growth(45, 30, 12)
 
     assert "what was received is not what was unique, dropped or refused" in str(books.verdict())
@@ -204,7 +204,7 @@ def test_event_stored_by_a_try_without_an_answer_is_accounted_for():
     books.growth = Growth(50, 30, 20)
     assert "unique_processed grew by 30" in str(books.verdict())
 
-    books.tally.try_failed(resent, "lost connection")
+    books.answers.record_failed_try(resent, "lost connection")
 
     assert str(books.verdict()) == (
         "OK: 30 events stored once, 20 duplicates dropped (10 of them from retries), nothing lost"
