@@ -8,7 +8,7 @@ from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
 from aggregator.cli.settings import settings
-from aggregator.proving.command import command as prove
+from aggregator.prove.command import command as prove
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

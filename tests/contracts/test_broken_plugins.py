@@ -105,7 +105,7 @@ def forget_nothing(_: Committed) -> None:
     """As a store should."""
 
 
-@pytest.mark.parametrize("leak", ["events", "sightings", "quarantine", "counters", "topics"])
+@pytest.mark.parametrize("leak", ["events", "redeliveries", "quarantine", "counters", "topics"])
 @pytest.mark.parametrize(
     "test",
     [
