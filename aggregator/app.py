@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 
 from aiohttp import web
 
@@ -12,10 +11,10 @@ from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import ByteBudget
 from aggregator.description.docs_page import DocsPage, installed_ui
 from aggregator.description.serving import Serving
-from aggregator.errors import AggregatorError, StoreError
-from aggregator.event import Submission
+from aggregator.errors import StoreError
 from aggregator.pipeline.bookkeeping import BatchRecorder
-from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.pipeline.intake import Intake
+from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.prompt import PromptLine
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
@@ -24,7 +23,7 @@ from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
-from aggregator.store import Store
+from aggregator.store import IndexesFields, KeepsQuarantine, Store
 from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors
 from aggregator.web.explaining import Explaining
@@ -57,23 +56,30 @@ def create_app(
 ) -> web.Application:
     """The application, wired and not started. Raises SettingError."""
     settings = configuration.settings
-    left, right = plugins.line(PipelineSpec.parse(settings.pipeline), configuration.stages)
+    left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
-    intake_line = PromptLine(left, settings.stage_timeout, stuck)
-    batch_line = StageRunner(right, settings.stage_timeout, stuck)
-    ledger = PendingSubmissions()
-    books = BatchRecorder(
-        settings.on_invalid == "quarantine", settings.quarantine_bytes, settings.quarantine_days
+    intake_runner = PromptLine(left, settings.stage_timeout, stuck)
+    batch_runner = StageRunner(right, settings.stage_timeout, stuck)
+    pending = PendingSubmissions()
+    limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
+    recorder = BatchRecorder(settings.on_invalid == "quarantine", limits)
+    processor = BatchProcessor(store, batch_runner, recorder)
+    maintenance = Maintenance([limits.sweep] if isinstance(store, KeepsQuarantine) else [])
+    worker = Worker(
+        store,
+        queue,
+        processor,
+        pending,
+        maintenance=maintenance,
+        batch_events=settings.batch_events,
     )
-    settler = BatchProcessor(store, batch_line, books)
-    worker = Worker(store, queue, settler, ledger, settings.batch_events)
     decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
-    intake = Intake(intake_line, queue, ledger, worker)
+    intake = Intake(intake_runner, queue, pending, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
     turn = Turn(store, pages, _PAGES_AT_ONCE)
     export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
-    following = _following(store, ledger, settings)
+    following = _following(store, pending, settings)
     receiver = Receiver(decoder, settings)
     faces = (
         Publishing(receiver, intake, requests, verdicts),
@@ -99,10 +105,9 @@ def create_app(
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(following.stop)
-    app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
-    app.cleanup_ctx.append(_closing(intake_line, batch_line))
+    app.cleanup_ctx.append(_opened(store, queue, pending, configuration))
+    app.cleanup_ctx.append(_closing(intake_runner, batch_runner))
     app.cleanup_ctx.append(_working(worker))
-    app.cleanup_ctx.append(_sweeping(intake, requests))
     for face in faces:
         app.add_routes(face.routes())
     return app
@@ -114,27 +119,27 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
-def _following(store: Store, ledger: PendingSubmissions, settings: Settings) -> Following:
+def _following(store: Store, pending: PendingSubmissions, settings: Settings) -> Following:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
-    looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), ledger.commits)
-    return Following(looks, sender, ledger.commits, settings.streams, settings.heartbeat)
+    looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), pending.commits)
+    return Following(looks, sender, pending.commits, settings.streams, settings.heartbeat)
 
 
 _PAGES_AT_ONCE = 4
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
-_FIRST_SWEEP = 60.0  # seconds
-_SWEEP = 3600.0
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
 def _opened(
-    store: Store, queue: Queue, ledger: PendingSubmissions, configuration: Configuration
+    store: Store, queue: Queue, pending: PendingSubmissions, configuration: Configuration
 ) -> Context:
     async def opened(_: web.Application) -> AsyncIterator[None]:
-        await store.open(configuration.policies.key_spec, configuration.indexed)
+        await store.open(configuration.policies.key_spec)
         try:
-            ledger.counters = await store.counters()
+            if isinstance(store, IndexesFields):
+                await store.index(configuration.indexed)
+            pending.counters = await store.counters()
             await queue.open()
             yield
         finally:
@@ -143,11 +148,11 @@ def _opened(
     return opened
 
 
-def _closing(*lines: StageRunner) -> Context:
+def _closing(*runners: StageRunner) -> Context:
     async def closing(_: web.Application) -> AsyncIterator[None]:
         yield
-        for line in reversed(lines):
-            await line.close()
+        for runner in reversed(runners):
+            await runner.close()
 
     return closing
 
@@ -165,29 +170,9 @@ def _working(worker: Worker) -> Context:
     return working
 
 
-def _sweeping(intake: Intake, requests: ByteBudget) -> Context:
-    """Has quarantine looked through now and then: a submission without events does that."""
-
-    async def sweep() -> None:
-        pause = _FIRST_SWEEP
-        while True:
-            await asyncio.sleep(pause)
-            pause = _SWEEP
-            with suppress(AggregatorError), requests.reserve() as reservation:
-                await intake.take(Submission(new_submission_id(), []), reservation)
-
-    async def sweeping(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(sweep(), name="sweep")
-        yield
-        task.cancel()
-        await asyncio.wait({task})
-
-    return sweeping
-
-
 def _died(worker: Worker, task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error or task.cancelled():
         worker.trouble = f"the worker died: {error!r}"
-        worker.ledger.fail_waiting(StoreError(worker.trouble))
+        worker.pending.fail_waiting(StoreError(worker.trouble))
         log.critical("%s", worker.trouble, exc_info=error)

@@ -2,7 +2,7 @@
 
 AggregatorError
 ├── SettingError          a setting or plugin that cannot be used: stops the start
-│   └── RecipeDiffers     the keys in the store are made of something else
+│   └── KeySpecDiffers    the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
 │   ├── Forbidden         403
@@ -16,6 +16,7 @@ AggregatorError
 ├── Unavailable           503: try again later
 │   ├── QueueFull         nothing of the submission was taken
 │   └── StoreError        the store failed; the fate of what was under way is unknown
+│       └── TryAgain      the transaction was rolled back; the same one may succeed now
 └── StageFault            500: a stage broke its contract
     └── KeyHeld           an event was appended under a key that another event holds
 
@@ -92,6 +93,10 @@ class QueueFull(Unavailable):
 
 class StoreError(Unavailable):
     """The store failed. What was under way may or may not be stored; a retry tells."""
+
+
+class TryAgain(StoreError):
+    """The store has rolled the transaction back, after a deadlock say: run it again."""
 
 
 class StageFault(AggregatorError):

@@ -69,7 +69,7 @@ class Plugins:
         settings = configuration.settings
         found = []
         for attempt in (
-            lambda: self.line(PipelineSpec.parse(settings.pipeline), configuration.stages),
+            lambda: self.stages(PipelineSpec.parse(settings.pipeline), configuration.stages),
             lambda: self.store(settings),
             lambda: self.queue(settings),
         ):
@@ -79,7 +79,7 @@ class Plugins:
                 found.append(str(error))
         return found
 
-    def line(
+    def stages(
         self, order: PipelineSpec, tables: Mapping[str, Mapping[str, Any]]
     ) -> tuple[list[NamedStage], list[NamedStage]]:
         """The stages left and right of the bar, made with their tables. Raises SettingError."""

@@ -85,7 +85,7 @@ def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
         intake.is_open = False
         log.info("%s: taking nothing more, settling what was accepted", signal.Signals(number).name)
         stopping.set()
-        deadline = threading.Timer(LAST_CALL, _give_up, (intake.ledger,))
+        deadline = threading.Timer(LAST_CALL, _give_up, (intake.pending,))
         deadline.daemon = True
         deadline.start()
 
@@ -93,8 +93,8 @@ def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
-def _give_up(ledger: PendingSubmissions) -> None:
-    for submission, events in ledger.detached.items():
+def _give_up(pending: PendingSubmissions) -> None:
+    for submission, events in pending.answered_early.items():
         log.critical("submission %s was answered 202 and is lost: %d events", submission, events)
     log.critical("not settled within %g s; ending. What was not answered may be lost", LAST_CALL)
     os._exit(_EXIT_FAILED)

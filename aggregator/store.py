@@ -1,23 +1,28 @@
 """The contract of a store: where keys, events and counters live.
 
 A store speaks the words of this page and no others, so a stage is written once and runs on every
-store. Derive from `Store` and `StoreTransaction`, register the store's class in the entry-point
-group `aggregator.stores` under the scheme of its URLs, and run `aggregator.testing.StoreContract`.
+store. Derive from `Store` and `StoreTransaction`: that is what every store must do. What some can
+do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields` and
+`BacksUp`: a call of the API or a setting that needs one is there only where the store has it.
+Register the store's class in the entry-point group `aggregator.stores` under the scheme of its
+URLs, and run `aggregator.testing.StoreContract`.
 
 Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 
 from aggregator.core import json_pointer, json_values
 from aggregator.core.identity import PayloadKind
-from aggregator.errors import SettingError
+from aggregator.core.store_guard import guard
 from aggregator.event import Event
 
 
@@ -35,54 +40,6 @@ class Content(msgspec.Struct, frozen=True):
     source: str
     payload: bytes | None
     payload_kind: PayloadKind = PayloadKind.JSON
-
-
-class ConflictingContent(msgspec.Struct, frozen=True):
-    """A content that is not the stored one: its digest, and JSON pointers to what differs."""
-
-    digest: bytes
-    differences: tuple[str, ...]
-
-
-class Redelivery(msgspec.Struct, frozen=True):
-    """An event that came again under the key of the event `seq`; a conflict if it clashes."""
-
-    seq: int
-    source: str
-    seen_at: int
-    conflicting: ConflictingContent | None = None
-
-
-class RedeliveryStats(msgspec.Struct, frozen=True):
-    """How often an event came again from one source, as a duplicate and as a conflict."""
-
-    source: str
-    duplicates: int
-    conflicts: int
-    first_at: int
-    last_at: int
-
-
-class ConflictStats(msgspec.Struct, frozen=True):
-    """How often one clashing content came, and from which source it came first."""
-
-    digest: bytes
-    differences: tuple[str, ...]
-    source: str
-    times: int
-    first_at: int
-    last_at: int
-
-
-class History(msgspec.Struct, frozen=True):
-    """What came again under an event's key, the earliest first; each list is cut at a limit."""
-
-    redeliveries: list[RedeliveryStats]
-    conflicts: list[ConflictStats]
-
-
-MOST_CONFLICTS = 100
-"""Contents remembered that clash with one event; further ones are counted as sightings only."""
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -203,6 +160,256 @@ class Topic(msgspec.Struct, frozen=True):
     last_at: int
 
 
+class StoreTransaction(ABC):
+    """What happens to a store as one. `Store.transaction` commits it or rolls it back.
+
+    What only writes may wait until something is asked, or until the commit. Where `claim` or
+    `append` need not wait either, a future that is done already may be returned: then nothing else
+    runs before the batch is handed over, and requests are read while it is committed.
+    """
+
+    counters: Counters = Counters()
+    """With what it has counted. Valid once it has committed, and not before."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """As in `Store`."""
+        super().__init_subclass__(**kwargs)
+        guard(cls)
+
+    @abstractmethod
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
+        """For each key the event that holds it, or None if it is new; rival claims wait.
+
+        Events appended earlier in this transaction hold their keys already. A claim leaves
+        nothing behind: a key that no event is appended under stays new.
+        """
+
+    @abstractmethod
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
+
+        At least one, so that whoever wants more asks again for the rest.
+        """
+
+    @abstractmethod
+    def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
+        """Store the events with their keys; return the seq of each, ascending.
+
+        A seq is larger than every one given before, and never given again. Raises KeyHeld, and
+        stores none of them, if one's key is held or stands twice among them.
+        """
+
+    @abstractmethod
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
+        """Add to the counters; `counters` has their new values once that is committed.
+
+        What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
+        it knows that best. Of `by_topic` a topic is passed over on which no event was ever stored:
+        what came again there is held by an event of another topic.
+        """
+
+    @abstractmethod
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """A part that is undone alone when the block raises; one at a time."""
+
+
+class Store(ABC):
+    """Keys, events and counters behind a URL.
+
+    Any call may raise StoreError, which stops the service until `reopen` succeeds. What the store
+    can mend by trying again, it tries again itself; where only the whole transaction can be tried
+    again, after a deadlock say, any call of it, or its end, raises TryAgain, and the pipeline runs
+    the batch once more. KeyHeld is no failure of the store.
+
+    Whatever else a call raises reaches the caller as StoreError too (`core/store_guard.py`): a
+    driver's errors often share no base, and none may be taken for a fault of a stage.
+    """
+
+    is_shared: ClassVar[bool] = False
+    """Whether other processes may commit to it while it is open here."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have the calls of each store raise our errors and no others."""
+        super().__init_subclass__(**kwargs)
+        guard(cls)
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError if the URL is not one of this store's. Opens nothing."""
+        self.url = url
+
+    @abstractmethod
+    async def key_spec(self) -> str | None:
+        """What the keys in it are made of; None where nothing was ever stored.
+
+        Asked of a store that is not open, and changes nothing.
+        """
+
+    @abstractmethod
+    async def open(self, key_spec: str, replaces: str | None = None) -> None:
+        """Make ready. What could be read afterwards is durable, whatever happened before.
+
+        Raises SettingError for what an operator must change, such as another process that holds
+        the store. A new store keeps the key spec; where an older one has another, KeySpecDiffers
+        is raised, unless that is the one which `replaces` names.
+        """
+
+    @abstractmethod
+    async def reopen(self) -> None:
+        """Prove the store again after a StoreError: durable as after `open`, or StoreError."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of everything; harmless if nothing is open."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        """Commits durably when the block ends, rolls back and raises when it raises.
+
+        No call in it is cancelled. A second transaction, in whatever process, waits until the first
+        has ended, at its first claim at the latest. When seq n can be read, every smaller seq
+        that will ever exist can be read.
+        """
+
+    @abstractmethod
+    async def events(self, query: Query) -> Page:
+        """One page of committed events, in the order of seq.
+
+        Its work is bounded, however few events match, and its size by PAGE_BYTES: a page ends
+        with the event that reaches it.
+        """
+
+    @abstractmethod
+    async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
+        """The first committed events, by seq, whose key or name this hash is.
+
+        Where a source is given, the first ones from that source.
+        """
+
+    @abstractmethod
+    async def span(self) -> Span:
+        """Which seqs can be read now."""
+
+    @abstractmethod
+    async def counters(self) -> Counters:
+        """The committed counters, whichever process has committed them."""
+
+    @abstractmethod
+    async def topics(self, after: str, limit: int) -> list[Topic]:
+        """Up to `limit` topics with stored events, by name, from the one after that name."""
+
+    async def changed(self, after: int) -> int:
+        """Wait until an event is stored after that seq, by whatever process; the newest seq.
+
+        Asks again and again, which is all that can be done everywhere. A store that only this
+        process writes to tells of its own commits instead, by `NewestSeq`.
+        """
+        while (newest := (await self.span()).newest) <= after:  # noqa: ASYNC110, nobody tells
+            await asyncio.sleep(_LOOK_AGAIN)
+        return newest
+
+    @abstractmethod
+    def about(self) -> str:
+        """For the operator, in a few words: what it is, its version, where the data is."""
+
+
+_LOOK_AGAIN = 0.25  # seconds; a follower waits so long at most for what another process stored
+
+
+class NewestSeq:
+    """The newest seq of a store that only this process writes to, for `Store.changed`."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._advanced = asyncio.Event()
+
+    def advance(self, newest: int) -> None:
+        """It was committed up to there. Wakes those who wait for more than they have seen."""
+        if newest > self._newest:
+            self._newest = newest
+            self._advanced.set()
+            self._advanced = asyncio.Event()
+
+    async def wait(self, after: int) -> int:
+        """Return the newest seq, once it is larger than `after`."""
+        while self._newest <= after:
+            await self._advanced.wait()
+        return self._newest
+
+
+class ConflictingContent(msgspec.Struct, frozen=True):
+    """A content that is not the stored one: its digest, and JSON pointers to what differs."""
+
+    digest: bytes
+    differences: tuple[str, ...]
+
+
+class Redelivery(msgspec.Struct, frozen=True):
+    """An event that came again under the key of the event `seq`; a conflict if it clashes."""
+
+    seq: int
+    source: str
+    seen_at: int
+    conflicting: ConflictingContent | None = None
+
+
+class RedeliveryStats(msgspec.Struct, frozen=True):
+    """How often an event came again from one source, as a duplicate and as a conflict."""
+
+    source: str
+    duplicates: int
+    conflicts: int
+    first_at: int
+    last_at: int
+
+
+class ConflictStats(msgspec.Struct, frozen=True):
+    """How often one clashing content came, and from which source it came first."""
+
+    digest: bytes
+    differences: tuple[str, ...]
+    source: str
+    times: int
+    first_at: int
+    last_at: int
+
+
+class History(msgspec.Struct, frozen=True):
+    """What came again under an event's key, the earliest first; each list is cut at a limit."""
+
+    redeliveries: list[RedeliveryStats]
+    conflicts: list[ConflictStats]
+
+
+MOST_CONFLICTS = 100
+"""Contents remembered that clash with one event; further ones are counted as sightings only."""
+
+
+class HistoryTransaction(StoreTransaction):
+    """A transaction of a store that `KeepsHistory`."""
+
+    @abstractmethod
+    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
+        """Keep how often, when first and last, and from which source events came again.
+
+        Of those that clash keep what differed, up to CLASHES contents an event.
+        """
+
+
+class KeepsHistory(Store):
+    """A store that keeps what came again under the key of an event.
+
+    Its transactions are `HistoryTransaction`s.
+    """
+
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[HistoryTransaction]:
+        """As `Store.transaction`."""
+
+    @abstractmethod
+    async def history(self, seq: int, limit: int) -> History:
+        """What came again under the key of that event; at most `limit` entries in each list."""
+
+
 class QuarantineReason(Enum):
     """Why an event is in quarantine."""
 
@@ -276,55 +483,8 @@ class QuarantinePage(msgspec.Struct, frozen=True):
     next: int | None
 
 
-class Backup(msgspec.Struct, frozen=True):
-    """What a copy of a store holds."""
-
-    events: int
-    stored: int  # ever, as its counters say: more than `events` where some were removed by hand
-    last_seq: int  # of the last event that was stored before the copy's moment; 0 if none was
-    size: int  # bytes
-
-
-class StoreTransaction(ABC):
-    """What happens to a store as one. `Store.transaction` commits it or rolls it back.
-
-    What only writes may wait until something is asked, or until the commit. Where `claim` or
-    `append` need not wait either, a future that is done already may be returned: then nothing else
-    runs before the batch is handed over, and requests are read while it is committed.
-    """
-
-    counters: Counters = Counters()
-    """With what it has counted. Valid once it has committed, and not before."""
-
-    @abstractmethod
-    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
-        """For each key the event that holds it, or None if it is new; rival claims wait.
-
-        Events appended earlier in this transaction hold their keys already. A claim leaves
-        nothing behind: a key that no event is appended under stays new.
-        """
-
-    @abstractmethod
-    async def contents(self, seqs: Sequence[int]) -> list[Content]:
-        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
-
-        At least one, so that whoever wants more asks again for the rest.
-        """
-
-    @abstractmethod
-    def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
-        """Store the events with their keys; return the seq of each, ascending.
-
-        A seq is larger than every one given before, and never given again. Raises KeyHeld, and
-        stores none of them, if one's key is held or stands twice among them.
-        """
-
-    @abstractmethod
-    async def record(self, redeliveries: Sequence[Redelivery]) -> None:
-        """Keep how often, when first and last, and from which source events came again.
-
-        Of those that clash keep what differed, up to CLASHES contents an event.
-        """
+class QuarantineTransaction(StoreTransaction):
+    """A transaction of a store that `KeepsQuarantine`."""
 
     @abstractmethod
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:
@@ -343,105 +503,47 @@ class StoreTransaction(ABC):
         where there is nothing to remove.
         """
 
-    @abstractmethod
-    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
-        """Add to the counters; `counters` has their new values once that is committed.
 
-        What the store itself counts (`topics`, `quarantined`, `evicted`) is 0 in what is added:
-        it knows that best. Of `by_topic` a topic is passed over on which no event was ever stored:
-        what came again there is held by an event of another topic.
-        """
+class KeepsQuarantine(Store):
+    """A store that keeps those that could not be stored beside its events.
 
-    @abstractmethod
-    def savepoint(self) -> AbstractAsyncContextManager[None]:
-        """A part that is undone alone when the block raises; one at a time."""
-
-
-class Store(ABC):
-    """Keys, events and counters behind a URL.
-
-    Any call may raise StoreError. It stops the service until `reopen` succeeds, so what a store can
-    mend by trying again, a deadlock say, it tries again itself. KeyHeld is no failure of the store.
+    Its transactions are `QuarantineTransaction`s.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raises SettingError if the URL is not one of this store's. Opens nothing."""
-        self.url = url
-
     @abstractmethod
-    async def key_spec(self) -> str | None:
-        """What the keys in it are made of; None where nothing was ever stored.
-
-        Asked of a store that is not open, and changes nothing.
-        """
-
-    @abstractmethod
-    async def open(
-        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
-    ) -> None:
-        """Make ready. What could be read afterwards is durable, whatever happened before.
-
-        `indexed` are JSON pointers into payloads by which events shall be found without a scan;
-        what is stored already is found so too, and what is not named here any more is not kept.
-
-        Raises SettingError for what an operator must change, such as another process that holds
-        the store. A new store keeps the recipe; where an older one has another, RecipeDiffers is
-        raised, unless that is the one which `replaces` names.
-        """
-
-    @abstractmethod
-    async def reopen(self) -> None:
-        """Prove the store again after a StoreError: durable as after `open`, or StoreError."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Let go of everything; harmless if nothing is open."""
-
-    @abstractmethod
-    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
-        """Commits durably when the block ends, rolls back and raises when it raises.
-
-        No call in it is cancelled. A second transaction, in whatever process, waits until the first
-        has ended, at its first claim at the latest. When seq n can be read, every smaller seq
-        that will ever exist can be read.
-        """
-
-    @abstractmethod
-    async def events(self, query: Query) -> Page:
-        """One page of committed events, in the order of seq.
-
-        Its work is bounded, however few events match, and its size by PAGE_BYTES: a page ends
-        with the event that reaches it.
-        """
-
-    @abstractmethod
-    async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
-        """The first committed events, by seq, whose key or name this hash is.
-
-        Where a source is given, the first ones from that source.
-        """
-
-    @abstractmethod
-    async def history(self, seq: int, limit: int) -> History:
-        """What came again under the key of that event; at most `limit` entries in each list."""
-
-    @abstractmethod
-    async def span(self) -> Span:
-        """Which seqs can be read now."""
-
-    @abstractmethod
-    async def counters(self) -> Counters:
-        """The committed counters."""
-
-    @abstractmethod
-    async def topics(self, after: str, limit: int) -> list[Topic]:
-        """Up to `limit` topics with stored events, by name, from the one after that name."""
+    def transaction(self) -> AbstractAsyncContextManager[QuarantineTransaction]:
+        """As `Store.transaction`."""
 
     @abstractmethod
     async def quarantined(self, query: QuarantineQuery) -> QuarantinePage:
         """One page of what is in quarantine."""
 
-    async def backup(self, destination: Path) -> Backup:  # noqa: ARG002
+
+class IndexesFields(Store):
+    """A store in which events can be found by a field of their payload without a scan."""
+
+    @abstractmethod
+    async def index(self, pointers: Sequence[str]) -> None:
+        """Index these places in payloads, JSON pointers, and no others; called once it is open.
+
+        What is stored already is found so too, and the index of what is not named is dropped.
+        """
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a copy of a store holds."""
+
+    events: int
+    stored: int  # ever, as its counters say: more than `events` where some were removed by hand
+    last_seq: int  # of the last event that was stored before the copy's moment; 0 if none was
+    size: int  # bytes
+
+
+class BacksUp(Store):
+    """A store that can be copied into a file. Where a server keeps the data, its tools do that."""
+
+    @abstractmethod
+    async def backup(self, destination: Path) -> Backup:
         """Write a copy of the store into a new file, while others may read and write it.
 
         Asked of a store that is not open here. The copy holds the commits up to one moment since
@@ -449,10 +551,4 @@ class Store(ABC):
         as this store can. Until then there is nothing under that name, nor after a failure.
 
         Raises SettingError for what an operator must change: a file that is there already, say.
-        Where a server keeps the data, its own tools may be the better way: this need not be had.
         """
-        raise SettingError(f"store: no backup can be made of this one: {self.about()}")
-
-    @abstractmethod
-    def about(self) -> str:
-        """For the operator, in a few words: what it is, its version, where the data is."""

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
-from aggregator.errors import StageFault
+from aggregator.core.identity import DIGEST_SIZE, KEY_SIZE, PayloadKind
+from aggregator.errors import StageFault, StoreError
 from aggregator.event import Event
 from aggregator.store import Content, KeyOwner, StoreTransaction
 
 R = TypeVar("R")
+
+_TOO_LATE = 2**63  # microseconds since 1970 that no store can hold
 
 
 @dataclass
@@ -49,21 +53,14 @@ class Transaction:
         self._turn = asyncio.Lock()
 
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
-        """For each key the event that holds it, or None if it is new; rival claims wait.
-
-        Events appended earlier in this transaction hold their keys already. A claim leaves
-        nothing behind: a key that no event is appended under stays new.
-        """
+        """For each key the event that holds it, or None if it is new: `StoreTransaction.claim`."""
         owners = await self._call(self._work.tx.claim, keys)
         held = zip(keys, owners, strict=True) if any(owners) else ()
         self._work.held.update((owner.seq, key) for key, owner in held if owner)
         return owners
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
-        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
-
-        At least one, so that whoever wants more asks again for the rest.
-        """
+        """The contents of the first of these events: `StoreTransaction.contents`."""
         return await self._call(self._work.tx.contents, seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
@@ -110,9 +107,51 @@ class Transaction:
                     return result
                 with _paused(self._limit):
                     return await _uncancelled(call)
+            except StoreError as error:
+                fault = _mistake(args)
+                self._work.failure = fault or error
+                if fault:
+                    raise fault from error
+                raise
             except BaseException as error:
                 self._work.failure = error
                 raise
+
+
+_TEXTS = ("topic", "event_id", "timestamp", "source")
+_BYTES = ("payload", "attributes", "name")
+
+
+def _mistake(args: Sequence[Any]) -> StageFault | None:
+    """Whether no store could have taken what it was given: then the stage is at fault.
+
+    Looked at only after a failure, since it takes its time.
+    """
+    for given in chain.from_iterable(arg for arg in args if isinstance(arg, Sequence)):
+        if isinstance(given, Event):
+            if not _is_sound(given):
+                return StageFault(f"event {given.index} has members that no store can take")
+        elif isinstance(given, int):
+            continue  # a seq
+        elif not _has(bytes, given, KEY_SIZE):
+            return StageFault(f"{given!r} is no key: a key has {KEY_SIZE} bytes")
+    return None
+
+
+def _is_sound(event: Event) -> bool:
+    return (
+        all(_has(str, getattr(event, name)) for name in _TEXTS)
+        and all(_has(bytes, getattr(event, name)) for name in _BYTES)
+        and _has(bytes, event.key, KEY_SIZE)
+        and _has(bytes, event.digest, DIGEST_SIZE)
+        and isinstance(event.received_at, int)
+        and 0 <= event.received_at < _TOO_LATE
+        and isinstance(event.payload_kind, PayloadKind)
+    )
+
+
+def _has(kind: type[str] | type[bytes], value: object, length: int | None = None) -> bool:
+    return isinstance(value, kind) and length in (None, len(value))
 
 
 async def _uncancelled(call: Awaitable[R]) -> R:

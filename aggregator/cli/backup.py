@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from aggregator.cli.options import fail, load_or_fail, with_settings
-from aggregator.errors import AggregatorError
+from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
-from aggregator.store import Backup, Store
+from aggregator.store import BacksUp, Backup, Store
 
 
 @click.command(name="backup")
@@ -34,6 +34,8 @@ async def backup(store: Store, destination: Path) -> str:
 
     Raises SettingError or StoreError where there is no store, or no copy of it can be written.
     """
+    if not isinstance(store, BacksUp):
+        raise SettingError(f"store: no backup can be made of this one: {store.about()}")
     begun = time.monotonic()
     made = await store.backup(destination)
     return _told(made, destination, time.monotonic() - begun)

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -31,7 +30,7 @@ def command(yes: bool, **flags: Any) -> None:
     configuration = load_or_fail(flags, plugins.problems)
     store = plugins.store(configuration.settings)
     try:
-        changing = change_key(store, configuration.policies.key_spec, configuration.indexed, yes)
+        changing = change_key(store, configuration.policies.key_spec, yes)
         is_done, told = asyncio.run(changing)
     except AggregatorError as error:
         fail(error)
@@ -39,9 +38,7 @@ def command(yes: bool, **flags: Any) -> None:
     sys.exit(0 if is_done else 1)
 
 
-async def change_key(
-    store: Store, wanted: str, indexed: Sequence[str], is_agreed: bool
-) -> tuple[bool, str]:
+async def change_key(store: Store, wanted: str, is_agreed: bool) -> tuple[bool, str]:
     """Whether the store's keys are made as wanted, and what to tell the operator.
 
     Raises SettingError or StoreError where there is no store, or it cannot be opened.
@@ -55,7 +52,7 @@ async def change_key(
     if not is_agreed:
         return False, f"{meaning}\nNothing is changed. Add --yes to do it."
     try:
-        await store.open(wanted, indexed, replaces=kept)
+        await store.open(wanted, replaces=kept)
     finally:
         await store.close()
     return True, f"{meaning}\nDone."

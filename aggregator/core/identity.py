@@ -15,7 +15,8 @@ from aggregator.core import json_pointer, json_values
 DEFAULT_KEY_SPEC = "topic,event_id"
 """The recipe of a key unless a setting names another one: its parts, in order."""
 
-_KEY_SIZE = 16
+KEY_SIZE = 16
+"""Bytes of a key."""
 _LONGEST_KNOWN = 255  # of a topic or source with which hashing is begun once only
 _MEMBERS = ("topic", "event_id", "source", "timestamp")
 _OPTIONAL = "timestamp"
@@ -130,7 +131,7 @@ def _prefix(key_spec: str) -> bytes:
 
 
 def _hashed(prefix: bytes, *parts: bytes) -> bytes:
-    hashed = blake2b(prefix, digest_size=_KEY_SIZE)
+    hashed = blake2b(prefix, digest_size=KEY_SIZE)
     for part in parts:
         hashed.update(_with_length(part))
     return hashed.digest()
@@ -153,7 +154,7 @@ _USUAL = _prefix(DEFAULT_KEY_SPEC)
 
 def _key_hash_begun(topic: str) -> blake2b:
     """The hash of a key by the usual recipe, up to the id."""
-    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=_KEY_SIZE)
+    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=KEY_SIZE)
 
 
 _known_topic = lru_cache(1024)(_key_hash_begun)
@@ -161,6 +162,8 @@ _known_topic = lru_cache(1024)(_key_hash_begun)
 
 _DIGEST_VERSION = b"\x01"
 _DIGEST_SIZE = 16
+DIGEST_SIZE = len(_DIGEST_VERSION) + _DIGEST_SIZE
+"""Bytes of a digest."""
 
 
 class PayloadKind(Enum):

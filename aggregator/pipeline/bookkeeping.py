@@ -1,4 +1,4 @@
-"""What is written down of a batch beside its events, in the transaction that stores them.
+"""What is recorded of a batch beside its events, in the transaction that stores them.
 
 What came again, what goes into quarantine or leaves it, and the counters.
 """
@@ -14,26 +14,27 @@ from aggregator.core import timestamp
 from aggregator.errors import AggregatorError
 from aggregator.event import Event, OnConflict, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
+from aggregator.pipeline.maintenance import QuarantineLimits
 from aggregator.store import (
-    MOST_EVICTED,
     ConflictingContent,
     Counters,
+    HistoryTransaction,
     Quarantined,
     QuarantineReason,
+    QuarantineTransaction,
     Redelivery,
     StoreTransaction,
 )
 
 log = logging.getLogger(__name__)
 
-_DAY = 86_400_000_000  # microseconds
 _SETTLED = (Stored, Duplicate, Filtered)
 Failed = Sequence[tuple[Submission, AggregatorError]]
 
 
 @dataclass
 class _Entries:
-    """What is written down, as it is gathered."""
+    """What is going to be recorded, as it is gathered."""
 
     redeliveries: list[Redelivery] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -52,20 +53,20 @@ class _Entries:
 
 
 class BatchRecorder:
-    """Knows whether invalid events are kept in quarantine, and how much is kept there how long.
+    """Records what became of a batch, as far as the store can keep it.
 
-    What fails after its publisher was answered 202 is kept in any case.
+    `keeps_invalid` says whether invalid events are kept in quarantine. What fails after its
+    publisher was answered 202 is kept in any case.
     """
 
-    def __init__(self, keeps_invalid: bool, most_bytes: int, days: float) -> None:
+    def __init__(self, keeps_invalid: bool, limits: QuarantineLimits) -> None:
         self._keeps_invalid = keeps_invalid
-        self._most_bytes = most_bytes
-        self._age = int(days * _DAY)
+        self._limits = limits
 
-    async def enter(
+    async def record(
         self, settled: Sequence[Submission], tx: StoreTransaction, failed: Failed = ()
     ) -> None:
-        """Write down what became of these submissions.
+        """Record what became of these submissions.
 
         Of those that failed only what nobody waits for leaves a trace: in quarantine.
         """
@@ -75,14 +76,14 @@ class BatchRecorder:
         for submission, fault in failed:
             if submission.respond_async:
                 _note_failed(submission, fault, entries)
-        if entries.redeliveries:
+        if entries.redeliveries and isinstance(tx, HistoryTransaction):
             await tx.record(entries.redeliveries)
-        if entries.dropped:
-            await tx.drop(entries.dropped)
-        if entries.quarantined:
-            await tx.quarantine(entries.quarantined)
-        if entries.quarantined or any(not submission.events for submission in settled):
-            await self._evict(tx, len(entries.quarantined))
+        if isinstance(tx, QuarantineTransaction):
+            if entries.dropped:
+                await tx.drop(entries.dropped)
+            if entries.quarantined:
+                await tx.quarantine(entries.quarantined)
+                await self._limits.evict(tx, len(entries.quarantined))
         await tx.count(*entries.totals())
 
     def _note(self, submission: Submission, entries: _Entries) -> None:
@@ -116,17 +117,6 @@ class BatchRecorder:
         if isinstance(event.outcome, Invalid) and self._keeps_invalid:
             return True
         return submission.respond_async and event.is_refused
-
-    async def _evict(self, tx: StoreTransaction, added: int) -> None:
-        """As often as is needed for more to leave than has come."""
-        before = max(0, timestamp.now() - self._age)
-        calls = range(1 + added // MOST_EVICTED)
-        if evicted := sum([await tx.evict(before, self._most_bytes) for _ in calls]):
-            log.warning(
-                "%d events have gone from quarantine: it was full (quarantine_bytes), or they "
-                "were too old (quarantine_days)",
-                evicted,
-            )
 
 
 def _no_longer_needed(submission: Submission) -> Iterator[int]:

@@ -31,11 +31,11 @@ class Intake:
     """Takes submissions, runs the stages left of the bar, and hands over to the worker."""
 
     def __init__(
-        self, line: StageRunner, queue: Queue, ledger: PendingSubmissions, worker: Worker
+        self, runner: StageRunner, queue: Queue, pending: PendingSubmissions, worker: Worker
     ) -> None:
-        self.line = line
+        self.runner = runner
         self.queue = queue
-        self.ledger = ledger
+        self.pending = pending
         self.worker = worker
         self.is_open = True
         """False once the service is stopping."""
@@ -48,12 +48,12 @@ class Intake:
         """
         self.check_ready()
         open_events = [event for event in submission.events if type(event.verdict) is Pending]
-        left = await self.line.run(open_events)
+        left = await self.runner.run(open_events)
         for event in left:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if not _NOT_YET.isdisjoint([type(event.verdict) for event in open_events]):
-            raise StageFault(f"{self.line.names}: nothing can be stored left of the bar")
+            raise StageFault(f"{self.runner.names}: nothing can be stored left of the bar")
         return await self._hand_over(submission, reservation)
 
     def check_ready(self) -> None:
@@ -65,11 +65,11 @@ class Intake:
 
     async def _hand_over(self, submission: Submission, reservation: Reservation) -> Submission:
         self.check_ready()
-        answer = self.ledger.enter(submission, reservation)
+        answer = self.pending.add(submission, reservation)
         try:
             await self.queue.put(submission)
         except BaseException:
-            self.ledger.withdraw(submission)
+            self.pending.remove(submission)
             raise
         try:
             return submission if submission.respond_async else await answer

@@ -32,7 +32,7 @@ class PendingSubmissions:
         self._queued: dict[str, tuple[int, Reservation]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
-    def enter(self, submission: Submission, reservation: Reservation) -> asyncio.Future[Submission]:
+    def add(self, submission: Submission, reservation: Reservation) -> asyncio.Future[Submission]:
         """Accept a submission; the future gives it back with every event settled, or raises.
 
         Its share of the budget is kept until it is settled, even if nobody waits for it any more.
@@ -45,7 +45,7 @@ class PendingSubmissions:
         reservation.is_kept = True
         return answer
 
-    def withdraw(self, submission: Submission) -> None:
+    def remove(self, submission: Submission) -> None:
         """Forget a submission that the queue did not take."""
         self._release(submission)
         self._answers.pop(submission.id, None)
@@ -72,7 +72,7 @@ class PendingSubmissions:
             self._refuse(waiting, error)
 
     @property
-    def detached(self) -> dict[str, int]:
+    def answered_early(self) -> dict[str, int]:
         """How many events each submission has that was answered and is not settled yet."""
         return {
             submission: events

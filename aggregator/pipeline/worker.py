@@ -12,17 +12,19 @@ is then not stored.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 from msgspec.structs import replace
 
-from aggregator.errors import AggregatorError, StageFault, StoreError, Unavailable
+from aggregator.errors import AggregatorError, StageFault, StoreError, TryAgain, Unavailable
 from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Refused, Stored
 from aggregator.pipeline.bookkeeping import BatchRecorder
+from aggregator.pipeline.maintenance import Job, Maintenance
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import StageRunner
 from aggregator.queue import Queue
@@ -31,10 +33,14 @@ from aggregator.transaction import UnitOfWork
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 _FIRST_PAUSE = 0.1  # seconds between attempts to get a failed store back, doubled each time
 _LONGEST_PAUSE = 5.0
 _LONGEST_BATCH = 10.0  # seconds
 _NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
+_MOST_ATTEMPTS = 10  # at one transaction
+_PAUSE = 0.005  # seconds more before each of them
 _MOST_ROUNDS = 2  # in which what there was no time for is tried again
 
 
@@ -57,14 +63,14 @@ class BatchItem:
             event.reopen()
 
 
-def batches(parts: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
+def batches(items: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
     """Those that share a transaction, first; then those that have one each.
 
     In that order, or a few strict ones would cut what shares a commit into pieces.
     """
-    if lenient := [part for part in parts if not part.submission.is_strict]:
+    if lenient := [item for item in items if not item.submission.is_strict]:
         yield lenient
-    yield from ([part] for part in parts if part.submission.is_strict)
+    yield from ([item] for item in items if item.submission.is_strict)
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,18 @@ class Worker:
         self,
         store: Store,
         queue: Queue,
-        settler: "BatchProcessor",
-        ledger: PendingSubmissions,
+        processor: "BatchProcessor",
+        pending: PendingSubmissions,
+        *,
+        maintenance: Maintenance,
         batch_events: int,
     ) -> None:
         self.store = store
         self.queue = queue
-        self.settler = settler
-        self.ledger = ledger
+        self.processor = processor
+        self.pending = pending
         self.batch_events = batch_events
+        self.maintenance = maintenance
         self.trouble = ""
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()
@@ -104,11 +113,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
+        self.maintenance.start()
         again: list[BatchItem] = []
         rounds = 0
-        while parts := again or await self._take():
+        while items := again or await self._take():
             rounds = rounds + 1 if again else 0
-            again = await self._work(parts, is_last=rounds == _MOST_ROUNDS)
+            again = await self._work(items, is_last=rounds == _MOST_ROUNDS)
 
     @property
     def hangs(self) -> bool:
@@ -122,33 +132,61 @@ class Worker:
         await self.queue.close()
 
     async def _take(self) -> list[BatchItem]:
-        return [BatchItem.of(submission) for submission in await self.queue.take(self.batch_events)]
+        """What waits in the queue, at least one submission; the jobs that are due come first."""
+        taking = asyncio.ensure_future(self.queue.take(self.batch_events))
+        while True:
+            await self._maintain()
+            # Never cancelled: what a queue elsewhere gives while it is could be lost on the way.
+            done, _ = await asyncio.wait({taking}, timeout=self.maintenance.pause)
+            if done:
+                return [BatchItem.of(submission) for submission in taking.result()]
 
-    async def _work(self, parts: list[BatchItem], *, is_last: bool) -> list[BatchItem]:
-        """Settle the parts; return those to settle again, since nobody will send them again.
+    async def _maintain(self) -> None:
+        """Run the job that is due, if one is and the store is well."""
+        if self.trouble or self._stopping.is_set():
+            return
+        if job := self.maintenance.take():
+            try:
+                with self._timed():
+                    counters, is_unfinished = await self.processor.maintain(job)
+            except StoreError as error:
+                await self._recover(error)
+            else:
+                self.pending.settle((), counters)
+                if is_unfinished:
+                    self.maintenance.resume(job)
+
+    async def _work(self, items: list[BatchItem], *, is_last: bool) -> list[BatchItem]:
+        """Settle the items; return those to settle again, since nobody will send them again.
 
         The last time there are none: who is slow for ever must not keep the others waiting so long.
         """
-        waiting = deque(batches(parts))
+        waiting = deque(batches(items))
         again: list[BatchItem] = []
         try:
             while waiting:
                 settled = await self._settle(waiting[0], is_last or self._stopping.is_set())
                 self._acknowledge(settled)
                 again += settled.again
-                left = {part.submission.id for part in settled.again}
-                done = [part.submission for part in waiting.popleft()]
+                left = {item.submission.id for item in settled.again}
+                done = [item.submission for item in waiting.popleft()]
                 await self.queue.done([one for one in done if one.id not in left])
         except StoreError as error:
-            return again + await self._fail([part for batch in waiting for part in batch], error)
+            return again + await self._fail([item for batch in waiting for item in batch], error)
         return again
 
     async def _settle(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
+        with self._timed():
+            return await self.processor.settle(batch, is_last=is_last)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """For `hangs`: what is done within takes the store's time."""
         self._begun = asyncio.get_running_loop().time()
         try:
-            return await self.settler.settle(batch, is_last=is_last)
+            yield
         finally:
             self._begun = None
 
@@ -158,48 +196,48 @@ class Worker:
                 effect()
             except Exception:
                 log.exception("after the commit, a stage's effect failed; the events are stored")
-        self.ledger.settle(settled.stored, settled.counters)
+        self.pending.settle(settled.stored, settled.counters)
         for submission, fault in settled.failed:
             log.error("submission %s failed: %s", submission.id, fault)
-            self.ledger.fail([submission], fault)
+            self.pending.fail([submission], fault)
 
-    async def _fail(self, parts: list[BatchItem], error: StoreError) -> list[BatchItem]:
+    async def _fail(self, items: list[BatchItem], error: StoreError) -> list[BatchItem]:
         """Tell those who wait; keep what was answered already until the store is back."""
-        detached = [part for part in parts if part.submission.respond_async]
-        await self._give_up([part for part in parts if not part.submission.respond_async], error)
+        answered_early = [item for item in items if item.submission.respond_async]
+        await self._give_up([item for item in items if not item.submission.respond_async], error)
         await self._recover(error)
-        for part in detached:
-            part.reopen()
+        for item in answered_early:
+            item.reopen()
             if self.trouble:
                 log.critical(
                     "submission %s was answered 202 and is lost, with %d events: %s",
-                    part.submission.id,
-                    len(part.submission.events),
+                    item.submission.id,
+                    len(item.submission.events),
                     self.trouble,
                 )
         if self.trouble:
-            await self._give_up(detached, error)
+            await self._give_up(answered_early, error)
             return []
-        return detached
+        return answered_early
 
-    async def _give_up(self, parts: list[BatchItem], error: StoreError) -> None:
-        submissions = [part.submission for part in parts]
-        self.ledger.fail(submissions, error)
+    async def _give_up(self, items: list[BatchItem], error: StoreError) -> None:
+        submissions = [item.submission for item in items]
+        self.pending.fail(submissions, error)
         await self.queue.failed(submissions)
 
     async def _recover(self, error: StoreError) -> None:
         """Acknowledge nothing until the store is proved again; try once more when stopping."""
         if self.trouble:  # this was tried while stopping, and the time that is left is short
-            self.ledger.fail_waiting(error)
+            self.pending.fail_waiting(error)
             return
         pause = _FIRST_PAUSE
         self.trouble = str(error)
         while True:
             log.error("the store failed: %s", self.trouble)
-            self.ledger.fail_waiting(StoreError(self.trouble))
+            self.pending.fail_waiting(StoreError(self.trouble))
             try:
                 await self.store.reopen()
-                self.ledger.counters = await self.store.counters()
+                self.pending.counters = await self.store.counters()
             except AggregatorError as again:
                 self.trouble = str(again)
             else:
@@ -211,47 +249,69 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        self.ledger.fail_waiting(StoreError(self.trouble))
+        self.pending.fail_waiting(StoreError(self.trouble))
 
 
 class BatchProcessor:
     """Begins and commits transactions; nobody else does."""
 
-    def __init__(self, store: Store, line: StageRunner, books: BatchRecorder) -> None:
+    def __init__(self, store: Store, runner: StageRunner, recorder: BatchRecorder) -> None:
         self.store = store
-        self.line = line
-        self.books = books
+        self.runner = runner
+        self.recorder = recorder
 
     async def settle(self, batch: list[BatchItem], *, is_last: bool) -> BatchResult:
         """Settle what may share a transaction. Raises StoreError: then its fate is unknown.
 
         What there is no time for comes again, unless this is the last time.
         """
+
+        def reset() -> None:
+            for item in batch:
+                item.reopen()
+
+        return await _with_retries(lambda: self._settle(batch, is_last), reset)
+
+    async def maintain(self, job: Job) -> tuple[Counters, bool]:
+        """Run the job in a transaction; the counters after it, and whether it has more to do.
+
+        Raises StoreError.
+        """
+
+        async def attempt() -> tuple[Counters, bool]:
+            async with self.store.transaction() as tx:
+                is_unfinished = await job.run(tx)
+                await tx.count(Counters(), {})
+            return tx.counters, is_unfinished
+
+        return await _with_retries(attempt)
+
+    async def _settle(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
         try:
-            return await self._together(batch)
+            return await self._settle_together(batch)
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
 
-    async def _together(self, batch: list[BatchItem]) -> BatchResult:
-        submissions = [part.submission for part in batch]
+    async def _settle_together(self, batch: list[BatchItem]) -> BatchResult:
+        submissions = [item.submission for item in batch]
         async with self.store.transaction() as tx:
             work = UnitOfWork(tx)
             if submissions[0].is_strict:
                 await self._try_strict(batch[0], work)
             else:
                 await self._process(batch, work)
-            await self.books.enter(submissions, tx)
+            await self.recorder.record(submissions, tx)
         return BatchResult(submissions, tx.counters, work.effects)
 
-    async def _try_strict(self, part: BatchItem, work: UnitOfWork) -> None:
+    async def _try_strict(self, item: BatchItem, work: UnitOfWork) -> None:
         try:
             async with work.tx.savepoint():
-                await self._process([part], work)
-                if any(map(part.submission.refuses, part.submission.events)):
+                await self._process([item], work)
+                if any(map(item.submission.refuses, item.submission.events)):
                     raise _Blocked  # noqa: TRY301, it is what undoes the savepoint
         except _Blocked:
-            _refuse(part.submission, set(work.appended))
+            _refuse(item.submission, set(work.appended))
             work.undo(0, 0)
 
     async def _replay(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
@@ -260,32 +320,32 @@ class BatchProcessor:
         failed: list[tuple[Submission, AggregatorError]] = []
         again: list[BatchItem] = []
         clock = asyncio.get_running_loop()
-        deadline = clock.time() + 3 * self.line.timeout
+        deadline = clock.time() + 3 * self.runner.timeout
         async with self.store.transaction() as tx:
             work = UnitOfWork(tx)
-            for part in batch:
+            for item in batch:
                 is_late = clock.time() > deadline
-                fault = Unavailable(_NOT_TRIED) if is_late else await self._attempt(part, work)
+                fault = Unavailable(_NOT_TRIED) if is_late else await self._attempt(item, work)
                 if fault is None:
-                    good.append(part.submission)
+                    good.append(item.submission)
                     continue
-                part.reopen()
-                if is_late and part.submission.respond_async and not is_last:
-                    again.append(part)  # nobody would send it again
+                item.reopen()
+                if is_late and item.submission.respond_async and not is_last:
+                    again.append(item)  # nobody would send it again
                 else:
-                    failed.append((part.submission, fault))
-            await self.books.enter(good, tx, failed)
+                    failed.append((item.submission, fault))
+            await self.recorder.record(good, tx, failed)
         return BatchResult(good, tx.counters, work.effects, failed, again)
 
-    async def _attempt(self, part: BatchItem, work: UnitOfWork) -> AggregatorError | None:
-        part.reopen()
+    async def _attempt(self, item: BatchItem, work: UnitOfWork) -> AggregatorError | None:
+        item.reopen()
         done = len(work.effects), len(work.appended)
         try:
-            if part.submission.is_strict:
-                await self._try_strict(part, work)
+            if item.submission.is_strict:
+                await self._try_strict(item, work)
             else:
                 async with work.tx.savepoint():
-                    await self._process([part], work)
+                    await self._process([item], work)
         except StageFault as fault:
             work.undo(*done)
             return fault
@@ -293,14 +353,31 @@ class BatchProcessor:
 
     async def _process(self, batch: Sequence[BatchItem], work: UnitOfWork) -> None:
         before = len(work.appended)
-        going = [event for part in batch for event in part.going]
-        left = await self.line.run(going, work)
+        going = [event for item in batch for event in item.going]
+        left = await self.runner.run(going, work)
         if left:
             raise StageFault(
-                f"{self.line.names}: event {left[0].index} on topic {left[0].topic!r} came through "
-                "without an outcome; is there a stage that stores it?"
+                f"{self.runner.names}: event {left[0].index} on topic {left[0].topic!r} came "
+                "through without an outcome; is there a stage that stores it?"
             )
-        _check_seqs(going, work, before, self.line.names)
+        _check_seqs(going, work, before, self.runner.names)
+
+
+async def _with_retries(
+    attempt: Callable[[], Awaitable[R]], reset: Callable[[], None] = lambda: None
+) -> R:
+    """Run a transaction, once more after a `reset` where the store asks for it.
+
+    Raises StoreError, TryAgain included, where it asks too often.
+    """
+    for number in range(_MOST_ATTEMPTS - 1):
+        try:
+            return await attempt()
+        except TryAgain as error:
+            log.info("the store has rolled back, and the batch is run again: %s", error)
+            reset()
+            await asyncio.sleep(number * _PAUSE)  # the other one may have to end first
+    return await attempt()
 
 
 class _Blocked(Exception):

@@ -101,9 +101,9 @@ class FailpointPlugins(Plugins):
         super().__init__(found)
         self.failpoint = failpoint
 
-    def line(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
+    def stages(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
         """The stages of both sides, behind one that is reached after decoding."""
-        left, right = super().line(*asked)
+        left, right = super().stages(*asked)
         return [NamedStage("decoded", _Decoded(self.failpoint)), *left], right
 
     def store(self, settings: Settings) -> Store:

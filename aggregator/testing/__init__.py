@@ -1,6 +1,6 @@
 """Contract suites for authors of plugins: derive a class, say how to make yours, run pytest.
 
-    class TestMyStore(StoreContract):
+    class TestMyStore(contract_of(MyStore)):
         @pytest.fixture
         def new_store(self, tmp_path):
             return lambda: MyStore(f"my://{tmp_path}/store")
@@ -11,12 +11,13 @@ Needs pytest and pytest-asyncio in auto mode (`asyncio_mode = auto`).
 from aggregator.testing.making import make_entry, make_event, make_submission
 from aggregator.testing.queues import QueueContract
 from aggregator.testing.stages import StageContract
-from aggregator.testing.stores import StoreContract
+from aggregator.testing.stores import StoreContract, contract_of
 
 __all__ = [
     "QueueContract",
     "StageContract",
     "StoreContract",
+    "contract_of",
     "make_entry",
     "make_event",
     "make_submission",

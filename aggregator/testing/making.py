@@ -4,7 +4,7 @@ from typing import Any
 
 from aggregator.core.identity import PayloadKind, digest_of, key_of
 from aggregator.event import Event, Submission
-from aggregator.store import Quarantined, QuarantineReason
+from aggregator.store import Page, Quarantined, QuarantineReason, Query, Store
 
 
 def make_event(event_id: str, topic: str = "logins", **members: Any) -> Event:
@@ -50,3 +50,21 @@ def make_submission(name: str, events: int) -> Submission:
 
 class Rollback(Exception):
     """Raised by tests to have a transaction rolled back."""
+
+
+async def stored(store: Store, *events: Event) -> list[int]:
+    """Store the events in a transaction; their seqs."""
+    async with store.transaction() as tx:
+        return await tx.append(events)
+
+
+async def walk(store: Store, **wanted: Any) -> list[str]:
+    """The event_ids of all pages."""
+    found: list[str] = []
+    page = Page([], None)
+    while True:
+        page = await store.events(Query(**wanted))
+        found += [event.event_id for event in page.events]
+        if page.next is None:
+            return found
+        wanted["after"] = page.next

@@ -11,21 +11,21 @@ from aggregator.store import (
     MOST_EVICTED,
     PAGE_BYTES,
     Counters,
+    KeepsQuarantine,
     Quarantined,
     QuarantineQuery,
     QuarantineReason,
-    Store,
 )
 from aggregator.testing.making import Rollback, make_entry
 
 
-async def put_aside(store: Store, *entries: Quarantined) -> None:
+async def put_aside(store: KeepsQuarantine, *entries: Quarantined) -> None:
     async with store.transaction() as tx:
         await tx.quarantine(entries)
         await tx.count(Counters(), {})
 
 
-async def ids_aside(store: Store, **wanted: Any) -> list[str]:
+async def ids_aside(store: KeepsQuarantine, **wanted: Any) -> list[str]:
     """The event_ids in quarantine, of all pages."""
     found: list[str] = []
     while True:
@@ -51,9 +51,9 @@ def _with_each_member(size: int) -> list[dict[str, Any]]:
 
 
 class QuarantineContract:
-    """What every store promises of its quarantine; a part of `StoreContract`."""
+    """What every store promises of its quarantine; for one that `KeepsQuarantine`."""
 
-    async def test_quarantined_event_is_read_back_as_it_was(self, store: Store) -> None:
+    async def test_quarantined_event_is_read_back_as_it_was(self, store: KeepsQuarantine) -> None:
         entry = make_entry(
             "1",
             reason=QuarantineReason.CONFLICT,
@@ -66,7 +66,7 @@ class QuarantineContract:
         (found,) = (await store.quarantined(QuarantineQuery())).entries
         assert found == replace(entry, id=found.id)
 
-    async def test_ids_in_quarantine_are_never_given_again(self, store: Store) -> None:
+    async def test_ids_in_quarantine_are_never_given_again(self, store: KeepsQuarantine) -> None:
         await put_aside(store, make_entry("1", id=70), make_entry("2", id=70))
         first, second = (await store.quarantined(QuarantineQuery())).entries
         assert first.id < second.id
@@ -76,7 +76,9 @@ class QuarantineContract:
         (third,) = (await store.quarantined(QuarantineQuery())).entries
         assert third.id > second.id
 
-    async def test_what_is_not_in_quarantine_is_dropped_quietly(self, store: Store) -> None:
+    async def test_what_is_not_in_quarantine_is_dropped_quietly(
+        self, store: KeepsQuarantine
+    ) -> None:
         await put_aside(store, make_entry("1"), make_entry("2"))
         first, _ = (await store.quarantined(QuarantineQuery())).entries
         async with store.transaction() as tx:
@@ -85,7 +87,7 @@ class QuarantineContract:
         assert (tx.counters.quarantined, tx.counters.evicted) == (1, 0)
         assert await ids_aside(store) == ["2"]
 
-    async def test_quarantine_is_searched_by_every_filter(self, store: Store) -> None:
+    async def test_quarantine_is_searched_by_every_filter(self, store: KeepsQuarantine) -> None:
         await put_aside(
             store,
             make_entry("1", "a", kept_at=10),
@@ -105,7 +107,7 @@ class QuarantineContract:
 
     @pytest.mark.parametrize("limit", [1, 3, 4])
     async def test_pages_of_quarantine_hold_every_entry_once(
-        self, store: Store, limit: int
+        self, store: KeepsQuarantine, limit: int
     ) -> None:
         ids = ["1", "2", "3", "4"]
         await put_aside(store, *(make_entry(event_id) for event_id in ids))
@@ -116,7 +118,7 @@ class QuarantineContract:
 
     @pytest.mark.parametrize("large", _with_each_member(PAGE_BYTES // 3 + 1))
     async def test_page_of_large_entries_ends_early(
-        self, store: Store, large: dict[str, Any]
+        self, store: KeepsQuarantine, large: dict[str, Any]
     ) -> None:
         entries = [replace(make_entry(str(number)), **large) for number in range(7)]
         await put_aside(store, *entries)
@@ -125,7 +127,9 @@ class QuarantineContract:
         assert page.next == page.entries[-1].id
         assert await ids_aside(store) == [entry.event_id for entry in entries]
 
-    async def test_old_entries_are_evicted_and_then_the_oldest(self, store: Store) -> None:
+    async def test_old_entries_are_evicted_and_then_the_oldest(
+        self, store: KeepsQuarantine
+    ) -> None:
         ages = [10, 40, 20, 30, 50]
         entries = [make_entry(str(age), kept_at=age) for age in ages]
         size = entries[0].size
@@ -142,7 +146,7 @@ class QuarantineContract:
 
     @pytest.mark.parametrize("large", _with_each_member(3000))
     async def test_every_member_of_an_entry_fills_the_quarantine(
-        self, store: Store, large: dict[str, Any]
+        self, store: KeepsQuarantine, large: dict[str, Any]
     ) -> None:
         entries = [replace(make_entry("1"), **large), make_entry("2")]
         size = entries[0].size + entries[1].size
@@ -153,7 +157,7 @@ class QuarantineContract:
             assert await tx.evict(0, entries[1].size) == 0
         assert size > 3000 + 2 * ENTRY_BYTES
 
-    async def test_no_more_are_evicted_at_once_than_it_says(self, store: Store) -> None:
+    async def test_no_more_are_evicted_at_once_than_it_says(self, store: KeepsQuarantine) -> None:
         old = [make_entry("old", kept_at=number % 2) for number in range(10)]
         await put_aside(store, *old, *(make_entry(str(number)) for number in range(MOST_EVICTED)))
         async with store.transaction() as tx:
@@ -168,7 +172,9 @@ class QuarantineContract:
             assert await tx.evict(1, 0) == 0
         assert await store.counters() == Counters(evicted=MOST_EVICTED + 10)
 
-    async def test_no_more_old_ones_are_evicted_at_once_than_it_says(self, store: Store) -> None:
+    async def test_no_more_old_ones_are_evicted_at_once_than_it_says(
+        self, store: KeepsQuarantine
+    ) -> None:
         entries = [make_entry("1", kept_at=7) for _ in range(MOST_EVICTED + 1)]
         await put_aside(store, *entries, make_entry("2"))
         async with store.transaction() as tx:
@@ -177,14 +183,16 @@ class QuarantineContract:
         async with store.transaction() as tx:
             assert await tx.evict(8, entries[0].size * MOST_EVICTED) == 1
 
-    async def test_entry_larger_than_the_quarantine_goes_as_well(self, store: Store) -> None:
+    async def test_entry_larger_than_the_quarantine_goes_as_well(
+        self, store: KeepsQuarantine
+    ) -> None:
         await put_aside(store, make_entry("1"), make_entry("2", body=b"x" * 1000))
         async with store.transaction() as tx:
             assert await tx.evict(0, 999) == 2
             assert await tx.evict(0, 0) == 0
         assert await store.counters() == Counters(evicted=2)
 
-    async def test_quarantine_is_counted_whatever_is_undone(self, store: Store) -> None:
+    async def test_quarantine_is_counted_whatever_is_undone(self, store: KeepsQuarantine) -> None:
         await put_aside(store, make_entry("1"))
         (first,) = (await store.quarantined(QuarantineQuery())).entries
         async with store.transaction() as tx:
@@ -204,7 +212,9 @@ class QuarantineContract:
                 raise Rollback
         assert await store.counters() == Counters(invalid=1, quarantined=2)
 
-    async def test_quarantine_is_counted_without_a_call_of_count(self, store: Store) -> None:
+    async def test_quarantine_is_counted_without_a_call_of_count(
+        self, store: KeepsQuarantine
+    ) -> None:
         async with store.transaction() as tx:
             await tx.quarantine([make_entry("1"), make_entry("2")])
         assert (await store.counters()).quarantined == 2

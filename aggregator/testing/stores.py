@@ -1,45 +1,36 @@
 """What every store promises."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from aggregator.core import json_values
 from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
-from aggregator.errors import KeyHeld, KeySpecDiffers, SettingError
-from aggregator.event import Event
+from aggregator.errors import KeyHeld, KeySpecDiffers
 from aggregator.store import (
-    MOST_CONFLICTS,
     PAGE_BYTES,
-    ConflictingContent,
-    ConflictStats,
+    BacksUp,
     Content,
     Counters,
     FieldIs,
+    IndexesFields,
+    KeepsHistory,
+    KeepsQuarantine,
     Page,
     Query,
-    Redelivery,
-    RedeliveryStats,
     Span,
     Store,
     StoredEvent,
     Topic,
 )
+from aggregator.testing.capabilities import BackupContract, FieldsContract, HistoryContract
 from aggregator.testing.commits import CommitContract
-from aggregator.testing.making import Rollback, make_event
+from aggregator.testing.making import Rollback, make_event, stored, walk
 from aggregator.testing.quarantine import QuarantineContract
 
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
-
-
-async def _stored(store: Store, *events: Event) -> list[int]:
-    async with store.transaction() as tx:
-        return await tx.append(events)
 
 
 async def _only(store: Store) -> StoredEvent:
@@ -47,26 +38,16 @@ async def _only(store: Store) -> StoredEvent:
     return event
 
 
-async def _walk(store: Store, **wanted: Any) -> list[str]:
-    """The event_ids of all pages."""
-    found: list[str] = []
-    page = Page([], None)
-    while True:
-        page = await store.events(Query(**wanted))
-        found += [event.event_id for event in page.events]
-        if page.next is None:
-            return found
-        wanted["after"] = page.next
+_SUITES: Mapping[Any, type] = {
+    KeepsHistory: HistoryContract,
+    KeepsQuarantine: QuarantineContract,
+    IndexesFields: FieldsContract,
+    BacksUp: BackupContract,
+}
+"""Of what a store can do beyond what every store must."""
 
 
-_NAMES: list[tuple[int, Any]] = list(enumerate(["ada", 1, True, "ada", None, {"ada": "ada"}]))
-
-
-def _named(name: Any) -> dict[str, Any]:
-    return {"payload": msgspec.json.encode({"user": {"name": name}, "n": 7})}
-
-
-class StoreContract(QuarantineContract, CommitContract):
+class StoreContract(CommitContract):
     """What every store promises."""
 
     @pytest.fixture
@@ -84,7 +65,7 @@ class StoreContract(QuarantineContract, CommitContract):
 
     async def test_committed_event_is_read_back_as_it_was(self, store: Store) -> None:
         event = make_event("1", payload=b'{ "n": 1.50 }', timestamp="2026-01-31T12:00:00+05:30")
-        (seq,) = await _stored(store, event)
+        (seq,) = await stored(store, event)
         (found,) = await store.find(event.key, 10)
         assert (found.seq, found.topic, found.event_id) == (seq, "logins", "1")
         assert (found.source, found.payload) == ("tests", b'{ "n": 1.50 }')
@@ -101,7 +82,7 @@ class StoreContract(QuarantineContract, CommitContract):
 
     async def test_claim_names_the_first_holder(self, store: Store) -> None:
         first, new = make_event("1", received_at=7), make_event("2")
-        (seq,) = await _stored(store, first)
+        (seq,) = await stored(store, first)
         async with store.transaction() as tx:
             owner, nobody = await tx.claim([first.key, new.key])
         assert nobody is None
@@ -118,7 +99,7 @@ class StoreContract(QuarantineContract, CommitContract):
 
     async def test_claim_takes_many_keys(self, store: Store) -> None:
         events = [make_event(str(number)) for number in range(3000)]
-        seqs = await _stored(store, *events[::2])
+        seqs = await stored(store, *events[::2])
         async with store.transaction() as tx:
             owners = await tx.claim([event.key for event in events])
         assert [owner.seq for owner in owners[::2] if owner] == seqs
@@ -136,33 +117,32 @@ class StoreContract(QuarantineContract, CommitContract):
     async def test_contents_come_no_more_at_a_time_than_fit(self, store: Store) -> None:
         payload = b'{"filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
         events = [make_event(str(number), payload=payload) for number in range(7)]
-        seqs = await _stored(store, *events)
+        seqs = await stored(store, *events)
         async with store.transaction() as tx:
             assert len(await tx.contents(seqs)) == 3
             assert len(await tx.contents(seqs[-1:])) == 1
 
     async def test_seqs_only_grow(self, store: Store) -> None:
-        seqs = await _stored(store, make_event("1"), make_event("2"))
+        seqs = await stored(store, make_event("1"), make_event("2"))
         with suppress(Rollback):
             async with store.transaction() as tx:
                 await tx.append([make_event("3")])
                 raise Rollback
-        seqs += await _stored(store, make_event("4"))
+        seqs += await stored(store, make_event("4"))
         assert seqs == sorted(set(seqs))
 
     @pytest.mark.parametrize("twice", [("1", "1"), ("new", "held")])
     async def test_append_under_a_held_key_stores_nothing(
         self, store: Store, twice: tuple[str, str]
     ) -> None:
-        await _stored(store, make_event("held"))
+        await stored(store, make_event("held"))
         with pytest.raises(KeyHeld):
-            await _stored(store, *(make_event(event_id) for event_id in twice))
-        assert await _walk(store) == ["held"]
+            await stored(store, *(make_event(event_id) for event_id in twice))
+        assert await walk(store) == ["held"]
 
     async def test_counters_add_up_and_topics_are_counted_once(self, store: Store) -> None:
         async with store.transaction() as tx:
             await tx.append([make_event("1", "b"), make_event("2", "a"), make_event("3", "a")])
-            await tx.record([Redelivery(1, "tests", 5)])
             await tx.count(
                 Counters(stored=3, duplicate=1, invalid=4),
                 {"b": Counters(stored=1), "a": Counters(stored=2, duplicate=1)},
@@ -237,10 +217,10 @@ class StoreContract(QuarantineContract, CommitContract):
         saw_the_first, later = await two
         assert saw_the_first
         assert await one < later
-        assert await _walk(store) == ["1", "2"]
+        assert await walk(store) == ["1", "2"]
 
     async def test_events_are_found_by_topic_source_and_time(self, store: Store) -> None:
-        await _stored(
+        await stored(
             store,
             make_event("1", "a", timestamp="2026-01-01T00:00:00Z"),
             make_event("2", "b", timestamp="2026-01-02T00:00:00Z", source="x"),
@@ -248,11 +228,11 @@ class StoreContract(QuarantineContract, CommitContract):
             make_event("4", "a", timestamp="2026-01-03T01:00:00+02:00"),
         )
         second, third = 1_767_312_000_000_000, 1_767_398_400_000_000
-        assert await _walk(store, topic="a") == ["1", "3", "4"]
-        assert await _walk(store, source="x") == ["2", "3"]
-        assert await _walk(store, since=second, until=third) == ["2", "4"]
-        assert await _walk(store, topic="a", since=second, descending=True) == ["4", "3"]
-        assert await _walk(store, topic="nobody's") == []
+        assert await walk(store, topic="a") == ["1", "3", "4"]
+        assert await walk(store, source="x") == ["2", "3"]
+        assert await walk(store, since=second, until=third) == ["2", "4"]
+        assert await walk(store, topic="a", since=second, descending=True) == ["4", "3"]
+        assert await walk(store, topic="nobody's") == []
 
     @pytest.mark.parametrize("descending", [False, True])
     @pytest.mark.parametrize("limit", [1, 3, 10, 11])
@@ -260,9 +240,9 @@ class StoreContract(QuarantineContract, CommitContract):
         self, store: Store, limit: int, descending: bool
     ) -> None:
         ids = [str(number) for number in range(10)]
-        await _stored(store, *(make_event(event_id) for event_id in ids))
+        await stored(store, *(make_event(event_id) for event_id in ids))
         wanted = list(reversed(ids)) if descending else ids
-        assert await _walk(store, limit=limit, descending=descending) == wanted
+        assert await walk(store, limit=limit, descending=descending) == wanted
         page = await store.events(Query(limit=limit, descending=descending))
         assert len(page.events) <= limit
         assert (page.next is None) == (limit >= len(ids))
@@ -271,15 +251,15 @@ class StoreContract(QuarantineContract, CommitContract):
     async def test_page_of_large_events_ends_early(self, store: Store, descending: bool) -> None:
         payload = b'{"filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
         ids = [str(number) for number in range(7)]
-        await _stored(store, *(make_event(event_id, payload=payload) for event_id in ids))
+        await stored(store, *(make_event(event_id, payload=payload) for event_id in ids))
         page = await store.events(Query(descending=descending))
         assert len(page.events) == 3
         assert page.next == page.events[-1].seq
-        found = await _walk(store, descending=descending)
+        found = await walk(store, descending=descending)
         assert found == (list(reversed(ids)) if descending else ids)
 
     async def test_nothing_comes_before_the_first_event(self, store: Store) -> None:
-        (seq,) = await _stored(store, make_event("1"))
+        (seq,) = await stored(store, make_event("1"))
         assert await store.events(Query(after=seq)) == Page([], None)
         assert await store.events(Query(after=seq, descending=True)) == Page([], None)
         assert await store.events(Query(after=0, descending=True)) == Page([], None)
@@ -323,16 +303,16 @@ class StoreContract(QuarantineContract, CommitContract):
         assert (found.timestamp, found.attributes) == (None, b'{"a":"b"}')
 
     async def test_event_without_a_timestamp_is_at_no_time(self, store: Store) -> None:
-        await _stored(store, make_event("1", timestamp=""))
-        assert await _walk(store, since=0) == []
-        assert await _walk(store, until=2**62) == []
-        assert await _walk(store) == ["1"]
+        await stored(store, make_event("1", timestamp=""))
+        assert await walk(store, since=0) == []
+        assert await walk(store, until=2**62) == []
+        assert await walk(store) == ["1"]
 
     async def test_events_are_found_by_key_and_by_name(self, store: Store) -> None:
         name = make_event("1").key
         events = [make_event(str(number), key=b"%016d" % number, name=name) for number in range(3)]
         usual = make_event("1")
-        await _stored(store, events[0], make_event("other"), events[1], usual, events[2])
+        await stored(store, events[0], make_event("other"), events[1], usual, events[2])
         found = await store.find(name, 10)
         assert [event.event_id for event in found] == ["0", "1", "1", "2"]
         assert [event.key for event in found] == [*(e.key for e in events[:2]), name, events[2].key]
@@ -353,7 +333,7 @@ class StoreContract(QuarantineContract, CommitContract):
             for number in range(3)
         ]
         usual = make_event("1", source="meant")
-        await _stored(store, *others, *meant, usual)
+        await stored(store, *others, *meant, usual)
         found = await store.find(name, 10, "meant")
         assert [event.seq for event in found] == [31, 32, 33, 34]
         assert await store.find(name, 2, "meant") == found[:2]
@@ -361,131 +341,26 @@ class StoreContract(QuarantineContract, CommitContract):
         assert await store.find(meant[0].key, 10, "meant") == found[:1]
         assert await store.find(meant[0].key, 10, "other") == []
 
-    async def test_what_came_again_is_told_by_source_and_by_content(self, store: Store) -> None:
-        one, two = (
-            ConflictingContent(b"1" * 17, ("/source", "/payload/a")),
-            ConflictingContent(b"2" * 17, ()),
-        )
-        async with store.transaction() as tx:
-            seq, other = await tx.append([make_event("1"), make_event("2")])
-            await tx.record(
-                [Redelivery(seq, "b", 50), Redelivery(seq, "b", 70), Redelivery(other, "b", 1)]
-            )
-            await tx.record([Redelivery(seq, "a", 60, one), Redelivery(seq, "b", 90, one)])
-        async with store.transaction() as tx:
-            await tx.record([Redelivery(seq, "a", 80), Redelivery(seq, "c", 40, two)])
-        history = await store.history(seq, 10)
-        assert history.redeliveries == [
-            RedeliveryStats("c", 0, 1, 40, 40),
-            RedeliveryStats("b", 2, 1, 50, 90),
-            RedeliveryStats("a", 1, 1, 60, 80),
-        ]
-        assert history.conflicts == [
-            ConflictStats(two.digest, (), "c", 1, 40, 40),
-            ConflictStats(one.digest, ("/source", "/payload/a"), "a", 2, 60, 90),
-        ]
-        short = await store.history(seq, 1)
-        assert (short.redeliveries, short.conflicts) == (
-            history.redeliveries[:1],
-            history.conflicts[:1],
-        )
-        assert (await store.history(other, 10)).redeliveries == [RedeliveryStats("b", 1, 0, 1, 1)]
-
-    async def test_no_more_contents_are_remembered_than_fit(self, store: Store) -> None:
-        clashes = [
-            ConflictingContent(b"%017d" % number, ("/payload",))
-            for number in range(MOST_CONFLICTS + 5)
-        ]
-        async with store.transaction() as tx:
-            (seq,) = await tx.append([make_event("1")])
-            for at, clash in enumerate([*clashes, clashes[0], clashes[-1]]):
-                await tx.record([Redelivery(seq, "tests", at, clash)])
-        history = await store.history(seq, 1000)
-        assert [clash.digest for clash in history.conflicts] == [
-            c.digest for c in clashes[:MOST_CONFLICTS]
-        ]
-        assert (history.conflicts[0].times, history.conflicts[1].times) == (2, 1)
-        assert history.redeliveries == [
-            RedeliveryStats("tests", 0, MOST_CONFLICTS + 7, 0, MOST_CONFLICTS + 6)
-        ]
-
-    async def test_unknown_event_has_no_history(self, store: Store) -> None:
-        history = await store.history(7, 10)
-        assert (history.redeliveries, history.conflicts) == ([], [])
-
     async def test_events_are_found_by_their_arrival(self, store: Store) -> None:
-        await _stored(store, *(make_event(str(at), received_at=at) for at in (10, 20, 30)))
-        assert await _walk(store, received_since=20) == ["20", "30"]
-        assert await _walk(store, received_since=10, received_until=30) == ["10", "20"]
-        assert await _walk(store, received_until=10) == []
-
-    @pytest.mark.parametrize("indexed", [(), ("/user/name", "/n")])
-    async def test_events_are_found_by_a_field_with_and_without_index(
-        self, store: Store, indexed: Sequence[str]
-    ) -> None:
-        long = "ada" * 100
-        before = [make_event(f"old-{number}", **_named(name)) for number, name in _NAMES]
-        await _stored(store, *before, make_event("old-long", **_named(long)))
-        await store.close()
-        await store.open(DEFAULT_KEY_SPEC, indexed)
-        before = [make_event(f"new-{number}", **_named(name)) for number, name in _NAMES]
-        await _stored(store, *before, make_event("new-long", **_named(long)))
-        await _stored(
-            store,
-            make_event("text", payload_kind=PayloadKind.BYTES, payload=b'{"user":{"name":"ada"}}'),
-            make_event("broken", payload=b'{"user":{"name":"ada"}'),
-            make_event("deep", payload=b"[" * 200_000),
-            make_event("b", "orders", source="x", timestamp="", received_at=5, **_named("ada")),
-        )
-
-        def by(value: Any, where: str = "/user/name") -> FieldIs:
-            return FieldIs(where, json_values.scalar_of(msgspec.json.encode(value).decode()))
-
-        ada = ["old-0", "old-3", "new-0", "new-3", "b"]
-        assert await _walk(store, field=by("ada")) == ada
-        for limit in (1, 2, 5):
-            found = await _walk(store, field=by("ada"), limit=limit, descending=True)
-            assert found == ada[::-1]
-        assert await _walk(store, field=by("ada"), topic="logins") == ada[:-1]
-        assert await _walk(store, field=by("ada"), topic="nobody's") == []
-        assert await _walk(store, field=by("ada"), source="x") == ["b"]
-        assert await _walk(store, field=by("ada"), since=0) == ada[:-1]
-        assert await _walk(store, field=by("ada"), received_until=6) == ["b"]
-        assert await _walk(store, field=by(long)) == ["old-long", "new-long"]
-        assert await _walk(store, field=by(1.0)) == ["old-1", "new-1"]
-        assert await _walk(store, field=by(True)) == ["old-2", "new-2"]
-        assert await _walk(store, field=by("nobody")) == []
-        assert await _walk(store, field=by("ada", "/user")) == []
-        assert await _walk(store, field=by(7, "/n"), limit=3) == [
-            f"{age}-{name}" for age in ("old", "new") for name in (*range(6), "long")
-        ] + ["b"]
-
-    async def test_field_is_found_after_it_is_indexed_no_more(self, store: Store) -> None:
-        await _stored(store, make_event("1"), make_event("2", payload=b'{"user":"bob"}'))
-        ada = FieldIs("/user", b"sada")
-        for number, indexed in enumerate([["/user"], [], ["/user", "/other"], ["/other"]], 3):
-            await store.close()
-            await store.open(DEFAULT_KEY_SPEC, indexed)
-            await _stored(store, make_event(str(number)))
-            wanted = ["1", *(str(each) for each in range(3, number + 1))]
-            assert await _walk(store, field=ada) == wanted
-            await store.reopen()
-            assert await _walk(store, field=ada, limit=2) == wanted
+        await stored(store, *(make_event(str(at), received_at=at) for at in (10, 20, 30)))
+        assert await walk(store, received_since=20) == ["20", "30"]
+        assert await walk(store, received_since=10, received_until=30) == ["10", "20"]
+        assert await walk(store, received_until=10) == []
 
     async def test_page_of_a_rare_field_ends_early(self, store: Store) -> None:
         payload = b'{"user":"bob","filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
         events = [make_event(str(number), payload=payload) for number in range(7)]
-        await _stored(store, *events, make_event("rare"))
+        await stored(store, *events, make_event("rare"))
         page = await store.events(Query(field=FieldIs("/user", b"sada")))
         assert page.events == []
         assert page.next is not None
         for descending in (False, True):
-            found = await _walk(store, field=FieldIs("/user", b"sada"), descending=descending)
+            found = await walk(store, field=FieldIs("/user", b"sada"), descending=descending)
             assert found == ["rare"]
 
     async def test_span_goes_from_the_oldest_event_to_the_newest(self, store: Store) -> None:
         assert await store.span() == Span(0, 0)
-        seqs = await _stored(store, make_event("1"), make_event("2"), make_event("3"))
+        seqs = await stored(store, make_event("1"), make_event("2"), make_event("3"))
         assert await store.span() == Span(seqs[0], seqs[-1])
 
     async def test_topics_are_told_with_their_ends(self, store: Store) -> None:
@@ -516,29 +391,10 @@ class StoreContract(QuarantineContract, CommitContract):
         assert await store.topics("c", 2) == []
 
     async def test_reopened_store_goes_on(self, store: Store) -> None:
-        await _stored(store, make_event("1"))
+        await stored(store, make_event("1"))
         await store.reopen()
-        await _stored(store, make_event("2"))
-        assert await _walk(store) == ["1", "2"]
-
-    async def test_backup_is_made_of_what_is_committed_or_refused(
-        self, store: Store, new_store: Callable[[], Store], tmp_path: Path
-    ) -> None:
-        counted = Counters(stored=1)
-        async with store.transaction() as tx:
-            await tx.append([make_event("1")])
-            await tx.count(counted, {"logins": counted})
-        destination = tmp_path / "backup"
-        try:
-            made = await new_store().backup(destination)
-        except SettingError:
-            assert not destination.exists()
-            return
-        assert (made.events, made.last_seq) == (1, (await store.span()).newest)
-        assert made.size == destination.stat().st_size
-        with pytest.raises(SettingError):
-            await new_store().backup(destination)
-        assert made.size == destination.stat().st_size
+        await stored(store, make_event("2"))
+        assert await walk(store) == ["1", "2"]
 
     async def test_store_can_be_closed_twice(self, store: Store) -> None:
         await store.close()
@@ -546,3 +402,9 @@ class StoreContract(QuarantineContract, CommitContract):
 
     async def test_store_tells_what_it_is(self, store: Store) -> None:
         assert store.about()
+
+
+def contract_of(store: type[Store]) -> Any:
+    """The suite for that class of stores: of every store, and of each mixin that it has."""
+    suites = [suite for mixin, suite in _SUITES.items() if issubclass(store, mixin)]
+    return type(f"{store.__name__}Contract", (StoreContract, *suites), {})

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from aggregator.core import timestamp
-from aggregator.store import ConflictStats, History, RedeliveryStats, StoredEvent
+from aggregator.store import ConflictStats, History, KeepsHistory, RedeliveryStats, StoredEvent
 from aggregator.web import answer, finding
 from aggregator.web.arguments import load
 from aggregator.web.query import PickSchema
@@ -35,6 +35,7 @@ class Explaining:
             if len(found.events) > 1:
                 return await self.sender.send(request, answer.choices(found, "explain"))
             (event,) = found.events
+            assert isinstance(store, KeepsHistory)
             history = await store.history(event.seq, _MOST + 1)
         return await self.sender.send(request, answer.explanation(_explained(event, history)))
 

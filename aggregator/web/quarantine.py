@@ -14,7 +14,7 @@ from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline.intake import Intake, new_submission_id
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
-from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
+from aggregator.store import KeepsQuarantine, Quarantined, QuarantinePage, QuarantineQuery
 from aggregator.web import quarantine_page, verdict
 from aggregator.web.answer import as_json, cursor
 from aggregator.web.arguments import LARGEST_PAGE
@@ -99,6 +99,7 @@ class Quarantine:
 
     async def _page(self, wanted: QuarantineQuery) -> QuarantinePage:
         async with self.turn.taken() as store:
+            assert isinstance(store, KeepsQuarantine)
             return await store.quarantined(wanted)
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:

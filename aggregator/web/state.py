@@ -37,7 +37,7 @@ class State:
         self.sender.check_room()
         topics = [topic.name for topic in await self.store.topics("", _SHOWN_TOPICS)]
         uptime = time.monotonic() - self.started
-        snapshot = self.intake.ledger.snapshot()
+        snapshot = self.intake.pending.snapshot()
         return await self.sender.send(request, answer.stats(snapshot, topics, uptime))
 
     async def healthz(self, _: web.Request) -> web.Response:

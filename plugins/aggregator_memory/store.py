@@ -20,18 +20,22 @@ from aggregator.store import (
     Content,
     Counters,
     History,
+    HistoryTransaction,
+    IndexesFields,
+    KeepsHistory,
+    KeepsQuarantine,
     KeyOwner,
+    NewestSeq,
     Page,
     Quarantined,
     QuarantinePage,
     QuarantineQuery,
+    QuarantineTransaction,
     Query,
     Redelivery,
     RedeliveryStats,
     Span,
-    Store,
     StoredEvent,
-    StoreTransaction,
     Topic,
 )
 from aggregator_memory.quarantine import Quarantine
@@ -41,7 +45,7 @@ log = logging.getLogger(__name__)
 _SCANNED = 20_000  # events that one page examines at most
 
 
-class MemoryStore(Store):
+class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
     """`memory:` keeps the contract but for two points: nothing is durable, no field is indexed."""
 
     def __init__(self, url: str) -> None:
@@ -51,22 +55,25 @@ class MemoryStore(Store):
         self._key_spec: str | None = None
         self._committed = Committed()
         self._transaction_lock = asyncio.Lock()
+        self._newest = NewestSeq()
 
     async def key_spec(self) -> str | None:
         """A new process has a new, empty store."""
         return None
 
-    async def open(
-        self,
-        key_spec: str,
-        indexed: Sequence[str] = (),  # noqa: ARG002, a scan of what fits in memory is short
-        replaces: str | None = None,
-    ) -> None:
-        """Keep the recipe; warn that nothing is durable."""
+    async def open(self, key_spec: str, replaces: str | None = None) -> None:
+        """Keep the key spec; warn that nothing is durable."""
         if self._key_spec not in (None, key_spec, replaces):
             raise KeySpecDiffers(str(self._key_spec), key_spec)
         self._key_spec = key_spec
         log.warning("the store memory: forgets every event when the service ends")
+
+    async def index(self, pointers: Sequence[str]) -> None:
+        """A scan of what fits in memory is short."""
+
+    async def changed(self, after: int) -> int:
+        """Only this process stores events here."""
+        return await self._newest.wait(after)
 
     async def reopen(self) -> None:
         """There is no file that could have failed."""
@@ -79,12 +86,13 @@ class MemoryStore(Store):
         return "memory: (forgets every event when the service ends)"
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+    async def transaction(self) -> AsyncIterator["MemoryTransaction"]:
         """One at a time. Where the block raises, what it has gathered is dropped."""
         async with self._transaction_lock:
             tx = MemoryTransaction(self._committed)
             yield tx
             tx.commit()
+        self._newest.advance(len(self._committed.events))
 
     async def events(self, query: Query) -> Page:
         """One page of events."""
@@ -172,7 +180,7 @@ class MemoryStore(Store):
         )
 
 
-class MemoryTransaction(StoreTransaction):
+class MemoryTransaction(HistoryTransaction, QuarantineTransaction):
     """Gathers changes apart, so that nobody sees them before the commit.
 
     Only one runs at a time: what is committed does not change meanwhile.

@@ -16,17 +16,20 @@ from pathlib import Path
 from aggregator.core.redact import redact
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
+    BacksUp,
     Backup,
     Counters,
     History,
+    IndexesFields,
+    KeepsHistory,
+    KeepsQuarantine,
+    NewestSeq,
     Page,
     QuarantinePage,
     QuarantineQuery,
     Query,
     Span,
-    Store,
     StoredEvent,
-    StoreTransaction,
     Topic,
 )
 from aggregator_sqlite import fields, quarantine, read
@@ -61,7 +64,7 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
 
 
-class SqliteStore(Store):
+class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
     def __init__(self, url: str) -> None:
@@ -76,6 +79,7 @@ class SqliteStore(Store):
         self._lock = WriterLock(self.path)
         self._wal = WriteAheadLog(self.path)
         self._transaction_lock = asyncio.Lock()
+        self._newest = NewestSeq()
         self._key_spec = ""
         self._pointers: fields.Pointers = ()
         self._filter = KeyFilter()
@@ -88,7 +92,7 @@ class SqliteStore(Store):
         self._files: OpenFiles | None = None
 
     async def key_spec(self) -> str | None:
-        """The recipe that the file keeps, read on a connection that cannot write."""
+        """The key spec that the file keeps, read on a connection that cannot write."""
         if not database_exists(self.path):
             return None
         if not self._lock.is_held():
@@ -99,10 +103,8 @@ class SqliteStore(Store):
         except StoreError as error:
             raise unreadable(self.path, error) from error
 
-    async def open(
-        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
-    ) -> None:
-        """Take the lock, make the log durable, bring schema and indexes up to date."""
+    async def open(self, key_spec: str, replaces: str | None = None) -> None:
+        """Take the lock, make the log durable, bring schema and index of keys up to date."""
         self._key_spec = key_spec
         self._filter, self._unreadable = KeyFilter(), UnreadableRows()
         try:
@@ -112,7 +114,6 @@ class SqliteStore(Store):
             # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
             await self._open_writer(replaces)
-            await self._index_fields(indexed)
             await self._open_readers()
             self._files = OpenFiles(self.path)
             self._start_warm_up()
@@ -122,6 +123,24 @@ class SqliteStore(Store):
         except BaseException:
             await self.close()
             raise
+
+    async def index(self, pointers: Sequence[str]) -> None:
+        """A part at a time: a start that is stopped goes on from there next time."""
+        if self._writer is None:
+            raise StoreError("the store is not open")
+        try:
+            await self._writer.run(fields.want, pointers)
+            while await self._writer.run(fields.remove_some, pointers):
+                pass
+            while await self._writer.run(fields.build_some):
+                pass
+            self._pointers = await self._writer.run(fields.indexed)
+        except StoreError as error:
+            raise StoreError(f"store: {self.path}: {error}") from error
+
+    async def changed(self, after: int) -> int:
+        """Only this process stores events here."""
+        return await self._newest.wait(after)
 
     async def reopen(self) -> None:
         """Open a new writer, which proves the store again as a start does, after a failure.
@@ -165,7 +184,7 @@ class SqliteStore(Store):
         return f"SQLite {sqlite3.sqlite_version} in {self.path}"
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+    async def transaction(self) -> AsyncIterator[SqliteTransaction]:
         """One at a time. Commits when the block ends, rolls back when it raises."""
         async with self._transaction_lock:
             if self._writer is None or self._index is None:
@@ -176,6 +195,7 @@ class SqliteStore(Store):
             try:
                 yield tx
                 await tx.commit()
+                self._newest.advance(self._index.last_seq)
             except BaseException:
                 await tx.roll_back()
                 raise
@@ -228,6 +248,7 @@ class SqliteStore(Store):
                 await writer.close()
                 raise
         self._writer, self._index = writer, index
+        self._newest.advance(index.last_seq)
 
     @asynccontextmanager
     async def _guarding(self) -> AsyncIterator[None]:
@@ -247,16 +268,6 @@ class SqliteStore(Store):
             yield
         finally:
             await guard.close()
-
-    async def _index_fields(self, wanted: Sequence[str]) -> None:
-        """A part at a time: a start that is stopped goes on from there next time."""
-        assert self._writer
-        await self._writer.run(fields.want, wanted)
-        while await self._writer.run(fields.remove_some, wanted):
-            pass
-        while await self._writer.run(fields.build_some):
-            pass
-        self._pointers = await self._writer.run(fields.indexed)
 
     def _start_warm_up(self) -> None:
         def runs() -> Sequence[Run]:

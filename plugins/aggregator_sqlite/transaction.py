@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.store import Content, Counters, KeyOwner, Quarantined, Redelivery, StoreTransaction
+from aggregator.store import (
+    Content,
+    Counters,
+    HistoryTransaction,
+    KeyOwner,
+    Quarantined,
+    QuarantineTransaction,
+    Redelivery,
+)
 from aggregator_sqlite import fields, quarantine, write
 from aggregator_sqlite.connection import SqliteThread, call_translating_errors
 from aggregator_sqlite.fields import Pointers
@@ -22,7 +30,7 @@ R = TypeVar("R")
 _Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
-class SqliteTransaction(StoreTransaction):
+class SqliteTransaction(HistoryTransaction, QuarantineTransaction):
     """Takes one hop to the writer's thread for each call that reads, and one to commit.
 
     Calls that only write are deferred to the next hop; BEGIN is part of the first. Mostly the key

@@ -1,6 +1,6 @@
 """The contract suites, over stores and queues that break their contract: each is found out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -62,10 +62,8 @@ class ForgetfulStore(MemoryStore):
         super().__init__("memory:")
         self._forget = forget
 
-    async def open(
-        self, key_spec: str, indexed: Sequence[str] = (), replaces: str | None = None
-    ) -> None:
-        await super().open(key_spec, indexed, replaces)
+    async def open(self, key_spec: str, replaces: str | None = None) -> None:
+        await super().open(key_spec, replaces)
         self._forget(self._committed)
 
 

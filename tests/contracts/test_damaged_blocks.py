@@ -130,7 +130,8 @@ async def test_block_whose_parts_do_not_fit_is_passed_over_and_logged(
 async def test_damaged_blocks_do_not_keep_fields_from_being_indexed(store: SqliteStore) -> None:
     change(store.path, "UPDATE blocks SET sizes = '' WHERE first = 4")
     await store.close()
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     page = await store.events(Query(field=FieldIs("/user", b"sada")))
     assert [event.seq for event in page.events] == [1, 2, 3, 7, 8, 9]
 

@@ -25,7 +25,8 @@ SINCE = (1, 40, 100)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     yield store
     await store.close()
 
@@ -78,7 +79,8 @@ async def test_what_an_operator_has_removed_does_not_count_as_hidden(store: Sqli
     await store.close()
     with closing(sqlite3.connect(store.path)) as db, db:
         db.execute("DELETE FROM blocks WHERE first IN (1, 4, 5, 9)")
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     async with store.transaction() as tx:
         claimed = await tx.claim([event.key for event in make(9)])
     seqs = [owner.seq if owner else None for owner in claimed]
@@ -92,7 +94,8 @@ async def damaged_block(store: SqliteStore, patch: pytest.MonkeyPatch) -> None:
     await store.close()
     first, *_ = (cell for cell in cells(store.path, "blocks") if cell.is_row)
     flip(store.path, first.begin, 5)
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
 
 
 async def test_block_that_cannot_be_read_fails_one_batch_and_no_more(
@@ -136,7 +139,8 @@ async def test_page_of_a_run_that_cannot_be_read_fails_one_batch_and_no_more(
     await store.close()
     monkeypatch.setattr(runs, "RUNS_PER_LEVEL", 2)
     flip(store.path, cells(store.path, "run_pages")[1].begin, 6)
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     store._filter.is_complete = True  # as it was when the bit flipped
     failed = 0
     for first in range(2000, 6000, 100):
@@ -198,7 +202,8 @@ async def test_bit_that_flips_in_the_name_of_a_topic_keeps_no_event_out(
     await store.close()
     first = cells(store.path, "topics")[0]
     flip(store.path, store.path.read_bytes().index(b"orders", first.begin), bit)
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     await store_it("2", "users", "orders")
     await store_it("3", "orders")
     assert [event.topic for event in (await store.events(Query())).events] == [

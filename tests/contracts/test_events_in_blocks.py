@@ -124,7 +124,8 @@ async def test_pages_are_what_a_list_would_give(
 ) -> None:
     monkeypatch.setattr(blocks, "MOST", 4)
     await store.close()
-    await store.open(DEFAULT_KEY_SPEC, ["/user"] * (seed % 2))
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"] * (seed % 2))
     chance = random.Random(seed)
     events = [an_event(chance, number) for number in range(120)]
     for first in range(0, 120, 10):

@@ -329,9 +329,11 @@ async def test_index_that_was_interrupted_is_built_from_where_it_got(
     whole = fields._values
     monkeypatch.setattr(fields, "_values", failing)
     with pytest.raises(StoreError, match="killed"):
-        await store.open(DEFAULT_KEY_SPEC, ["/user"])
+        await store.open(DEFAULT_KEY_SPEC)
+        await store.index(["/user"])
     assert not await _is_indexed(store)
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     assert looked_at == [*range(1, 16), *range(11, 26)]
     assert await _is_indexed(store)
     assert len((await store.events(ADA)).events) == 25
@@ -342,7 +344,8 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
 ) -> None:
     await _fill(store, 5)
     await store.close()
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     await store.close()
     monkeypatch.setattr(fields, "REMOVED_AT_ONCE", 2)
     remove_some = fields.remove_some
@@ -358,7 +361,8 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
         await store.open(DEFAULT_KEY_SPEC)
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(3,)]
     monkeypatch.undo()
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(5,)]
     await store.close()
     await store.open(DEFAULT_KEY_SPEC)
@@ -368,7 +372,8 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
 
 async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: SqliteStore) -> None:
     await store.close()
-    await store.open(DEFAULT_KEY_SPEC, ["/user"])
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.index(["/user"])
     await _fill(store, 3)
     spoil(store.path, 1, b'{"user"', b'{"usex"')
     empty(store.path, 2)

@@ -163,7 +163,7 @@ async def test_event_that_a_stage_fails_on_keeps_no_other_from_being_released(
     stages = with_stages(raises="misbehaving:Raises")
     pipeline = "validate | raises dedup persist"
     # The key no longer needs what was missing, as after `aggregator change-key`.
-    await change_key(SqliteStore(store), "topic,event_id", (), is_agreed=True)
+    await change_key(SqliteStore(store), "topic,event_id", is_agreed=True)
     client = await start(stages, store=store, pipeline=pipeline)
     status, answer = await _call(client, "POST", "/quarantine/release?after=0")
     assert (status, [result["status"] for result in answer["results"]]) == (
