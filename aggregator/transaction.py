@@ -1,6 +1,7 @@
 """What a stage is lent while the pipeline runs it: the store's words, and nothing that commits."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ class Transaction:
                 raise
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXTS = ("topic", "event_id", "timestamp", "source")
 _BYTES = ("payload", "attributes", "name")
 
@@ -133,25 +135,30 @@ def _mistake(args: Sequence[Any]) -> StageFault | None:
                 return StageFault(f"event {given.index} has members that no store can take")
         elif isinstance(given, int):
             continue  # a seq
-        elif not _has(bytes, given, KEY_SIZE):
+        elif not _is_bytes(given, KEY_SIZE):
             return StageFault(f"{given!r} is no key: a key has {KEY_SIZE} bytes")
     return None
 
 
 def _is_sound(event: Event) -> bool:
     return (
-        all(_has(str, getattr(event, name)) for name in _TEXTS)
-        and all(_has(bytes, getattr(event, name)) for name in _BYTES)
-        and _has(bytes, event.key, KEY_SIZE)
-        and _has(bytes, event.digest, DIGEST_SIZE)
+        all(_is_text(getattr(event, name)) for name in _TEXTS)
+        and all(_is_bytes(getattr(event, name)) for name in _BYTES)
+        and _is_bytes(event.key, KEY_SIZE)
+        and _is_bytes(event.digest, DIGEST_SIZE)
         and isinstance(event.received_at, int)
         and 0 <= event.received_at < _TOO_LATE
         and isinstance(event.payload_kind, PayloadKind)
     )
 
 
-def _has(kind: type[str] | type[bytes], value: object, length: int | None = None) -> bool:
-    return isinstance(value, kind) and length in (None, len(value))
+def _is_text(value: object) -> bool:
+    """Half of a surrogate pair is none: no UTF-8 can hold it."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
+
+
+def _is_bytes(value: object, length: int | None = None) -> bool:
+    return isinstance(value, bytes) and length in (None, len(value))
 
 
 async def _uncancelled(call: Awaitable[R]) -> R:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from time import sleep
 from typing import ClassVar
 
+from msgspec.structs import replace
+
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.outcome import Duplicate, Fault, Filtered, Invalid, Outcome, Stored
@@ -278,3 +280,21 @@ class BlamesForNothing(IntakeStage):
 class QuotesItsInput(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         raise ValueError("no such file: /data/\udcff" + "x" * 100_000)
+
+
+class AppendsWhatNoStoreTakes(BatchStage):
+    """Spoils the member that an event's source names."""
+
+    spoiled: ClassVar[dict[str, object]] = {
+        "key": b"short",
+        "digest": b"short",
+        "topic": 5,
+        "source": "\ud800",
+        "received_at": 2**63,
+    }
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in events:
+            if event.source in self.spoiled:
+                await tx.append([replace(event, **{event.source: self.spoiled[event.source]})])
+        return events

@@ -1,5 +1,6 @@
 """What every store promises of what is committed, and of what is rolled back."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -26,7 +27,10 @@ from aggregator.store import (
     StoreTransaction,
     Topic,
 )
-from aggregator.testing.making import Rollback, make_entry, make_event
+from aggregator.testing.making import Rollback, make_entry, make_event, stored
+
+_SOON = 0.05  # seconds in which something that must wait is given the chance not to
+_TIMEOUT = 5.0
 
 
 class _Told(NamedTuple):
@@ -137,6 +141,20 @@ class CommitContract:
         for history in after.histories:  # where there are any
             assert [seen.source for seen in history.redeliveries] == ["tests", "before", "after"]
             assert history.conflicts == before.histories[0].conflicts
+
+    async def test_change_is_told_to_whoever_waits_for_it(self, store: Store) -> None:
+        before = (await store.span()).newest
+        waiting = asyncio.create_task(store.changed(before))
+        with suppress(Rollback):
+            async with store.transaction() as tx:
+                await tx.append([make_event("undone")])
+                raise Rollback
+        done, _ = await asyncio.wait({waiting}, timeout=_SOON)
+        assert not done
+        (seq,) = await stored(store, make_event("1"))
+        async with asyncio.timeout(_TIMEOUT):
+            assert await waiting == seq
+            assert await store.changed(before) == seq
 
     async def test_savepoint_is_undone_alone(self, store: Store) -> None:
         async with store.transaction() as tx:

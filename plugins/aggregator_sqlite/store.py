@@ -114,6 +114,8 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
             await self._open_writer(replaces)
+            assert self._writer
+            self._pointers = await self._writer.run(fields.indexed)
             await self._open_readers()
             self._files = OpenFiles(self.path)
             self._start_warm_up()

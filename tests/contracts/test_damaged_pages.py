@@ -135,12 +135,12 @@ async def test_page_of_a_run_that_cannot_be_read_fails_one_batch_and_no_more(
 ) -> None:
     make_runs_small(monkeypatch, in_memory=200, at_once=1000)
     monkeypatch.setattr(runs, "RUNS_PER_LEVEL", 99)
+    await store.index(["/user"])
     await append(store, make(2000), at_once=100)
     await store.close()
     monkeypatch.setattr(runs, "RUNS_PER_LEVEL", 2)
     flip(store.path, cells(store.path, "run_pages")[1].begin, 6)
     await store.open(DEFAULT_KEY_SPEC)
-    await store.index(["/user"])
     store._filter.is_complete = True  # as it was when the bit flipped
     failed = 0
     for first in range(2000, 6000, 100):

@@ -176,7 +176,7 @@ async def test_failed_commit_is_followed_by_a_reading_of_the_index(
 ) -> None:
     events = make(400)
     await append(store, events)
-    with monkeypatch.context() as patch, pytest.raises(sqlite3.Error):
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="IntegrityError"):
         patch.setattr(Run, "finish", failing)
         await append(store, make(400, first=401), at_once=400)
         await append(store, make(400, first=801), at_once=400)

@@ -331,6 +331,7 @@ async def test_index_that_was_interrupted_is_built_from_where_it_got(
     with pytest.raises(StoreError, match="killed"):
         await store.open(DEFAULT_KEY_SPEC)
         await store.index(["/user"])
+    await store.close()
     assert not await _is_indexed(store)
     await store.open(DEFAULT_KEY_SPEC)
     await store.index(["/user"])
@@ -359,6 +360,8 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
     monkeypatch.setattr(fields, "remove_some", failing)
     with pytest.raises(StoreError, match="killed"):
         await store.open(DEFAULT_KEY_SPEC)
+        await store.index([])
+    await store.close()
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(3,)]
     monkeypatch.undo()
     await store.open(DEFAULT_KEY_SPEC)
@@ -366,8 +369,20 @@ async def test_index_is_not_trusted_after_its_removal_was_interrupted(
     assert await _by_hand(store, "SELECT count(*) FROM fields") == [(5,)]
     await store.close()
     await store.open(DEFAULT_KEY_SPEC)
+    await store.index([])
     assert await _by_hand(store, "SELECT * FROM fields") == []
     assert await _by_hand(store, "SELECT * FROM pointers") == []
+
+
+async def test_index_is_kept_up_by_whoever_opens_the_store_without_naming_it(
+    store: SqliteStore,
+) -> None:
+    await store.index(["/user"])
+    await store.close()
+    await store.open(DEFAULT_KEY_SPEC)
+    await _fill(store, 5)
+    assert await _is_indexed(store)
+    assert len((await store.events(ADA)).events) == 5
 
 
 async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: SqliteStore) -> None:

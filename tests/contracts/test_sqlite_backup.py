@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.cli.backup import backup as run_backup
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import Backup, Counters, Query, Store
@@ -108,7 +109,7 @@ async def test_there_is_no_copy_of_what_is_no_file(
     store_class: type[Store], url: str, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingError, match=said):
-        await store_class(url).backup(tmp_path / "copy.db")
+        await run_backup(store_class(url), tmp_path / "copy.db")
     assert list(tmp_path.iterdir()) == []
 
 

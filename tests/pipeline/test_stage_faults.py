@@ -1,6 +1,7 @@
 """A stage that breaks its contract hurts the submission it breaks it on, and no other."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,3 +214,19 @@ async def test_event_that_waited_passes_earlier_stages_once(start: Start) -> Non
     )
     await publish(client, event("1"), event("1"), event("2"))
     assert Remembers.memory == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize("wrong", ["key", "digest", "topic", "source", "received_at"])
+async def test_event_that_no_store_can_take_is_the_fault_of_who_appends_it(
+    start: Start, wrong: str, tmp_path: Path
+) -> None:
+    client = await start(  # in memory anything can be kept
+        with_stages(odd="misbehaving:AppendsWhatNoStoreTakes"),
+        pipeline="validate | dedup odd persist",
+        store=f"sqlite:///{tmp_path}/aggregator.db",
+    )
+    status, problem = await publish(client, event("bad", source=wrong))
+    assert status == 500
+    assert problem["detail"].startswith("odd: ")
+    assert (await publish(client, event("good")))[0] == 200
+    assert (await stats(client))["unique_processed"] == 1

@@ -1,0 +1,135 @@
+"""Whatever a store raises is a StoreError; where it asks for another try the batch is run again."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from added import with_plugin, with_stages
+from aggregator.app import INTAKE
+from aggregator.plugins import STORES, Plugins
+from conftest import Client, Start
+from events import event
+from foreign import AsksForAnotherTry, StumblingStore
+from misbehaving import Remembers
+
+PLUGINS = Plugins(
+    [
+        *with_stages(effects="misbehaving:Remembers", odd="misbehaving:Raises").found,
+        with_plugin(STORES, "stumbles", "foreign:StumblingStore"),
+        with_plugin(STORES, "again", "foreign:AsksForAnotherTry"),
+    ]
+)
+BATCH = [event("new"), event("old"), event("new")]
+STRICT = {"Prefer": "handling=strict"}
+
+
+async def publish(client: Client, *events: dict[str, Any], **headers: str) -> tuple[int, Any]:
+    async with client.post("/publish", json=list(events), headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def stats(client: Client) -> dict[str, int]:
+    async with client.get("/stats") as response:
+        found: dict[str, int] = await response.json()
+        return found
+
+
+async def until_ready(client: Client) -> None:
+    async with asyncio.timeout(10):
+        while (await client.get("/readyz")).status != 200:
+            await asyncio.sleep(0.01)
+
+
+async def check_that_all_came_back(client: Client) -> None:
+    """No room is held, nobody waits, and the numbers add up."""
+    intake = client.server.app[INTAKE]  # type: ignore[attr-defined]
+    assert not intake.pending.answered_early
+    assert not intake.queue._events
+    found = await stats(client)
+    assert found["queue_size_current"] == 0
+    assert found["received_total"] == found["unique_processed"] + found["duplicate_dropped"]
+    async with client.get("/events") as response:
+        events = (await response.json())["events"]
+    assert [one["event_id"] for one in events] == ["old", "new"]
+    assert (found["unique_processed"], found["processed_topics"]) == (2, ["logins"])
+
+
+@pytest.fixture
+def store_url() -> str:
+    """Named by each test."""
+    return "memory:"
+
+
+@pytest.fixture(autouse=True)
+def _told_nothing() -> Iterator[None]:
+    yield
+    StumblingStore.left.clear()
+
+
+@pytest.mark.parametrize("headers", [{}, STRICT], ids=["lenient", "strict"])
+@pytest.mark.parametrize(
+    "point", ["begin", "claim", "append", "record", "count", "savepoint", "release", "commit"]
+)
+async def test_what_a_driver_raises_is_a_failure_of_the_store(
+    start: Start, point: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    assert (await publish(client, event("old")))[0] == 200
+    StumblingStore.left.update({point: 1, "reopen": 1, "counters": 1})
+    status, problem = await publish(client, *BATCH, **headers)
+    if point in ("savepoint", "release") and not headers:  # there is none around lenient ones
+        assert status == 200
+        StumblingStore.left.clear()
+    else:
+        assert status == 503
+        assert f"InterfaceError: {point} stumbled" in problem["detail"]
+        await until_ready(client)
+        assert "InterfaceError: reopen stumbled" in caplog.text
+        assert "InterfaceError: counters stumbled" in caplog.text
+        status, answer = await publish(client, *BATCH)
+        assert [one["status"] for one in answer["results"]] == ["stored", "duplicate", "duplicate"]
+    await check_that_all_came_back(client)
+
+
+async def test_driver_error_beside_a_fault_of_a_stage_is_no_fault_of_the_stage(
+    start: Start,
+) -> None:
+    client = await start(PLUGINS, store="stumbles:", pipeline="validate | dedup odd persist")
+    assert (await publish(client, event("old")))[0] == 200
+    StumblingStore.left["savepoint"] = 1  # in which the submission is replayed
+    bad = event("bad", payload={"is": "bad"})
+    assert (await publish(client, bad))[0] == 503
+    await until_ready(client)
+    assert (await publish(client, bad))[0] == 500
+    assert (await publish(client, *BATCH))[0] == 200
+    await check_that_all_came_back(client)
+
+
+@pytest.mark.parametrize("headers", [{}, STRICT], ids=["lenient", "strict"])
+@pytest.mark.parametrize("point", ["begin", "claim", "append", "record", "count", "commit"])
+async def test_batch_is_run_again_where_the_store_asks_for_it(
+    start: Start, point: str, headers: dict[str, str]
+) -> None:
+    Remembers.memory.clear()
+    client = await start(PLUGINS, store="again:", pipeline="validate | dedup effects persist")
+    assert (await publish(client, event("old")))[0] == 200
+    AsksForAnotherTry.left[point] = 3
+    status, answer = await publish(client, *BATCH, **headers)
+    assert status == 200
+    assert [one["status"] for one in answer["results"]] == ["stored", "duplicate", "duplicate"]
+    assert AsksForAnotherTry.left[point] == 0
+    assert Remembers.memory == ["old", "new"]
+    await check_that_all_came_back(client)
+
+
+async def test_store_that_asks_too_often_has_failed(start: Start) -> None:
+    client = await start(PLUGINS, store="again:")
+    assert (await publish(client, event("old")))[0] == 200
+    AsksForAnotherTry.left["commit"] = 10
+    status, problem = await publish(client, *BATCH)
+    assert (status, problem["detail"]) == (503, "commit stumbled")
+    await until_ready(client)
+    assert (await publish(client, *BATCH))[0] == 200
+    await check_that_all_came_back(client)
