@@ -11,7 +11,7 @@ from msgspec import structs
 from aggregator.event import Event
 from aggregator_sqlite import blocks
 
-PART = "UPDATE blocks SET events = CAST(? AS BLOB) WHERE first = ?"
+PART = "UPDATE blocks SET events = CAST(? AS BLOB) WHERE first_seq = ?"
 Change = Callable[[int, Event], Event | None]
 
 
@@ -66,4 +66,4 @@ def spoil(path: Path, seq: int, before: bytes, after: bytes) -> None:
         text, _ = block._text(seq)
         assert before in text
         spoiled = block._events.replace(text, text.replace(before, after, 1))
-        db.execute(PART, (spoiled, block.first))
+        db.execute(PART, (spoiled, block.first_seq))

@@ -20,7 +20,7 @@ COPY = "VACUUM INTO ?"
 CONTENTS = """
 SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks), (SELECT total(keys) FROM runs),
     (SELECT coalesce(max(upto), 0) FROM runs),
-    (SELECT max(first + length(CAST(keys AS BLOB)) / 16) FROM blocks), stored, last_seq
+    (SELECT max(first_seq + length(CAST(keys AS BLOB)) / 16) FROM blocks), stored, last_seq
 FROM counters
 """
 _WITH_DATA = ("-wal", "-journal")

@@ -40,25 +40,28 @@ _PLACE = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
 ADD = MultiRowStatement(
-    "INSERT INTO blocks (first, again, checksum, keys, digests, ends, sizes, events) "
+    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
-ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first) VALUES (?, ?)")
+ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
 # A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
 AT = """
-SELECT first, again, checksum, CAST(coalesce(keys, '') AS BLOB),
+SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
     CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
-FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1
+FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
 FIRSTS_SINCE = """
-SELECT first FROM blocks
-WHERE first >= coalesce((SELECT max(first) FROM blocks WHERE first <= :seq), 0) ORDER BY first
+SELECT first_seq FROM blocks
+WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :seq), 0)
+ORDER BY first_seq
 """
-FIRST_AT = "SELECT max(first) FROM blocks WHERE first <= ?"
-FIRSTS = "SELECT first FROM blocks ORDER BY first DESC"
-KEYS_AT = "SELECT again, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first = ?"
+FIRST_AT = "SELECT max(first_seq) FROM blocks WHERE first_seq <= ?"
+FIRSTS = "SELECT first_seq FROM blocks ORDER BY first_seq DESC"
+KEYS_AT = """
+SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first_seq = ?
+"""
 
 Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
 """The first event's seq, twice; of all events a checksum over the keys, the keys, digests, ends and
@@ -82,14 +85,14 @@ class Block:
     """Some events that follow each other. Raises ValueError where its parts do not fit."""
 
     def __init__(self, row: Row) -> None:
-        self.first, again, _, self._keys, self._digests, ends, sizes, self._events = row
+        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, self._events = row
         count = len(ends) // _PLACE
         if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
             raise ValueError("its parts do not fit each other")
-        if self.first != again:
+        if self.first_seq != copy:
             raise ValueError("its seqs are damaged")
         self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
-        self.seqs = range(self.first, self.first + count)
+        self.seqs = range(self.first_seq, self.first_seq + count)
         """Those of its events."""
 
     @property
@@ -120,7 +123,7 @@ class Block:
 
     def digest(self, seq: int) -> bytes:
         """What its source and payload were."""
-        place = DIGEST * (seq - self.first)
+        place = DIGEST * (seq - self.first_seq)
         return self._digests[place : place + DIGEST]
 
     def event(self, seq: int, members: Members | None = None) -> StoredEvent:
@@ -128,7 +131,7 @@ class Block:
         read = members or self.members(seq)
         form = payload_kind_of(read.payload_kind)
         attributes = bytes(read.attributes)
-        place = KEY * (seq - self.first)
+        place = KEY * (seq - self.first_seq)
         return StoredEvent(
             seq,
             read.received_at,
@@ -145,7 +148,7 @@ class Block:
 
     def _text(self, seq: int) -> tuple[bytes, int]:
         """The JSON of the event, and how much of it is its payload."""
-        place = seq - self.first
+        place = seq - self.first_seq
         begin = self._ends[place - 1] + 1 if place else 1
         return self._events[begin : self._ends[place]], self._sizes[place]
 
@@ -206,7 +209,7 @@ def among(
     with closing(db.execute(firsts, wanted)) as found:
         for (first,) in found:
             block = at(db, first)
-            if block and block.first == first:
+            if block and block.first_seq == first:
                 yield block
 
 
@@ -271,10 +274,10 @@ def _first_at(db: sqlite3.Connection, seq: int) -> int:
 
 def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     try:
-        again, checksum, keys = read_row(db, KEYS_AT, first) or (None, 0, b"")
+        copy, checksum, keys = read_row(db, KEYS_AT, first) or (None, 0, b"")
     except UnreadableRow:
-        again, checksum, keys = None, 0, b""
-    if again != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
+        copy, checksum, keys = None, 0, b""
+    if copy != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
         raise _damaged_keys(first)
     return bytes(keys)
 

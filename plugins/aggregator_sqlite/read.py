@@ -31,16 +31,17 @@ _SCANNED_SOURCES = (
     20_000  # sources; an event that came from more is told by the first of them in order
 )
 FORWARD = blocks.FIRSTS_SINCE
-BACKWARD = "SELECT first FROM blocks WHERE first < :seq ORDER BY first DESC"
+BACKWARD = "SELECT first_seq FROM blocks WHERE first_seq < :seq ORDER BY first_seq DESC"
 FORWARD_ON_TOPIC = """
-SELECT first FROM blocks_by_topic
-WHERE topic_id = :topic_id AND first >= coalesce(
-    (SELECT max(first) FROM blocks_by_topic WHERE topic_id = :topic_id AND first <= :seq), 0
+SELECT first_seq FROM blocks_by_topic
+WHERE topic_id = :topic_id AND first_seq >= coalesce(
+    (SELECT max(first_seq) FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq <= :seq), 0
 )
-ORDER BY first
+ORDER BY first_seq
 """
 BACKWARD_ON_TOPIC = """
-SELECT first FROM blocks_by_topic WHERE topic_id = :topic_id AND first < :seq ORDER BY first DESC
+SELECT first_seq FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq < :seq
+ORDER BY first_seq DESC
 """
 FORWARD_BY_FIELD = """
 SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq > :seq
@@ -52,7 +53,7 @@ ORDER BY seq DESC
 """
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
 SEQS_OF_NAME = "SELECT CAST(seq AS INTEGER) FROM names WHERE name = ? ORDER BY seq"
-SPAN = "SELECT (SELECT min(first) FROM blocks), last_seq FROM counters"
+SPAN = "SELECT (SELECT min(first_seq) FROM blocks), last_seq FROM counters"
 COUNTERS = """
 SELECT stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics, quarantined,
     evicted

@@ -48,18 +48,18 @@ STEPS = (
             last_at INTEGER NOT NULL
         )""",
         """CREATE TABLE blocks (
-            first INTEGER PRIMARY KEY, -- the first event's seq; those of the others follow
-            again INTEGER NOT NULL, -- the same: by another one all its events would be others
+            first_seq INTEGER PRIMARY KEY, -- that of its first event; those of the others follow
+            first_seq_copy INTEGER NOT NULL, -- a flipped bit in one of them is noticed
             checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
-            keys BLOB NOT NULL,    -- 16 bytes an event: hash over the recipe's members
-            digests BLOB NOT NULL, -- 17 bytes an event: hash over source and payload
-            ends BLOB NOT NULL,    -- 4 bytes an event, little-endian: where in `events` it ends
-            sizes BLOB NOT NULL,   -- 4 bytes an event, as above: how long its payload is there
-            events BLOB NOT NULL   -- JSON: an array of what the view `events` shows
+            keys BLOB NOT NULL,        -- 16 bytes an event: hash over the recipe's members
+            digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload
+            ends BLOB NOT NULL,        -- 4 bytes an event, little-endian: where in `events` it ends
+            sizes BLOB NOT NULL,       -- 4 bytes an event, the same: of its payload in `events`
+            events BLOB NOT NULL       -- JSON: an array of what the view `events` shows
         )""",
         # For people with sqlite3. Nothing reads it, so it may fail in a SQLite without JSON.
         """CREATE VIEW events AS SELECT
-            first + event.key AS seq,
+            first_seq + event.key AS seq,
             json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
             json_extract(event.value, '$[1]') AS topic,
             json_extract(event.value, '$[2]') AS event_id,
@@ -74,8 +74,8 @@ STEPS = (
         FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event""",
         """CREATE TABLE blocks_by_topic (
             topic_id INTEGER NOT NULL,
-            first INTEGER NOT NULL, -- the block's that has events on the topic
-            PRIMARY KEY (topic_id, first)
+            first_seq INTEGER NOT NULL, -- of a block that has events on the topic
+            PRIMARY KEY (topic_id, first_seq)
         ) WITHOUT ROWID""",
         """CREATE TABLE names (
             name BLOB NOT NULL, -- hash by which an event is found whose key is another one

@@ -113,7 +113,7 @@ async def test_block_whose_parts_do_not_fit_is_passed_over_and_logged(
     store: SqliteStore, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, *_, nine = await told(store)
-    change(store.path, f"UPDATE blocks SET {damage} WHERE first = 4")
+    change(store.path, f"UPDATE blocks SET {damage} WHERE first_seq = 4")
     for query in (Query(), Query(topic="logins"), Query(field=FieldIs("/user", b"sada"))):
         assert [one.seq for one in (await store.events(query)).events] == [1, 2, 3, 7, 8, 9]
     assert "the block of event 4 cannot be read" in caplog.text
@@ -128,7 +128,7 @@ async def test_block_whose_parts_do_not_fit_is_passed_over_and_logged(
 
 
 async def test_damaged_blocks_do_not_keep_fields_from_being_indexed(store: SqliteStore) -> None:
-    change(store.path, "UPDATE blocks SET sizes = '' WHERE first = 4")
+    change(store.path, "UPDATE blocks SET sizes = '' WHERE first_seq = 4")
     await store.close()
     await store.open(DEFAULT_KEY_SPEC)
     await store.index(["/user"])
@@ -138,22 +138,25 @@ async def test_damaged_blocks_do_not_keep_fields_from_being_indexed(store: Sqlit
 
 @pytest.mark.parametrize(
     "damage",
-    ["keys = zeroblob(48)", "keys = zeroblob(32)", "first = 40", "checksum = checksum + 1"],
+    ["keys = zeroblob(48)", "keys = zeroblob(32)", "first_seq = 40", "checksum = checksum + 1"],
 )
 async def test_damaged_keys_stop_the_start_until_they_are_taken_as_they_stand(
     store: SqliteStore, damage: str
 ) -> None:
-    change(store.path, f"UPDATE blocks SET {damage} WHERE first = 7")
+    change(store.path, f"UPDATE blocks SET {damage} WHERE first_seq = 7")
     with pytest.raises(StoreError, match=r"the keys of the events from (7|40) on are damaged"):
         await store.reopen()
-    change(store.path, "UPDATE blocks SET first = again, checksum = -1 WHERE first > 6")
+    change(
+        store.path,
+        "UPDATE blocks SET first_seq = first_seq_copy, checksum = -1 WHERE first_seq > 6",
+    )
     await store.reopen()
     owners = await told(store)
     assert [owner.seq for owner in owners[:6] if owner] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_entry_of_a_topic_that_leads_nowhere_is_passed_over(store: SqliteStore) -> None:
-    change(store.path, "UPDATE blocks_by_topic SET first = 5 WHERE first = 4")
+    change(store.path, "UPDATE blocks_by_topic SET first_seq = 5 WHERE first_seq = 4")
     for descending in (False, True):
         page = await store.events(Query(topic="logins", descending=descending))
         assert {event.seq for event in page.events} == {1, 2, 3, 7, 8, 9}

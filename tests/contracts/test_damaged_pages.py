@@ -78,7 +78,7 @@ async def test_what_an_operator_has_removed_does_not_count_as_hidden(store: Sqli
     await append(store, make(9), at_once=1)
     await store.close()
     with closing(sqlite3.connect(store.path)) as db, db:
-        db.execute("DELETE FROM blocks WHERE first IN (1, 4, 5, 9)")
+        db.execute("DELETE FROM blocks WHERE first_seq IN (1, 4, 5, 9)")
     await store.open(DEFAULT_KEY_SPEC)
     await store.index(["/user"])
     async with store.transaction() as tx:

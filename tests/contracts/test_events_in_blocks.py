@@ -114,7 +114,7 @@ async def test_blocks_end_where_there_is_enough_in_them(store: SqliteStore) -> N
     large = [make_event(f"large {number}", payload=b'"%b"' % bytes(40_000)) for number in range(3)]
     huge = make_event("huge", payload=b'"%b"' % bytes(400_000))
     await append(store, [*large, huge, make_event("last")], 100)
-    counted = asked(store.path, "SELECT first, length(keys) / 16 FROM blocks")
+    counted = asked(store.path, "SELECT first_seq, length(keys) / 16 FROM blocks")
     assert counted == [(1, 128), (129, 128), (257, 44), *((seq, 1) for seq in range(301, 306))]
 
 

@@ -271,9 +271,9 @@ class ShiftsTimes(Mutant):
 
 
 def move_an_hour_on(db: sqlite3.Connection) -> None:
-    for first, events in db.execute("SELECT first, events FROM blocks").fetchall():
+    for first, events in db.execute("SELECT first_seq, events FROM blocks").fetchall():
         later = re.sub(rb"(?<=\[)\d{16}", lambda at: b"%d" % (int(at[0]) + 3_600_000_000), events)
-        db.execute("UPDATE blocks SET events = ? WHERE first = ?", (later, first))
+        db.execute("UPDATE blocks SET events = ? WHERE first_seq = ?", (later, first))
 
 
 class ForgetsHistory(Mutant):
