@@ -26,7 +26,7 @@ def rewrite(db: sqlite3.Connection, change: Change) -> None:
     for _, following in groupby(enumerate(kept), lambda one: one[1][0] - one[0]):
         some = [one for _, one in following]
         for row, events in blocks.pack(some[0][0], [event for _, event in some]):
-            blocks.ADD(db, [row])
+            blocks.ADD_BLOCKS(db, [row])
             for topic in {event.topic for event in events}:
                 blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0])])
 
@@ -61,7 +61,7 @@ def spoil(path: Path, seq: int, before: bytes, after: bytes) -> None:
     """Put other bytes, as many, in place of the first such ones in the event's JSON."""
     assert len(before) == len(after)
     with closing(sqlite3.connect(path)) as db, db:
-        block = blocks.at(db, seq)
+        block = blocks.read(db, seq)
         assert block
         text, _ = block._text(seq)
         assert before in text

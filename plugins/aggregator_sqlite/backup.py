@@ -78,17 +78,15 @@ def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
 
 
 class AtomicFile:
-    """A new file that gets its name once it is whole and durable, and not before.
+    """A new file that gets its name once it is complete and durable, and not before.
 
-    It is `path`, which becomes `destination` or nothing, and is locked meanwhile.
-
-    `flock`, which SQLite's own locks do not know of.
+    Until then it is `path`, beside `destination`, under a `flock`, which SQLite does not notice.
     """
 
     def __init__(self, destination: Path, original: Path) -> None:
-        """Make it beside the destination, in place of drafts that were left there.
+        """Make the file; remove unfinished ones that killed backups have left.
 
-        Raises SettingError if it cannot be made, the name is taken, or somebody else is making it.
+        Raises SettingError if it cannot be made, the name is taken, or another backup makes it.
         """
         self._destination = destination.absolute()
         name, folder = self._destination.name, self._destination.parent
@@ -106,7 +104,7 @@ class AtomicFile:
         self.path = Path(path)
 
     def commit(self) -> int:
-        """Give it its name and the original's rights; return its size in bytes.
+        """Sync it, give it the original's rights and its name; return its size in bytes.
 
         Raises StoreError if it cannot be made durable.
         """
@@ -126,13 +124,13 @@ class AtomicFile:
         return size
 
     def discard(self) -> None:
-        """Remove it, and what SQLite may have left beside it."""
+        """Remove it, and the journal that SQLite may have left beside it."""
         _unlink(self.path)
         os.close(self._file)
 
 
 def _remove(left: Path, destination: Path) -> None:
-    """Remove a draft that a backup has left which was killed."""
+    """Remove the unfinished file of a backup that was killed: it is not locked any more."""
     try:
         file = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -146,21 +144,21 @@ def _remove(left: Path, destination: Path) -> None:
         os.close(file)
 
 
-def _unlink(draft: Path) -> None:
-    _beside(draft, "-journal").unlink(missing_ok=True)
-    draft.unlink(missing_ok=True)
+def _unlink(unfinished: Path) -> None:
+    _beside(unfinished, "-journal").unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
 
 
-def _rename(draft: Path, destination: Path) -> None:
-    """As `rename` does, but that nothing is overwritten. Raises FileExistsError."""
+def _rename(unfinished: Path, destination: Path) -> None:
+    """Rename without overwriting anything. Raises FileExistsError."""
     try:
-        destination.hardlink_to(draft)
+        destination.hardlink_to(unfinished)
     except FileExistsError:
         raise
-    except OSError:  # there are file systems without links
-        draft.rename(destination)
+    except OSError:  # a file system without links
+        unfinished.rename(destination)
     else:
-        draft.unlink()
+        unfinished.unlink()
 
 
 def _check_name(destination: Path, original: Path) -> None:

@@ -1,10 +1,10 @@
-"""Events in blocks: a row of the file holds many that follow each other.
+"""Events are stored in blocks: a row of the table holds up to 128 consecutive ones.
 
-A row an event costs a multiple of what its bytes cost, in SQLite and in Python's side of it. Each
-event of a block stands as JSON, so that `sqlite3` can show it (the view `events`), and is read by
-itself: a flipped bit spoils the one event that it is in, and in `ends` the two that meet there. One
-in the header that SQLite has put before the row takes the block: that is told, and what is around
-it is read. The keys have a checksum, since the index is made of them.
+A row an event would cost several times what its bytes cost, in SQLite and in `sqlite3`. Each event
+of a block is JSON, so that people can read it with `sqlite3` (the view `events`), and is decoded by
+itself: a flipped bit damages the event that it is in; in `ends`, the two that meet there; in the
+header that SQLite puts before a row, the block. That is logged, and the events around it are read.
+The keys have a checksum, because the index is made of them. docs/decisions/0018 has the reasons.
 """
 
 import base64
@@ -31,45 +31,44 @@ from aggregator_sqlite.runs import KEY
 
 log = logging.getLogger(__name__)
 
-MOST = 128  # events in a block
-_LARGE = 65_536  # bytes of events, after which a block ends
+EVENTS_PER_BLOCK = 128  # at most
+_BYTES_PER_BLOCK = 65_536  # at most, unless a single event has more
 DIGEST = 17
 _TAKE_AS_THEY_STAND = -1
 _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
-_PLACE = 4  # bytes of an entry in `ends` and in `sizes`
+_NUMBER = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
-ADD = MultiRowStatement(
+ADD_BLOCKS = MultiRowStatement(
     "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
 ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
-# A flipped bit can make text of bytes, or NULL: hence CAST and coalesce.
-AT = """
+# CAST and coalesce: in SQLite's header of a row a flipped bit turns bytes into text, or NULL.
+BLOCK = """
 SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
     CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
 FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
-FIRSTS_SINCE = """
+BLOCKS_SINCE = """
 SELECT first_seq FROM blocks
 WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :seq), 0)
 ORDER BY first_seq
 """
-FIRST_AT = "SELECT max(first_seq) FROM blocks WHERE first_seq <= ?"
-FIRSTS = "SELECT first_seq FROM blocks ORDER BY first_seq DESC"
-KEYS_AT = """
+BLOCK_AT = "SELECT max(first_seq) FROM blocks WHERE first_seq <= ?"
+ALL_BLOCKS = "SELECT first_seq FROM blocks ORDER BY first_seq DESC"
+KEYS = """
 SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first_seq = ?
 """
 
 Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
-"""The first event's seq, twice; of all events a checksum over the keys, the keys, digests, ends and
-sizes; all of them as JSON. The checksum is -1 where an operator takes the keys as they stand."""
+"""A row of the table, as `schema.py` describes it."""
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True):
-    """What stands of an event in its JSON, before its payload."""
+    """The members of an event in its JSON array; its payload, left out here, is the last one."""
 
     received_at: int = 0
     topic: str = ""
@@ -82,47 +81,46 @@ class Members(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Block:
-    """Some events that follow each other. Raises ValueError where its parts do not fit."""
+    """Consecutive events, decoded one by one. Raises ValueError if its parts do not match."""
 
     def __init__(self, row: Row) -> None:
         self.first_seq, copy, _, self._keys, self._digests, ends, sizes, self._events = row
-        count = len(ends) // _PLACE
+        count = len(ends) // _NUMBER
         if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
             raise ValueError("its parts do not fit each other")
         if self.first_seq != copy:
             raise ValueError("its seqs are damaged")
         self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
         self.seqs = range(self.first_seq, self.first_seq + count)
-        """Those of its events."""
 
     @property
     def size(self) -> int:
-        """Bytes of its events."""
+        """Bytes of all its events."""
         return len(self._events)
 
     def size_of(self, seq: int) -> int:
-        """Bytes of the event."""
+        """Bytes of that event."""
         return len(self._text(seq)[0])
 
     def members(self, seq: int) -> Members:
-        """All but its payload; of what a flipped bit has made unreadable, nothing."""
+        """All but its payload; empty ones where a flipped bit has made them unreadable."""
         text, size = self._text(seq)
-        read = text[: len(text) - 2 - (size or _NULL)] + b"]"
+        stored = text[: len(text) - 2 - (size or _NULL)] + b"]"
         try:
-            return _read_members(read)
+            return _read_members(stored)
         except (msgspec.MsgspecError, RecursionError):
             return Members()
 
     def payload(self, seq: int, form: PayloadKind) -> bytes | None:
-        """None where it is kept no more."""
+        """Its payload, None if it is not kept any more."""
         text, size = self._text(seq)
         stored = text[len(text) - 1 - size : -1] if size else b""
         if form is PayloadKind.NOTHING:
             return b""
-        return (_plain(stored) if form is PayloadKind.BYTES else stored) if size else None
+        return (_decoded(stored) if form is PayloadKind.BYTES else stored) if size else None
 
     def digest(self, seq: int) -> bytes:
-        """What its source and payload were."""
+        """The digest that was stored with it."""
         place = DIGEST * (seq - self.first_seq)
         return self._digests[place : place + DIGEST]
 
@@ -147,19 +145,19 @@ class Block:
         )
 
     def _text(self, seq: int) -> tuple[bytes, int]:
-        """The JSON of the event, and how much of it is its payload."""
+        """The JSON of the event, and how many bytes of it are its payload."""
         place = seq - self.first_seq
         begin = self._ends[place - 1] + 1 if place else 1
         return self._events[begin : self._ends[place]], self._sizes[place]
 
 
 def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Event]]]:
-    """Rows for events that follow each other from that seq on, and the events of each."""
-    texts = [_spelled(event) for event in events]
+    """Rows for consecutive events from that seq on, each with its events."""
+    texts = [_encoded(event) for event in events]
     done = 0
     while done < len(events):
-        ends = list(accumulate([len(text) + 1 for text in texts[done : done + MOST]]))
-        upto = done + max(1, bisect_right(ends, _LARGE))
+        ends = list(accumulate([len(text) + 1 for text in texts[done : done + EVENTS_PER_BLOCK]]))
+        upto = done + max(1, bisect_right(ends, _BYTES_PER_BLOCK))
         some = events[done:upto]
         count = len(some)
         keys = b"".join([event.key for event in some])
@@ -181,16 +179,16 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         done = upto
 
 
-def at(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
+def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
     """The block that has the event, if there is one and it can be read.
 
-    If not, that is logged, and its first seq added to those that are left alone. Raises StoreError
-    where SQLite cannot read it within a transaction, which is lost with it.
+    One that cannot is logged, and added to those that are `unreadable`, which are not tried again.
+    Raises StoreError if SQLite finds damage in a transaction: it would not commit that any more.
     """
     if unreadable and _first_at(db, seq) in unreadable:
         return None
     try:
-        row = read_row(db, AT, seq)
+        row = read_row(db, BLOCK, seq)
         block = Block(row) if row else None
     except ValueError as error:
         log.error(_UNREADABLE, seq, error)
@@ -202,45 +200,45 @@ def at(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> 
     return block if block and seq in block.seqs else None
 
 
-def among(
+def read_each(
     db: sqlite3.Connection, firsts: str, wanted: Mapping[str, Any]
 ) -> Generator[Block, None, None]:
-    """The blocks whose first seqs the statement gives, as far as they can be read. To be closed."""
+    """The readable ones of the blocks whose first seqs the statement selects. To be closed."""
     with closing(db.execute(firsts, wanted)) as found:
         for (first,) in found:
-            block = at(db, first)
+            block = read(db, first)
             if block and block.first_seq == first:
                 yield block
 
 
-def of(
+def for_seqs(
     db: sqlite3.Connection, seqs: Iterable[int], unreadable: set[int] | None = None
 ) -> Iterator[tuple[Block | None, int]]:
-    """Where each of these events is; None as `at` says. Quick where they are in order."""
+    """The block of each event, as `read` gives it. Reads it once for events that are in order."""
     unreadable = set() if unreadable is None else unreadable
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
-            block = at(db, seq, unreadable)
+            block = read(db, seq, unreadable)
         yield block, seq
 
 
 def since(db: sqlite3.Connection, seq: int) -> Generator[Block, None, None]:
-    """The blocks with events from that seq on, as far as they can be read. To be closed."""
-    with closing(among(db, FIRSTS_SINCE, {"seq": seq})) as found:
+    """The readable blocks that have events from that seq on. To be closed."""
+    with closing(read_each(db, BLOCKS_SINCE, {"seq": seq})) as found:
         yield from (block for block in found if block.seqs[-1] >= seq)
 
 
 def keys_since(
     db: sqlite3.Connection, seq: int, last: int
 ) -> Generator[tuple[bytes, int], None, None]:
-    """The key of each event from that seq on, up to the last one, and its seq. To be closed.
+    """The key and seq of each event from that seq on, up to the `last` one. To be closed.
 
-    Raises StoreError if keys are damaged: what they hide would be stored twice in silence. A bit
-    that flips in what SQLite finds rows by can hide a block, or show its neighbour in its place.
+    Raises StoreError if keys are damaged: events whose keys are not found would be stored twice. A
+    bit that flips in SQLite's B-tree can hide a block, or show its neighbour in its place.
     """
     due = None
-    with closing(db.execute(FIRSTS_SINCE, {"seq": seq})) as firsts:
+    with closing(db.execute(BLOCKS_SINCE, {"seq": seq})) as firsts:
         for (first,) in firsts:
             keys = _keys_at(db, first)
             if due is None:
@@ -255,26 +253,27 @@ def keys_since(
 
 
 def _check_beginning(db: sqlite3.Connection, seq: int, found: int) -> None:
-    """Raise StoreError if SQLite has passed over blocks between that seq and what it found.
+    """Raise StoreError if SQLite has overlooked blocks between that seq and what it found.
 
-    It looks for the first block, and goes from row to row from there on. So where events seem to
-    be missing there, all blocks are gone through: what was removed by hand is not hidden.
+    It searches the B-tree for the first block, where a flipped bit leads it astray, and goes from
+    row to row after that. So where the first events are missing, all rows are gone through, to tell
+    events that were removed by hand from blocks that are hidden.
     """
     if seq < found:
-        with closing(db.execute(FIRSTS)) as firsts:
+        with closing(db.execute(ALL_BLOCKS)) as firsts:
             if any(seq <= first < found for (first,) in firsts):
                 raise _damaged_keys(seq)
 
 
 def _first_at(db: sqlite3.Connection, seq: int) -> int:
-    """Of the block that has the event, if there is one: it can be told though it is unreadable."""
-    first: int | None = db.execute(FIRST_AT, (seq,)).fetchone()[0]
+    """The first seq of the event's block, 0 if there is none. Works for unreadable ones too."""
+    first: int | None = db.execute(BLOCK_AT, (seq,)).fetchone()[0]
     return first or 0
 
 
 def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     try:
-        copy, checksum, keys = read_row(db, KEYS_AT, first) or (None, 0, b"")
+        copy, checksum, keys = read_row(db, KEYS, first) or (None, 0, b"")
     except UnreadableRow:
         copy, checksum, keys = None, 0, b""
     if copy != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
@@ -288,8 +287,8 @@ def _damaged_keys(first: int) -> StoreError:
     )
 
 
-def _spelled(event: Event) -> bytes:
-    """As `Members`, and its payload: base64 if it is bytes, null if there is none any more."""
+def _encoded(event: Event) -> bytes:
+    """The event as JSON: its members and payload, which is base64 if it is bytes."""
     form: Any = _JSON_CODE
     payload: Any = None
     if event.payload_kind is not _JSON:
@@ -313,12 +312,12 @@ def _spelled(event: Event) -> bytes:
 
 
 def _size(event: Event) -> int:
-    """Of its payload, if that is no JSON: as that stands there."""
+    """Of its payload as it is encoded, if it is not JSON."""
     return 2 + 4 * -(-len(event.payload) // 3) if event.payload_kind is PayloadKind.BYTES else 0
 
 
-def _plain(stored: bytes) -> bytes:
-    """The bytes that base64 stands for; what it is now where a flipped bit has spoiled it."""
+def _decoded(stored: bytes) -> bytes:
+    """The bytes encoded as base64; the text itself where a flipped bit has damaged it."""
     try:
         return base64.b64decode(stored[1:-1])
     except binascii.Error:
@@ -333,7 +332,7 @@ def _numbers(count: int, entries: bytes) -> tuple[int, ...]:
 
 
 def payload_kind_of(code: object) -> PayloadKind:
-    """What a payload is; a code that a flipped bit has made unknown shows in the digest."""
+    """What a payload is. An unknown code is taken for JSON: the digest shows the flipped bit."""
     return _FORMS.get(code, PayloadKind.JSON)
 
 
@@ -341,7 +340,7 @@ _FORMS: dict[object, PayloadKind] = {form.value: form for form in PayloadKind}
 _JSON, _JSON_CODE = (
     PayloadKind.JSON,
     PayloadKind.JSON.value,
-)  # looked up once: enumerations take their time
+)  # looked up once: an enumeration's members are slow to get
 
 _write = msgspec.json.Encoder().encode
 _reader = msgspec.json.Decoder(Members)

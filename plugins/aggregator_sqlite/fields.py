@@ -1,7 +1,7 @@
 """The index of fields: which events have which value at a place in their payload.
 
-Only the pointers that an operator names are indexed, and nothing is parsed where there are none. A
-value stands for itself or, if it is long, as a hash: whoever finds an event looks into its payload.
+Only the JSON pointers that an operator names are indexed; without any, no payload is parsed. A long
+value is indexed by its hash, so a reader looks into the payload of what it finds here.
 """
 
 import logging
@@ -20,13 +20,13 @@ from aggregator_sqlite.connection import immediate_transaction
 
 log = logging.getLogger(__name__)
 
-BUILT_AT_ONCE = 20_000
-REMOVED_AT_ONCE = 20_000
-_LONGEST = 32
-_HASH = 16
+BUILT_AT_ONCE = 20_000  # events in a transaction, about
+REMOVED_AT_ONCE = 20_000  # entries in a transaction
+_LONGEST = 32  # bytes of a value that is indexed as it is
+_HASH = 16  # bytes
 
 Pointers = tuple[tuple[int, str], ...]
-"""The pointers that are indexed, each with its id."""
+"""The pointers that are indexed, with their ids."""
 Entry = tuple[int, bytes, int]
 """The id of a pointer, the value there, and the event's seq."""
 
@@ -43,7 +43,7 @@ REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = 
 
 
 def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
-    """Note which pointers shall be indexed, and that the index of others is not whole any more."""
+    """Enter the pointers to be indexed; mark the index of all others as incomplete."""
     others = [(number,) for number, where in indexed(db) if where not in wanted]
     with immediate_transaction(db):
         db.executemany(BEGIN_REMOVAL, others)
@@ -51,7 +51,7 @@ def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
 
 
 def remove_some(db: sqlite3.Connection, wanted: Sequence[str]) -> bool:
-    """Remove a part of what is not wanted; whether there may be more."""
+    """Remove some entries of pointers that are not wanted; whether there may be more."""
     others = [number for number, where in indexed(db) if where not in wanted]
     if not others:
         return False
@@ -64,7 +64,7 @@ def remove_some(db: sqlite3.Connection, wanted: Sequence[str]) -> bool:
 
 
 def build_some(db: sqlite3.Connection) -> bool:
-    """Index a part of what was stored before its pointer was wanted; whether there may be more."""
+    """Index some events stored before their pointer was wanted; whether there may be more."""
     rows = db.execute(POINTERS).fetchall()
     unbuilt = [row for row in rows if row[2] is not None]
     if not unbuilt:
@@ -83,7 +83,7 @@ def build_some(db: sqlite3.Connection) -> bool:
 
 
 def indexed(db: sqlite3.Connection) -> Pointers:
-    """The pointers that the file has, whether their index is built or not."""
+    """All pointers in the file, whether their index is complete or not."""
     return tuple((number, where) for number, where, _ in db.execute(POINTERS))
 
 
@@ -94,13 +94,13 @@ def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int
 
 
 def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:
-    """Where the index has that value, or None if the field is not indexed."""
+    """Parameters that select the value in the index; None if the field is not indexed."""
     row = db.execute(POINTER_ID, (field.pointer,)).fetchone()
     return {"pointer_id": row[0], "value": _key(field.value)} if row else None
 
 
 def _read(db: sqlite3.Connection, pointers: Pointers, after: int) -> tuple[int | None, list[Entry]]:
-    """What is to be indexed after that event, as far as one transaction goes, and to which seq."""
+    """The entries for one transaction, of events after that seq, and the seq that they reach."""
     last = None
     found: list[Entry] = []
     count = size = 0

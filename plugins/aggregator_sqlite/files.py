@@ -1,4 +1,4 @@
-"""The store's files: the lock, the folder, the database and what belongs to it."""
+"""The store's files: the lock, the folder, and the database under its name."""
 
 import errno
 import fcntl
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 
-_TRIES = 10
-_PAUSE = 0.02  # seconds
+_TRIES = 10  # to take the lock
+_PAUSE = 0.02  # seconds between them
 _LOST = (
     "what was stored may be lost; put it back, or restart, with SIGTERM and not with -9: as it "
     "ends, the service still writes what it can into the database"
@@ -19,11 +19,11 @@ _LOST = (
 
 
 class WriterLock:
-    """The right to write to a database file: keeps a second process off the store.
+    """The right to write to a database: keeps a second process off the store.
 
-    `flock` on a file beside the database: it ends with its process, however that ends, and is told
-    apart between containers, where every process may be number 1. Not on the database itself,
-    since closing that would drop SQLite's own locks (https://sqlite.org/howtocorrupt.html, 2.2).
+    A `flock`, because it ends with its process, however that ends, and works between containers, in
+    each of which a process may be number 1. It is on a file of its own: to close the database file
+    would drop SQLite's own locks on it (https://sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, database: Path) -> None:
@@ -31,7 +31,7 @@ class WriterLock:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Take the lock, or raise SettingError with who holds it."""
+        """Take the lock, or raise SettingError, which names its holder."""
         if self._file is not None:
             return
         try:
@@ -49,13 +49,13 @@ class WriterLock:
                 f"store: {self.path.with_suffix('')} is in use by {owner}; "
                 "stop that one, or give this one a store of its own"
             ) from None
-        except OSError as error:  # no locks here, or no room for the name of who holds it
+        except OSError as error:  # a file system without locks, or a full one
             os.close(file)
             raise SettingError(f"store: cannot lock {self.path}: {error.strerror}") from error
         self._file = file
 
     def is_held(self) -> bool:
-        """Whether somebody has it, this process or another. Takes nothing and writes nothing."""
+        """Whether this process or another has it. Writes nothing."""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -71,14 +71,14 @@ class WriterLock:
         return False
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def _hold(file: int) -> None:
-    """Lock it, or raise BlockingIOError; somebody may only be asking whether it is locked."""
+    """Lock it, or raise BlockingIOError. Tries again: `is_held` locks it for a moment."""
     for _ in range(_TRIES):
         with suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,13 +87,14 @@ def _hold(file: int) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it and those that it is in, each durably before the next.
+    """Make the folder and its missing parents, each one durable before the next.
 
-    The last one that is there already may have been made by a start that died too early, unless
-    somebody else made it, in a place that is not ours to read. Raises SettingError, StoreError.
+    Raises SettingError, StoreError.
     """
     try:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        # A start that was killed may have made the last folder there is, and not synced its name.
+        # Where its parent is not ours to read, somebody else made it.
         owner = (missing[-1].parent if missing else folder).parent
         if os.access(owner, os.R_OK):
             sync_folder(owner)
@@ -105,10 +106,10 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make durable which names are in it. Raises StoreError.
+    """Make the names in the folder durable. Raises StoreError.
 
-    After a power cut a folder holds only the names that it was synced with. SQLite syncs it too,
-    and goes on where that fails (`unixSync` in https://sqlite.org/src/file/src/os_unix.c).
+    A file whose name is not synced is lost in a power cut. SQLite syncs the folder too, but goes on
+    where that fails (`unixSync` in https://sqlite.org/src/file/src/os_unix.c).
     """
     try:
         opened = os.open(folder, os.O_RDONLY)
@@ -117,12 +118,12 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(opened)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing
+        if error.errno != errno.EINVAL:  # this file system cannot sync folders
             raise StoreError(f"cannot sync the folder {folder}: {error.strerror}") from error
 
 
 def database_exists(database: Path) -> bool:
-    """Whether there is such a file. Raises SettingError where that cannot be told."""
+    """Whether the file exists. Raises SettingError if it cannot be reached."""
     try:
         return database.exists()
     except OSError as error:
@@ -130,20 +131,20 @@ def database_exists(database: Path) -> bool:
 
 
 def check_names(database: Path) -> None:
-    """Raise SettingError if the database has a second name: lock and log go by the name.
+    """Raise SettingError if the database has a second hard link: lock and log go by the name.
 
-    To be called before it is opened to write, which would begin a log under this name, and before
-    it is copied, since a part of it may be in the log under the other one.
+    Opened to write, it would get a log under this name beside one under the other; a copy of it
+    would lack what is in the other log.
     """
     if database_exists(database) and (links := database.stat().st_nlink) > 1:
         raise SettingError(f"store: {database} is one of {links} hard links to the same file")
 
 
 def unreadable(database: Path, error: StoreError) -> StoreError:
-    """What SQLite says of a database that it cannot read, and what can be done about it.
+    """The error for a database that SQLite cannot read, with advice.
 
-    Whoever reads makes the index of the log, if nobody has it open, and rolls back what a first
-    start has left that was cut off.
+    A reader too has to write: the index of the log, if nobody has the database open, and what a
+    journal rolls back, which a first start that was cut off has left.
     """
     hint = ""
     if database.with_name(database.name + "-journal").exists():
@@ -154,9 +155,9 @@ def unreadable(database: Path, error: StoreError) -> StoreError:
 
 
 class OpenFiles:
-    """The database and its log as they were opened: are they what the next start will find?
+    """The database and its log as they were opened: does the next start find the same files?
 
-    SQLite goes on writing to a file that was removed, and every answer would be a lie.
+    SQLite goes on writing to a file that was removed: what is answered then would be lost.
     """
 
     def __init__(self, database: Path) -> None:
@@ -168,15 +169,15 @@ class OpenFiles:
         self.opened()
 
     def opened(self) -> None:
-        """The writer was opened, and the log with it."""
+        """To be called when the writer was opened, and the log with it."""
         self._inodes[self._log] = os.stat(self._log).st_ino
 
     def closed(self) -> None:
-        """The writer was closed: the log may go with it, and is made anew."""
+        """To be called when the writer was closed: the log may be removed and made anew."""
         self._inodes.pop(self._log, None)
 
     def check(self) -> None:
-        """Raise StoreError if one of them was removed, replaced or cut off."""
+        """Raise StoreError if one of them was removed, replaced or truncated."""
         for path, inode in self._inodes.items():
             try:
                 found = os.stat(path)

@@ -1,4 +1,4 @@
-"""What is in quarantine. Its number and bytes are kept beside the counters, so nobody adds up."""
+"""The quarantine. `counters` has the number of its entries and their bytes: nobody sums them up."""
 
 import json
 import sqlite3
@@ -15,8 +15,8 @@ from aggregator.store import (
     QuarantineReason,
 )
 
-SCANNED = 20_000
-_LARGEST = 2**63 - 1
+SCANNED = 20_000  # entries that one page examines at most
+_LARGEST = 2**63 - 1  # id
 
 TAKE_IDS = """
 UPDATE counters SET
@@ -52,7 +52,7 @@ FROM quarantine WHERE id = ?
 
 
 def add(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
-    """Put these in, under the next ids."""
+    """Add these, under the next ids."""
     size = sum(entry.size for entry in entries)
     taken = {"entries": len(entries), "size": size}
     last = db.execute(TAKE_IDS, taken).fetchone()[0]
@@ -61,12 +61,12 @@ def add(db: sqlite3.Connection, entries: Sequence[Quarantined]) -> None:
 
 
 def drop(db: sqlite3.Connection, ids: Iterable[int]) -> None:
-    """Take these out."""
+    """Remove these; an id that is not there is passed over."""
     _remove(db, [number for number in ids if 0 < number <= _LARGEST], is_eviction=False)
 
 
 def evict(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Take out what is too old, then the oldest of what is too much; how many these were."""
+    """Remove what is too old, then the oldest beyond `most` bytes; how many were removed."""
     if db.execute(FILLED).fetchone()[0] == 0:
         return 0
     old = [number for (number,) in db.execute(KEPT_BEFORE, (before, MOST_EVICTED))]
@@ -77,7 +77,7 @@ def evict(db: sqlite3.Connection, before: int, most: int) -> int:
 
 
 def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
-    """The entries of one page."""
+    """One page of the entries that match."""
     ids, after = _matching(db, query)
     entries: list[Quarantined] = []
     size = 0
@@ -103,7 +103,7 @@ def _remove(db: sqlite3.Connection, ids: Sequence[int], *, is_eviction: bool) ->
 
 
 def _oldest(db: sqlite3.Connection, excess: int, most: int) -> Iterator[int]:
-    """The ids of the oldest that have so many bytes, or of so many as may go."""
+    """The ids of the oldest entries that have `excess` bytes together; at most so many."""
     if excess <= 0:
         return
     with closing(db.execute(OLDEST, (most,))) as rows:
@@ -115,7 +115,7 @@ def _oldest(db: sqlite3.Connection, excess: int, most: int) -> Iterator[int]:
 
 
 def _matching(db: sqlite3.Connection, query: QuarantineQuery) -> tuple[list[int], int | None]:
-    """The ids of a page, and the id to go on after; None where nothing is left."""
+    """The ids of a page, and the id to go on after, None at the end."""
     ids: list[int] = []
     looked_at = 0
     with closing(db.execute(ENTRIES, _range(query))) as rows:
@@ -130,7 +130,7 @@ def _matching(db: sqlite3.Connection, query: QuarantineQuery) -> tuple[list[int]
 
 
 def _range(query: QuarantineQuery) -> tuple[int, int]:
-    """After which id to look, and at how many."""
+    """After which id to look, and at how many entries."""
     if query.id is None:
         return min(query.after, _LARGEST), SCANNED
     return min(max(query.after, query.id - 1), _LARGEST), 1
@@ -146,7 +146,7 @@ def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
         entry.topic,
         entry.event_id,
         entry.is_cloud_event,
-        _spelled(entry.headers),
+        _encoded(entry.headers),
         entry.detail,
         entry.body,
     )
@@ -173,13 +173,13 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
 _REASONS = {reason.value: reason for reason in QuarantineReason}
 
 
-def _spelled(headers: dict[str, str]) -> bytes:
-    """As JSON; a header may hold bytes that are no UTF-8."""
+def _encoded(headers: dict[str, str]) -> bytes:
+    """As JSON. Bytes of a header that are not UTF-8 are surrogates in the text."""
     return json.dumps(headers, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def _headers(text: bytes) -> dict[str, str]:
-    """None where a flipped bit has made them unreadable."""
+    """From JSON; none where a flipped bit has made them unreadable."""
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}
     except (ValueError, AttributeError):

@@ -24,13 +24,12 @@ from aggregator_sqlite import blocks, fields
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
 from aggregator_sqlite.key_index import KeyIndex
 
-SCANNED = 20_000
-READ_BYTES = 4 * PAGE_BYTES
-_BEYOND_THE_NEWEST = 2**63 - 1
-_SCANNED_SOURCES = (
-    20_000  # sources; an event that came from more is told by the first of them in order
-)
-FORWARD = blocks.FIRSTS_SINCE
+SCANNED = 20_000  # events that one page examines at most
+READ_BYTES = 4 * PAGE_BYTES  # of blocks that one page reads, about
+_SCANNED_SOURCES = 20_000  # of one event, by name: further ones are not looked at
+_BEYOND_THE_NEWEST = 2**63 - 1  # seq
+
+FORWARD = blocks.BLOCKS_SINCE
 BACKWARD = "SELECT first_seq FROM blocks WHERE first_seq < :seq ORDER BY first_seq DESC"
 FORWARD_ON_TOPIC = """
 SELECT first_seq FROM blocks_by_topic
@@ -72,33 +71,33 @@ CLASHES_OF = """
 SELECT digest, differences, source, times, first_at, last_at FROM clashes
 WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 """
-Places = Generator[tuple[Block | None, int], None, None]
-"""Events: of each its block, None if that is gone or cannot be read, and its seq."""
+Candidates = Generator[tuple[Block | None, int], None, None]
+"""Events that may match: each one's block, None if it is gone or unreadable, and its seq."""
 
 
 def page(db: sqlite3.Connection, query: Query) -> Page:
-    """One page of the events that match: a scan that is bounded, however few match.
+    """One page of the events that match. Its work is bounded, however few match.
 
-    It looks at no more than SCANNED events, and at no more than PAGE_BYTES of them, for which it
-    reads no more than READ_BYTES of blocks; then it says where to go on.
+    It examines no more than SCANNED events and PAGE_BYTES of them, and reads no more than
+    READ_BYTES of blocks. Then it ends, and says where to go on.
     """
     events: list[StoredEvent] = []
-    looked_at = looked_into = read = last = 0
+    examined = size = read = last = 0
     before = None
-    with closing(_scan(db, query)) as places:
-        for block, seq in places:
+    with closing(_scan(db, query)) as candidates:
+        for block, seq in candidates:
             members = block.members(seq) if block else Members()
             is_on_topic = block is not None and query.topic in (None, members.topic)
             is_full = len(events) == query.limit and is_on_topic
-            is_another = block is not before
-            has_read = is_another and read >= READ_BYTES
-            if is_full or has_read or looked_at == SCANNED or looked_into >= PAGE_BYTES:
+            is_next_block = block is not before
+            is_enough = is_next_block and read >= READ_BYTES
+            if is_full or is_enough or examined == SCANNED or size >= PAGE_BYTES:
                 return Page(events, last)
-            looked_at, last = looked_at + 1, seq
+            examined, last = examined + 1, seq
             if block is None:
                 continue
-            looked_into += block.size_of(seq)
-            if is_another:
+            size += block.size_of(seq)
+            if is_next_block:
                 read, before = read + block.size, block
             if is_on_topic and _is_wanted(query, block, seq, members):
                 events.append(block.event(seq, members))
@@ -106,7 +105,7 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
 
 
 def _is_wanted(query: Query, block: Block, seq: int, members: Members) -> bool:
-    """Whether an event on the topic matches; into its payload it looks last."""
+    """Whether an event on the topic matches. Its payload, which takes longest, comes last."""
     return (
         query.source in (None, members.source)
         and _is_within(query.received_since, query.received_until, members.received_at)
@@ -127,8 +126,8 @@ def _is_within(since: int | None, until: int | None, time: int | None) -> bool:
     return time is not None and (since is None or since <= time) and (until is None or time < until)
 
 
-def _scan(db: sqlite3.Connection, query: Query) -> Places:
-    """Where to look, in the order of the query."""
+def _scan(db: sqlite3.Connection, query: Query) -> Candidates:
+    """The candidates, in the order of the query, by the best index that there is."""
     beginning = _BEYOND_THE_NEWEST if query.descending else 0
     wanted = {"seq": beginning if query.after is None else query.after}
     if query.field and (value := fields.lookup(db, query.field)):
@@ -140,16 +139,18 @@ def _scan(db: sqlite3.Connection, query: Query) -> Places:
     return _among(db, statement, query, wanted | {"topic_id": topic_id})
 
 
-def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> Places:
+def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> Candidates:
     statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
     with closing(db.execute(statement, wanted)) as found:
-        yield from blocks.of(db, (seq for (seq,) in found))
+        yield from blocks.for_seqs(db, (seq for (seq,) in found))
 
 
-def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]) -> Places:
+def _among(
+    db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]
+) -> Candidates:
     """All events of these blocks, from where the query begins."""
     after = wanted["seq"]
-    with closing(blocks.among(db, statement, wanted)) as found:
+    with closing(blocks.read_each(db, statement, wanted)) as found:
         for block in found:
             for seq in reversed(block.seqs) if query.descending else block.seqs:
                 if seq < after if query.descending else seq > after:
@@ -159,12 +160,14 @@ def _among(db: sqlite3.Connection, statement: str, query: Query, wanted: dict[st
 def find(
     db: sqlite3.Connection, index: KeyIndex, name: bytes, limit: int, source: str | None
 ) -> list[StoredEvent]:
-    """The first events of that key or name, from one source or from any."""
+    """The first events with that key or name, from one source or from any."""
     events: list[StoredEvent] = []
-    owner = index.find(db, name)  # first: what is read below holds on to what the file is then
+    # Before the SELECT below: while that is open, this connection sees the file as it was then, and
+    # runs that are newer than that would look damaged.
+    owner = index.find(db, name)
     with closing(db.execute(SEQS_OF_NAME, (name,))) as rows:
         seqs = merge([owner] if owner else [], (seq for (seq,) in rows))
-        for block, seq in blocks.of(db, seqs):
+        for block, seq in blocks.for_seqs(db, seqs):
             if block is None:
                 continue
             members = block.members(seq)
@@ -176,7 +179,7 @@ def find(
 
 
 def span(db: sqlite3.Connection) -> Span:
-    """From the oldest event to the last one that was stored."""
+    """The seqs from the oldest event to the last one that was stored."""
     oldest, newest = db.execute(SPAN).fetchone()
     if oldest is None:
         oldest = newest + 1 if newest else 0
@@ -194,7 +197,7 @@ def topics(db: sqlite3.Connection, after: str, limit: int) -> list[Topic]:
 
 
 def history(db: sqlite3.Connection, seq: int, limit: int) -> History:
-    """The earliest of both."""
+    """What came again under the event's key; the earliest entries of both lists."""
     wanted = {"seq": seq, "scanned": _SCANNED_SOURCES, "most": limit}
     redeliveries = [RedeliveryStats(*row) for row in db.execute(SIGHTINGS, wanted)]
     clashes = [
@@ -205,7 +208,7 @@ def history(db: sqlite3.Connection, seq: int, limit: int) -> History:
 
 
 def _pointers(differences: str) -> tuple[str, ...]:
-    """None where a flipped bit has made them unreadable."""
+    """The JSON pointers; none where a flipped bit has made them unreadable."""
     try:
         return msgspec.json.decode(differences, type=tuple[str, ...])
     except msgspec.MsgspecError:

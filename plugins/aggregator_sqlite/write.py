@@ -1,4 +1,4 @@
-"""What transactions ask and write: holders, contents, events, counters, what came again."""
+"""What a transaction runs on the writer's thread: it looks up keys, appends events and counts."""
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ UPDATE topics SET
     conflict = topics.conflict + counted.conflict
 FROM counted WHERE name = topic
 """)
-# Rows are found by the index. The name in the row is not asked for: a bit of it may have flipped.
+# Found by the index alone, and named as asked for: in the row itself a bit may have flipped.
 TOPICS = MultiRowStatement("""
 WITH wanted (topic) AS (VALUES (?))
 SELECT topic, id, stored FROM wanted CROSS JOIN topics ON name = topic
@@ -62,27 +62,25 @@ ON CONFLICT (seq, digest) DO UPDATE SET
     last_at = max(last_at, excluded.last_at)
 """
 Ends = tuple[str, int, int, int, int]
-"""A topic, the seq of its first event, when that was received, and the same of its last."""
+"""A topic, the seq and arrival of its first event in the batch, and the same of its last."""
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Events that follow each other, for one connection to write and nobody to look into.
+    """Consecutive events as the rows that are written of them.
 
-    Made where they are appended: so what cannot be written of an event is told to whoever did that,
-    and the threads hand over few objects instead of many.
+    Made on the event loop, where they are appended: so an event that cannot be written is the fault
+    of the stage that appends it, and the writer's thread is handed a few objects instead of many.
     """
 
-    last: int  # its seq
-    rows: list[tuple[blocks.Row, set[str]]]
-    """Blocks, each with the topics in it."""
+    last: int  # seq
+    rows: list[tuple[blocks.Row, set[str]]]  # blocks, each with the topics in it
     topics: list[Ends]
-    names: list[tuple[bytes, int]]
-    """By what else than its key an event is found, and its seq."""
+    names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
 
     @classmethod
     def of(cls, first: int, events: Sequence[Event]) -> "EncodedBatch":
-        """The events from that seq on. Raises TypeError or ValueError if one cannot be written."""
+        """Encode events from that seq on. Raises TypeError or ValueError if one cannot be."""
         rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
         topics = list(_topics(first, events))
@@ -91,7 +89,7 @@ class EncodedBatch:
 
 
 def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
-    """Raise TypeError or ValueError unless SQLite takes them: it is asked only when they wait."""
+    """Raise TypeError or ValueError for what SQLite would refuse later, on its thread."""
     for topic, *numbers in topics:
         if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
             raise ValueError(f"events on topic {topic!r} that were received at {numbers[1::2]}")
@@ -118,15 +116,15 @@ def _topics(first: int, events: Sequence[Event]) -> Iterator[Ends]:
 def owners(
     db: sqlite3.Connection, claims: KeyClaims, wanted: Collection[bytes]
 ) -> dict[bytes, KeyOwner]:
-    """The holders of those of the keys that are held."""
+    """The events that hold these keys; none for a key that is new."""
     seqs = claims.held(db, wanted)
-    found = blocks.of(db, sorted(seqs.values()), claims.unreadable)
+    found = blocks.for_seqs(db, sorted(seqs.values()), claims.unreadable)
     by_seq = {seq: _owner(block, seq) for block, seq in found}
     return {key: by_seq[seq] for key, seq in seqs.items()}
 
 
 def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
-    """Where the event is unreadable or gone, nothing is the same as it."""
+    """An event that is unreadable or gone has an empty digest, which equals no other."""
     if block is None:
         return KeyOwner(seq, b"", 0)
     return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
@@ -136,7 +134,7 @@ def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> 
     """The contents of the first of these events."""
     found: list[Content] = []
     size = 0
-    for block, seq in blocks.of(db, seqs, claims.unreadable):
+    for block, seq in blocks.for_seqs(db, seqs, claims.unreadable):
         source, payload, form = "", None, PayloadKind.JSON
         if block:
             members = block.members(seq)
@@ -150,19 +148,20 @@ def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> 
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
-    """Store events, and what they are found by: their topics, and other names."""
+    """Store events, and what they are found by besides their keys: topics and names."""
     ADD_TOPICS(db, batch.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in batch.topics])}
-    blocks.ADD(db, [row for row, _ in batch.rows])
+    blocks.ADD_BLOCKS(db, [row for row, _ in batch.rows])
     blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in batch.rows for topic in on])
     ADD_NAMES(db, batch.names)
     db.execute(SET_LAST_SEQ, (batch.last,))
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
-    """Add to the counters; a topic is new when all that is stored on it is added here.
+    """Add to the counters; return their new values.
 
-    One on which no event was ever stored has no row.
+    A topic is new if all that is stored on it is added here. One on which no event was ever stored
+    has no row, and is passed over.
     """
     added = [(topic, one.stored, one.duplicate, one.conflict) for topic, one in by_topic.items()]
     COUNT_BY_TOPIC(db, added)
@@ -185,7 +184,7 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
 
 
 def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
-    """Add to the sightings of each event by source, and remember what clashed."""
+    """Count what came again by event and source, and keep the first contents that differed."""
     db.executemany(ADD_SIGHTING, map(_counted, redeliveries))
     db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
 

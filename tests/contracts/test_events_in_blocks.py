@@ -122,7 +122,7 @@ async def test_blocks_end_where_there_is_enough_in_them(store: SqliteStore) -> N
 async def test_pages_are_what_a_list_would_give(
     store: SqliteStore, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "MOST", 4)
+    monkeypatch.setattr(blocks, "EVENTS_PER_BLOCK", 4)
     await store.close()
     await store.open(DEFAULT_KEY_SPEC)
     await store.index(["/user"] * (seed % 2))

@@ -107,7 +107,7 @@ STATEMENTS = {
 }
 WALKS = {
     "quarantine.OLDEST": ["SCAN quarantine"],  # stops at the first that may stay
-    "blocks.FIRSTS": ["SCAN blocks"],  # at a start, where blocks are missing
+    "blocks.ALL_BLOCKS": ["SCAN blocks"],  # at a start, where blocks are missing
 }
 SORTED = {"read.SIGHTINGS", "read.CLASHES_OF", "read.TOPICS"}  # what a limit has cut
 
@@ -313,7 +313,7 @@ async def _is_indexed(store: SqliteStore) -> bool:
 async def test_index_that_was_interrupted_is_built_from_where_it_got(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "MOST", 5)
+    monkeypatch.setattr(blocks, "EVENTS_PER_BLOCK", 5)
     await _fill(store, 25)
     await store.close()
     monkeypatch.setattr(fields, "BUILT_AT_ONCE", 10)
