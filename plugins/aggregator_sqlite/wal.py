@@ -1,7 +1,7 @@
-"""SQLite's write-ahead log, looked at before SQLite opens it.
+"""SQLite's write-ahead log, examined before SQLite opens it.
 
-SQLite drops whatever stands behind a damaged place in its log, and says nothing: commits that
-were durable are gone, and the file is in order. docs/decisions/0013 has the reasons.
+SQLite silently drops everything behind a damaged frame of its log: commits that were durable are
+gone, and the database passes every check. docs/decisions/0013 has the reasons.
 
 Format and checksums: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -19,35 +19,34 @@ from typing import BinaryIO, NamedTuple
 
 from aggregator.errors import SettingError, StoreError
 
-HEADER = 32
-"""Bytes of the log's header."""
-FRAME = 24
-"""Bytes of a frame's header; a page follows."""
-PAGE_SIZES = {2**power for power in range(9, 17)}
-"""All that SQLite knows, in bytes."""
-_PIECE = 2**20  # bytes
-_USUAL_PAGE = 4096
-_VERSIONS = slice(18, 20)  # in the database's header
-_NO_LOG = b"\x01\x01"
+HEADER = 32  # bytes of the log's header
+FRAME = 24  # bytes of a frame's header; a page follows
+PAGE_SIZES = {2**power for power in range(9, 17)}  # bytes; all that SQLite allows
+
+_PIECE = 2**20  # bytes read and written at once
+_DEFAULT_PAGE_SIZE = 4096
+_VERSIONS = slice(18, 20)  # of the file format, in the database's header
+_NO_LOG = b"\x01\x01"  # those of a database that is written without a log
 _SECTOR = 512  # bytes that a disk writes as a whole or not at all
-_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
+_BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # by the log's magic number
 _MASK = 0xFFFFFFFF
-_BROKEN = b""
-Sums = tuple[int, int]
+_UNREADABLE = b""  # instead of a digest
+
+Sums = tuple[int, int]  # a checksum
 
 
 class Findings(NamedTuple):
-    """What is in a log, in bytes and in commits."""
+    """What is in a log. The *break* is the first frame that SQLite rejects."""
 
-    end: int  # SQLite reads no further: the end of the last transaction before the break
-    commits: int  # up to there
-    is_damaged: bool  # a later transaction was begun than the one in which the break is
-    lost: int  # commits behind the break, as far as they can be told from what is left
+    end: int  # bytes that SQLite reads: up to the end of the last transaction before the break
+    commits: int  # in them
+    is_damaged: bool  # no crash has left this: transactions follow the one with the break
+    lost: int  # commits behind the break, as far as they can be counted
     salts: bytes
 
 
 class Checkpointed(Enum):
-    """Of the transactions behind the break, as far as they can be read."""
+    """How many of the readable pages behind the break a checkpoint has copied."""
 
     NONE = auto()
     SOME = auto()
@@ -55,7 +54,7 @@ class Checkpointed(Enum):
 
 
 class WriteAheadLog:
-    """The log beside a database."""
+    """The log beside a database, as a file: examined, or written again."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -63,7 +62,7 @@ class WriteAheadLog:
 
     @property
     def has_content(self) -> bool:
-        """Whether anything is in it."""
+        """Whether the log exists and is not empty."""
         try:
             return self.path.stat().st_size > 0
         except FileNotFoundError:
@@ -71,40 +70,40 @@ class WriteAheadLog:
 
     @property
     def has_journal(self) -> bool:
-        """Whether a journal is there, which SQLite has used before it began the log."""
+        """Whether there is a rollback journal, which SQLite uses until it begins a log."""
         return self._database.with_name(self._database.name + "-journal").exists()
 
     @property
     def is_expected(self) -> bool:
-        """Whether the database says that it is written with one, be that here or not."""
+        """Whether the database's header says that it is written with a log."""
         return self._versions() not in (b"", _NO_LOG)
 
     def check(self) -> None:
-        """Raise SettingError if it is another database's, or commits would be lost by opening it.
+        """Raise SettingError if commits would be lost by opening it, or it is not this database's.
 
         To be called while this process has no connection to the database.
         """
         try:
             self._check_owner()
             found = self._examine()
-            # Where another program writes at this moment, it does not look damaged twice.
+            # Twice: where another program is writing, it looks different the second time.
             if found and found.is_damaged and found == self._examine():
-                raise SettingError(self._told(found))
+                raise SettingError(self._refusal(found))
         except OSError as error:
             raise SettingError(
                 f"store: cannot read {error.filename or self.path}: {error.strerror}"
             ) from error
 
     def rewrite_and_sync(self) -> None:
-        """Write and sync the bytes that are there, so that all that can be read is on the disk.
+        """Make everything that can be read in the log durable. Nobody may write to it meanwhile.
 
-        After an fsync that failed, a log can be read that the disk does not have, and a later fsync
-        succeeds without writing it
-        (https://www.usenix.org/conference/atc20/presentation/rebello). Nobody else may write
-        meanwhile. Raises StoreError.
+        Raises StoreError.
         """
         try:
             with self.path.open("r+b") as log:
+                # After a failed fsync the kernel takes the pages for clean: they can be read, and
+                # the next fsync succeeds without writing them. Written again, they are dirty again
+                # (https://www.usenix.org/conference/atc20/presentation/rebello).
                 while piece := log.read(_PIECE):
                     log.seek(-len(piece), os.SEEK_CUR)
                     log.write(piece)
@@ -116,11 +115,11 @@ class WriteAheadLog:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _check_owner(self) -> None:
-        """SQLite would copy it into the database, whosever log it is, or remove it without a word.
+        """Raise SettingError if the log belongs to another database.
 
-        A copy made by `VACUUM INTO` says in its header that it is written without a log
-        (https://sqlite.org/fileformat.html, 1.3.3), and the service changes that before it begins
-        one: a log beside such a file is that of the file which stood there before.
+        SQLite would copy it into this one, or remove it, without a word. It is recognised beside a
+        copy made by `VACUUM INTO`: the header of that says that it is written without a log
+        (https://sqlite.org/fileformat.html, 1.3.3) until the service opens it.
         """
         if not self.has_content:
             return
@@ -138,7 +137,7 @@ class WriteAheadLog:
             )
 
     def _versions(self) -> bytes:
-        """Empty where there is no database."""
+        """The versions in the database's header; empty if there is no database."""
         try:
             with self._database.open("rb") as database:
                 return database.read(_VERSIONS.stop)[_VERSIONS]
@@ -153,13 +152,13 @@ class WriteAheadLog:
             return None
 
     def _page_size(self) -> int:
-        """As the database's header says (https://sqlite.org/fileformat2.html#page_size)."""
+        """From the database's header (https://sqlite.org/fileformat2.html#page_size)."""
         with self._database.open("rb") as database:
-            told = int.from_bytes(database.read(18)[16:])
-        told = 65_536 if told == 1 else told
-        return told if told in PAGE_SIZES else _USUAL_PAGE
+            size = int.from_bytes(database.read(18)[16:])
+        size = 65_536 if size == 1 else size
+        return size if size in PAGE_SIZES else _DEFAULT_PAGE_SIZE
 
-    def _told(self, found: Findings) -> str:
+    def _refusal(self, found: Findings) -> str:
         return (
             f"store: {self.path} is damaged behind byte {found.end}, and commits follow that were "
             f"durable: about {found.lost}, which SQLite would drop in silence\n"
@@ -168,10 +167,10 @@ class WriteAheadLog:
             "it would write as if the log were as before\n"
             f"either restore a backup of {self._database}, with all that begins with that name "
             "moved away, as docs/backup.md says\n"
-            f"or {self._other_way(found)}"
+            f"or {self._way_without_backup(found)}"
         )
 
-    def _other_way(self, found: Findings) -> str:
+    def _way_without_backup(self, found: Findings) -> str:
         with self.path.open("rb", buffering=_PIECE) as log, self._database.open("rb") as database:
             copied = how_much_is_checkpointed(log, database, self._page_size, found.end)
         if copied is Checkpointed.ALL:
@@ -201,7 +200,7 @@ class WriteAheadLog:
         return shlex.quote(str(self.path))
 
     def _keep_copy(self, salts: bytes) -> str:
-        """One copy, however often a start is tried: the salts are others in the next log."""
+        """Keep a copy, but one for all tries to start: each log has salts of its own."""
         copy = self.path.with_name(f"{self.path.name}.damaged-{salts.hex()}")
         part = copy.with_name(copy.name + ".part")
         try:
@@ -219,48 +218,54 @@ class WriteAheadLog:
 
 
 class Header(NamedTuple):
-    """What is true of all frames that belong to it."""
+    """The log's header: what all of its frames have in common."""
 
-    order: str  # of the bytes in the words that are summed, as `struct` writes it
+    order: str  # byte order of the checksums, as in `struct`
     page_size: int
-    salts: bytes  # others each time that the log begins anew
-    sums: Sums
+    salts: bytes  # new ones each time that the log begins anew
+    sums: Sums  # from which the first frame's go on
 
 
 class Frame(NamedTuple):
     """One page as a transaction has left it."""
 
-    start: int  # where it stands in the log
+    start: int  # its place in the log
     end: int
     page: int
     size: int  # of the database in pages, in the last frame of a transaction; 0 in others
     salts: bytes
-    kept: Sums  # the checksum that it carries
-    made: Sums  # the one that its bytes come to
-    is_next: bool  # was written after the frame before it, when that said what it says now
+    stored: Sums  # the checksum in its header
+    computed: Sums  # the checksum of its bytes
+    is_next: bool  # was written after the frame before it, with that as it is now
     content: bytes  # of the page
 
     @property
-    def is_sound(self) -> bool:
-        """Whether its bytes come to its checksum; the salts are not summed."""
-        return self.made == self.kept and self.page > 0
+    def is_intact(self) -> bool:
+        """Whether its checksum is right. The salts are not part of it."""
+        return self.computed == self.stored and self.page > 0
 
 
 def examine(log: BinaryIO, page_size: Callable[[], int]) -> Findings | None:
-    """Read the log from its beginning to its end; None if there is nothing in it.
+    """Read the whole log, behind a break too; None if there is nothing in it.
 
-    `page_size` gives the database's, in bytes; asked where the log's header is not readable.
+    `page_size` tells the database's page size, if the log's header is not readable.
     """
     header, is_readable = find_header(log, page_size)
     return _look_behind(log, header, None if is_readable else 0) if header else None
 
 
 def _look_behind(log: BinaryIO, header: Header, broken: int | None) -> Findings:
+    """Look for what shows that commits behind the break were durable.
+
+    That is the last frame of a transaction, at the break or behind it, directly followed by a frame
+    of the same log that goes on from it: such a frame is written only after the transaction's
+    fsync. `broken` is where the break begins; an unreadable header is one.
+    """
     end, commits, lost, is_damaged = (HEADER if broken is None else 0), 0, 0, False
     before = None
     for frame in read_frames(log, header):
         is_ours = frame.salts == header.salts
-        if broken is None and not (is_ours and frame.is_sound):
+        if broken is None and not (is_ours and frame.is_intact):
             broken = frame.start
         if broken is None and frame.size:
             end, commits = frame.end, commits + 1
@@ -275,23 +280,22 @@ def _look_behind(log: BinaryIO, header: Header, broken: int | None) -> Findings:
 def how_much_is_checkpointed(
     log: BinaryIO, database: BinaryIO, page_size: Callable[[], int], end: int
 ) -> Checkpointed:
-    """How much of what stands behind byte `end` of the log a checkpoint has copied.
+    """How much of the log behind byte `end` is in the database already.
 
-    If it is some of it, the database is no longer what the log before the break can be read with.
-
-    SOME when in doubt: a page that a transaction has not changed looks like one that was copied.
+    If that is only a part, the log up to the break does not fit the database any more. When in
+    doubt, SOME: a page that a transaction has left unchanged looks like one that was copied.
     """
     header, _ = find_header(log, page_size)
     if not header:
         return Checkpointed.NONE
     before: dict[int, bytes] = {}
     later: list[tuple[int, bytes]] = []
-    ours = 0  # of them; behind those the leftovers of an older log begin
+    ours = 0  # how many of these; leftovers of an older log follow
     for frame in read_frames(log, header):
         if frame.end <= end:
             before[frame.page] = _digest(frame.content)
             continue
-        later.append((frame.page, _digest(frame.content) if frame.is_sound else _BROKEN))
+        later.append((frame.page, _digest(frame.content) if frame.is_intact else _UNREADABLE))
         if frame.salts == header.salts:
             ours = len(later)
     behind: dict[int, list[bytes]] = defaultdict(list)
@@ -324,11 +328,11 @@ def _digest(content: bytes) -> bytes:
 
 
 def read_header(raw: bytes) -> Header | None:
-    """None where SQLite takes the whole log for empty."""
+    """Decode it; None if it is not valid, so that SQLite takes the log for empty."""
     if len(raw) < HEADER:
         return None
     magic, _, page_size, _, salts, *kept = struct.unpack(">4I8s2I", raw)
-    order = _ORDERS.get(magic)
+    order = _BYTE_ORDERS.get(magic)
     if not order or page_size not in PAGE_SIZES:
         return None
     sums = checksum(order, raw[:-8], (0, 0))
@@ -336,9 +340,9 @@ def read_header(raw: bytes) -> Header | None:
 
 
 def find_header(log: BinaryIO, page_size: Callable[[], int]) -> tuple[Header | None, bool]:
-    """The header, and whether it is readable; the log stands at its first frame then.
+    """Read the header, or reconstruct it from the frames; and whether it was readable.
 
-    Where it is not, it is made of the frames; `page_size` then says how long their pages are.
+    The log is then at its first frame.
     """
     header = read_header(log.read(HEADER))
     if header:
@@ -349,8 +353,8 @@ def find_header(log: BinaryIO, page_size: Callable[[], int]) -> tuple[Header | N
 
 
 def _guess_header(log: BinaryIO, page_size: int) -> Header | None:
-    """That of the first two frames that belong together, where the header cannot be read."""
-    for order in _ORDERS.values():
+    """The header that fits the first two frames that belong together."""
+    for order in _BYTE_ORDERS.values():
         log.seek(HEADER)
         before = None
         for frame in read_frames(log, Header(order, page_size, b"", (0, 0))):
@@ -361,7 +365,7 @@ def _guess_header(log: BinaryIO, page_size: int) -> Header | None:
 
 
 def read_frames(log: BinaryIO, header: Header) -> Iterator[Frame]:
-    """Every frame that is there in full, in memory one at a time; the log stands at the first."""
+    """Read every complete frame, one at a time. The log has to be at the first one."""
     length = FRAME + header.page_size
     sums = header.sums
     before = Frame(0, HEADER, 0, 0, header.salts, sums, sums, is_next=False, content=b"")
@@ -371,29 +375,33 @@ def read_frames(log: BinaryIO, header: Header) -> Iterator[Frame]:
 
 
 def _read_frame(raw: bytes, before: Frame, order: str) -> Frame:
-    """A frame's checksum goes on from the one before it: as that stands there, or was written.
+    """Decode a frame, whose checksum goes on from that of the frame before it.
 
-    If only the latter fits, the bytes of the frame before are sound, and its checksum is damaged.
+    If it goes on from the one computed there, not from the one stored, then only the stored
+    checksum of the frame before is damaged, and its bytes are right.
     """
     page, size, salts, *two = struct.unpack(">2I8s2I", raw[:FRAME])
-    content, kept = raw[FRAME:], (two[0], two[1])
+    content, stored = raw[FRAME:], (two[0], two[1])
     summed = raw[:8] + content
-    made = checksum(order, summed, before.kept)
-    is_next = made == kept and (before.is_sound or _is_in_one_sector(before))
-    if made != kept and not before.is_sound:
-        is_next = kept == checksum(order, summed, before.made)
-        made = kept if is_next else made
+    computed = checksum(order, summed, before.stored)
+    is_next = computed == stored and (before.is_intact or _is_in_one_sector(before))
+    if computed != stored and not before.is_intact:
+        is_next = stored == checksum(order, summed, before.computed)
+        computed = stored if is_next else computed
     end = before.end + len(raw)
-    return Frame(before.end, end, page, size, salts, kept, made, is_next, content)
+    return Frame(before.end, end, page, size, salts, stored, computed, is_next, content)
 
 
 def _is_in_one_sector(frame: Frame) -> bool:
-    """Whether its header was written as a whole, so that each part speaks for the others."""
+    """Whether a crash leaves its header written as a whole or not at all.
+
+    If not, an old size, which marks a transaction's end, may stand beside a new checksum.
+    """
     return frame.start // _SECTOR == (frame.start + FRAME - 1) // _SECTOR
 
 
 def checksum(order: str, summed: bytes, sums: Sums) -> Sums:
-    """Go on with SQLite's sums over more bytes, a multiple of eight."""
+    """SQLite's checksum, continued from `sums` over more bytes, a multiple of eight."""
     one, two = sums
     words = iter(struct.unpack(f"{order}{len(summed) // 4}I", summed))
     for even, odd in zip(words, words, strict=True):
