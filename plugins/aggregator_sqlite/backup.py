@@ -14,7 +14,7 @@ from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
 from aggregator_sqlite.connection import SqliteThread
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import check_version, kept_key_spec
+from aggregator_sqlite.schema import check_version, read_recipe
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
@@ -34,7 +34,7 @@ async def back_up(database: Path, destination: Path) -> Backup:
         reader = await SqliteThread.read_only(database)
         await reader.run_and_close(copy, file.path)
         reader = await SqliteThread.read_only(file.path)
-        contents = await reader.run_and_close(proved)
+        contents = await reader.run_and_close(check_copy)
         return Backup(*contents, size=file.commit())
     except StoreError as error:
         file.discard()
@@ -54,14 +54,14 @@ def copy(db: sqlite3.Connection, into: Path) -> None:
     db.execute(COPY, (str(into),))
 
 
-def proved(db: sqlite3.Connection) -> tuple[int, int, int]:
+def check_copy(db: sqlite3.Connection) -> tuple[int, int, int]:
     """Check the copy. Returns its number of events, how many were ever stored, and the last seq.
 
     Raises StoreError if the copy or its index of keys is damaged, or its numbers do not agree.
     There may be keys without events: those that were removed by hand.
     """
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if said != "ok" or kept_key_spec(db) is None:
+    if said != "ok" or read_recipe(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
     size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
     events, newest = int(size) // KEY, (end or 1) - 1

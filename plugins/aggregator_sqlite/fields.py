@@ -42,7 +42,7 @@ SOME_FIELDS = "SELECT pointer_id, value, seq FROM fields WHERE pointer_id = ? LI
 REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = ?"
 
 
-def want(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
+def set_pointers(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
     """Enter the pointers to be indexed; mark the index of all others as incomplete."""
     others = [(number,) for number, where in indexed(db) if where not in wanted]
     with immediate_transaction(db):

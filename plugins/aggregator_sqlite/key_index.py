@@ -68,7 +68,7 @@ class KeyFilter:
             self._room -= len(keys)
 
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
-        """The keys that an event may hold. None of the others is held."""
+        """The keys that events may hold. None of the others is held."""
         if not self.is_complete:
             return keys
         return {key for one in tuple(self._filters) for key in keys if key in one}

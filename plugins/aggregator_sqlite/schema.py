@@ -156,7 +156,7 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
 
-def kept_key_spec(db: sqlite3.Connection) -> str | None:
+def read_recipe(db: sqlite3.Connection) -> str | None:
     """The recipe that the file keeps, None if it is new. Raises SettingError if it is not ours."""
     check_owner(db)
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -180,7 +180,7 @@ def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) 
 
     Raises RecipeDiffers if the file keeps another one.
     """
-    kept = kept_key_spec(db)
+    kept = read_recipe(db)
     if kept is None:
         db.execute("INSERT INTO meta (recipe) VALUES (?)", (key_spec,))
     elif kept == key_spec:

@@ -53,7 +53,7 @@ from aggregator_sqlite.files import (
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.runs import Run
-from aggregator_sqlite.schema import check_key_spec, check_owner, kept_key_spec, migrate
+from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_recipe
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -99,7 +99,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             await asyncio.to_thread(self._wal.check)
         try:
             reader = await SqliteThread.read_only(self.path)
-            return await reader.run_and_close(kept_key_spec)
+            return await reader.run_and_close(read_recipe)
         except StoreError as error:
             raise unreadable(self.path, error) from error
 
@@ -131,7 +131,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         if self._writer is None:
             raise StoreError("the store is not open")
         try:
-            await self._writer.run(fields.want, pointers)
+            await self._writer.run(fields.set_pointers, pointers)
             while await self._writer.run(fields.remove_some, pointers):
                 pass
             while await self._writer.run(fields.build_some):
@@ -237,7 +237,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         return self._readers[next(self._reader_numbers) % len(self._readers)]
 
     async def _open_writer(self, replaces: str | None = None) -> None:
-        async with self._guarding():
+        async with self._preventing_checkpoint_on_close():
             writer = await SqliteThread.connect(str(self.path))
             try:
                 await writer.run(_prepare, self._wal, self._key_spec, replaces)
@@ -253,7 +253,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         self._newest.advance(index.last_seq)
 
     @asynccontextmanager
-    async def _guarding(self) -> AsyncIterator[None]:
+    async def _preventing_checkpoint_on_close(self) -> AsyncIterator[None]:
         """Hold a read-only connection, so that the writer is not the last one if it fails.
 
         SQLite copies the log into the database when the last connection closes, if that can write:
@@ -266,7 +266,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             return
         guard = await SqliteThread.read_only(self.path)
         try:
-            await guard.run(kept_key_spec)
+            await guard.run(read_recipe)
             yield
         finally:
             await guard.close()

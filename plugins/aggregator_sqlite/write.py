@@ -61,7 +61,7 @@ ON CONFLICT (seq, digest) DO UPDATE SET
     first_at = min(first_at, excluded.first_at),
     last_at = max(last_at, excluded.last_at)
 """
-Ends = tuple[str, int, int, int, int]
+TopicBounds = tuple[str, int, int, int, int]
 """A topic, the seq and arrival of its first event in the batch, and the same of its last."""
 
 
@@ -75,7 +75,7 @@ class EncodedBatch:
 
     last: int  # seq
     rows: list[tuple[blocks.Row, set[str]]]  # blocks, each with the topics in it
-    topics: list[Ends]
+    topics: list[TopicBounds]
     names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
 
     @classmethod
@@ -88,7 +88,7 @@ class EncodedBatch:
         return cls(first + len(events) - 1, rows, topics, names)
 
 
-def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
+def _check(topics: list[TopicBounds], names: list[tuple[bytes, int]]) -> None:
     """Raise TypeError or ValueError for what SQLite would refuse later, on its thread."""
     for topic, *numbers in topics:
         if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
@@ -97,7 +97,7 @@ def _check(topics: list[Ends], names: list[tuple[bytes, int]]) -> None:
         raise TypeError("the name of an event should be bytes")
 
 
-def _topics(first: int, events: Sequence[Event]) -> Iterator[Ends]:
+def _topics(first: int, events: Sequence[Event]) -> Iterator[TopicBounds]:
     topics = [event.topic for event in events]
     places = range(len(events))
     newest = dict(zip(topics, places, strict=True))
