@@ -23,8 +23,9 @@ SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks), (SELECT total(key
     (SELECT max(first_seq + length(CAST(keys AS BLOB)) / 16) FROM blocks), stored, last_seq
 FROM counters
 """
-_WITH_DATA = ("-wal", "-journal")
-_OTHERS = ("-shm", ".lock")
+
+_WITH_DATA = ("-wal", "-journal")  # what SQLite keeps beside a database, part of its contents
+_OTHERS = ("-shm", ".lock")  # what else may be beside the store
 
 
 async def back_up(database: Path, destination: Path) -> Backup:

@@ -1,4 +1,4 @@
-"""The quarantine. `counters` has the number of its entries and their bytes: nobody sums them up."""
+"""The quarantine. `counters` has the number and bytes of its entries, updated with them."""
 
 import json
 import sqlite3

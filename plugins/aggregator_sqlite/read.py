@@ -71,6 +71,7 @@ CLASHES_OF = """
 SELECT digest, differences, source, times, first_at, last_at FROM clashes
 WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 """
+
 Candidates = Generator[tuple[Block | None, int], None, None]
 """Events that may match: each one's block, None if it is gone or unreadable, and its seq."""
 

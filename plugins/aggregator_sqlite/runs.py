@@ -40,6 +40,7 @@ END = 2 ** (8 * _FENCE)  # more than any fence
 RUNS_PER_LEVEL = 8  # so many of one level are merged into one of the next
 KEYS_PER_STEP = 8_192  # merged at once, about
 _MOST_PAGES = 2**24  # of a run: a page's id is the run's id and 24 bits of its number
+
 ADD_PAGES = MultiRowStatement("INSERT INTO run_pages (id, entries) VALUES (?, ?)")
 PAGE = "SELECT entries FROM run_pages WHERE id = ?"
 SOME_PAGES = "SELECT entries FROM run_pages WHERE id BETWEEN ? AND ? ORDER BY id"

@@ -61,6 +61,7 @@ ON CONFLICT (seq, digest) DO UPDATE SET
     first_at = min(first_at, excluded.first_at),
     last_at = max(last_at, excluded.last_at)
 """
+
 TopicBounds = tuple[str, int, int, int, int]
 """A topic, the seq and arrival of its first event in the batch, and the same of its last."""
 
