@@ -8,10 +8,18 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from aggregator.api.docs_page import DocsPage, installed_ui
+from aggregator.api.events import EventHandlers
+from aggregator.api.export import Exporter
+from aggregator.api.middleware import Cors, Origins, as_problems, with_options
+from aggregator.api.openapi import OpenApiHandler
+from aggregator.api.publish import PublishHandler
+from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.sending import ReadLimiter, Sender
+from aggregator.api.status import StatusHandlers
+from aggregator.api.stream import SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import ByteBudget
-from aggregator.description.docs_page import DocsPage, installed_ui
-from aggregator.description.serving import Serving
 from aggregator.errors import AggregatorError, StoreError
 from aggregator.event import Submission
 from aggregator.pipeline.bookkeeping import BatchRecorder
@@ -26,21 +34,6 @@ from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
-from aggregator.web.cors import Cors
-from aggregator.web.explaining import Explaining
-from aggregator.web.export import Export
-from aggregator.web.following import Following
-from aggregator.web.looks import Looks
-from aggregator.web.options import with_options
-from aggregator.web.origins import Origins
-from aggregator.web.problems import as_problems
-from aggregator.web.publishing import Publishing
-from aggregator.web.quarantine import Quarantine
-from aggregator.web.reading import Reading
-from aggregator.web.sending import Sender
-from aggregator.web.state import State
-from aggregator.web.topics import Topics
-from aggregator.web.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -71,19 +64,17 @@ def create_app(
     intake = Intake(intake_line, queue, ledger, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
-    turn = Turn(store, pages, _PAGES_AT_ONCE)
-    export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
-    following = _following(store, ledger, settings)
+    limiter = ReadLimiter(store, pages, _PAGES_AT_ONCE)
+    exporter = Exporter(ReadLimiter(store, pages, _EXPORTS_AT_ONCE), pages)
+    stream = _stream(store, ledger, settings)
     receiver = Receiver(decoder, settings)
-    faces = (
-        Publishing(receiver, intake, requests, verdicts),
-        Quarantine(receiver, intake, turn, requests, pages),
-        following,
-        Reading(turn, pages, export),
-        Explaining(turn, pages),
-        Topics(turn, pages),
-        State(intake, store, pages, time.monotonic()),
-        Serving([named.stage for named in left], settings, pages),
+    handlers = (
+        PublishHandler(receiver, intake, requests, verdicts),
+        QuarantineHandlers(receiver, intake, limiter, requests, pages),
+        stream,
+        EventHandlers(limiter, pages, exporter),
+        StatusHandlers(intake, store, pages, time.monotonic()),
+        OpenApiHandler([named.stage for named in left], settings, pages),
         DocsPage(installed_ui(), pages),
     )
 
@@ -98,13 +89,13 @@ def create_app(
     app[SENDERS] = [verdicts, pages]
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
-    app.on_shutdown.append(following.stop)
+    app.on_shutdown.append(stream.stop)
     app.cleanup_ctx.append(_opened(store, queue, ledger, configuration))
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
     app.cleanup_ctx.append(_sweeping(intake, requests))
-    for face in faces:
-        app.add_routes(face.routes())
+    for handler in handlers:
+        app.add_routes(handler.routes())
     return app
 
 
@@ -114,11 +105,11 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
-def _following(store: Store, ledger: PendingSubmissions, settings: Settings) -> Following:
+def _stream(store: Store, ledger: PendingSubmissions, settings: Settings) -> StreamHandler:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
-    looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), ledger.commits)
-    return Following(looks, sender, ledger.commits, settings.streams, settings.heartbeat)
+    poll = SharedPoll(ReadLimiter(store, sender, _PAGES_AT_ONCE), ledger.commits)
+    return StreamHandler(poll, sender, ledger.commits, settings.streams, settings.heartbeat)
 
 
 _PAGES_AT_ONCE = 4

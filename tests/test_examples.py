@@ -13,9 +13,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
+from aggregator.api.openapi import calls
 from aggregator.app import create_app
 from aggregator.config import load
-from aggregator.description.document import calls
 from aggregator.plugins import Plugins
 from running import Service, until
 

@@ -14,17 +14,15 @@ from marshmallow import Schema, fields
 from openapi_spec_validator import validate
 
 from added import with_stages
+from aggregator.api.openapi import calls, portable
+from aggregator.api.routes import OPERATIONS
+from aggregator.api.schemas import HEADERS, PROBLEMS, StoredEventSchema
+from aggregator.api.stored_event import render_line
 from aggregator.app import INTAKE
 from aggregator.core.identity import PayloadKind, digest_of
-from aggregator.description.document import calls
-from aggregator.description.openapi_types import portable
-from aggregator.description.operations import OPERATIONS
-from aggregator.description.reading_schemas import StoredEventSchema
-from aggregator.description.responses import HEADERS, PROBLEMS
 from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
-from aggregator.web.shown import as_line
 from conftest import Client, Start
 from events import event
 
@@ -406,7 +404,7 @@ def test_event_is_described_whatever_is_left_of_it(
         payload_kind=form,
         attributes=attributes,
     )
-    StoredEventSchema().load(json.loads(as_line(stored)))
+    StoredEventSchema().load(json.loads(render_line(stored)))
 
 
 async def test_failures_are_as_described(start: Start) -> None:

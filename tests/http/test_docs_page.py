@@ -7,10 +7,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from bodies import PROBLEM
 
+from aggregator.api.docs_page import DocsPage
+from aggregator.api.middleware import as_problems
+from aggregator.api.sending import Sender
 from aggregator.core.budget import ByteBudget
-from aggregator.description.docs_page import DocsPage
-from aggregator.web.problems import as_problems
-from aggregator.web.sending import Sender
 from conftest import Client
 
 ASSETS = {

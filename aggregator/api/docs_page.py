@@ -6,9 +6,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from aggregator.api.responses import StaticResponse
+from aggregator.api.sending import Sender
 from aggregator.errors import NotFound
-from aggregator.web.sending import Sender
-from aggregator.web.still import Still
 
 ASSETS = ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 """What the page is made of, by name."""
@@ -44,10 +44,10 @@ class DocsPage:
     def __init__(self, ui: Path | None, sender: Sender) -> None:
         self._ui = ui
         self._sender = sender
-        self._read: dict[str, Still] = {}
+        self._read: dict[str, StaticResponse] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        """Every call that is answered here."""
+        """The routes of these handlers."""
         return [web.get("/docs", self.page), web.get("/docs/{asset}", self.asset)]
 
     async def page(self, request: web.Request) -> web.StreamResponse:
@@ -69,11 +69,11 @@ class DocsPage:
             )
         self._sender.check_room()
         if name not in self._read:
-            self._read[name] = await asyncio.to_thread(_still, self._ui, name)
-        return await self._sender.send(request, self._read[name].to(request))
+            self._read[name] = await asyncio.to_thread(_static, self._ui, name)
+        return await self._sender.send(request, self._read[name].respond(request))
 
 
-def _still(ui: Path, name: str) -> Still:
+def _static(ui: Path, name: str) -> StaticResponse:
     ours = _OURS / name
     file = ours if ours.exists() else ui / name
-    return Still(file.read_bytes(), _TYPES[file.suffix], _HEADERS)
+    return StaticResponse(file.read_bytes(), _TYPES[file.suffix], _HEADERS)

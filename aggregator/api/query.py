@@ -1,17 +1,58 @@
-"""The arguments of the calls that read."""
+"""Query parameters, each call's as a schema that checks and describes them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from multidict import MultiMapping
 
-from aggregator.core import json_pointer, json_values
+from aggregator.core import json_pointer, json_values, timestamp
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
-from aggregator.web import arguments
-from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Moment, Whole, described
+
+LARGEST = 2**63 - 1
+"""The largest seq or id."""
+LARGEST_PAGE = 1000
+"""The most that a page may be asked to hold."""
+
+
+def described(description: str) -> dict[str, str]:
+    """The metadata of an argument: what the description of the API says of it."""
+    return {"description": description}
+
+
+class Timestamp(fields.Field[int]):
+    """A timestamp with an offset, as microseconds since 1970."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        try:
+            return timestamp.parse(str(value))
+        except ValueError as error:
+            hint = "; + is written %2B in a URL" if " " in str(value) else ""
+            raise ValidationError(f"{error}{hint}") from error
+
+
+class WholeNumber(fields.Integer):
+    """A whole number in plain digits."""
+
+    def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
+        if not re.fullmatch("[0-9]+", str(value), re.ASCII):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, *rest, **more)
+
+
+def parse(schema: Schema, arguments: MultiMapping[str]) -> Any:
+    """What the schema makes of them. Raises Unparsable that names every argument in the wrong."""
+    if doubled := sorted({name for name in arguments if len(arguments.getall(name)) > 1}):
+        raise Unparsable(f"Given more than once: {', '.join(doubled)}.")
+    try:
+        return schema.load(dict(arguments))
+    except ValidationError as error:
+        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
+        raise Unparsable("; ".join(f"{name}: {' '.join(why)}" for name, why in said)) from error
 
 
 class TopicsQuery(msgspec.Struct, frozen=True):
@@ -21,14 +62,14 @@ class TopicsQuery(msgspec.Struct, frozen=True):
     limit: int = 100
 
 
-class Pick(msgspec.Struct, frozen=True):
+class EventSelector(msgspec.Struct, frozen=True):
     """Which one is meant of several events of one topic and id."""
 
     source: str | None = None
     seq: int | None = None
 
 
-class Place(fields.Field[str]):
+class JsonPointer(fields.Field[str]):
     """A JSON pointer."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
@@ -39,7 +80,7 @@ class Place(fields.Field[str]):
         return str(value)
 
 
-class Scalar(fields.Field[bytes]):
+class JsonScalar(fields.Field[bytes]):
     """A string, number or boolean, so spelled that equal values are equal bytes."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bytes:
@@ -49,7 +90,7 @@ class Scalar(fields.Field[bytes]):
             raise ValidationError(str(error)) from error
 
 
-_after = Whole(
+_after = WholeNumber(
     validate=validate.Range(0, LARGEST),
     metadata=described("Only after this seq, in the order asked for."),
 )
@@ -60,12 +101,16 @@ class StreamSchema(Schema):
 
     topic = fields.String(metadata=described("Only on this topic."))
     source = fields.String(metadata=described("Only from this source."))
-    since = Moment(metadata=described("Only with this timestamp, or a later one."))
-    until = Moment(metadata=described("Only with an earlier timestamp."))
-    received_since = Moment(metadata=described("Only those that came then, or later."))
-    received_until = Moment(metadata=described("Only those that came earlier."))
-    field = Place(metadata=described("A JSON pointer into the payload, where `equals` must be."))
-    equals = Scalar(metadata=described("A string, number or boolean as JSON; no JSON is a string."))
+    since = Timestamp(metadata=described("Only with this timestamp, or a later one."))
+    until = Timestamp(metadata=described("Only with an earlier timestamp."))
+    received_since = Timestamp(metadata=described("Only those that came then, or later."))
+    received_until = Timestamp(metadata=described("Only those that came earlier."))
+    field = JsonPointer(
+        metadata=described("A JSON pointer into the payload, where `equals` must be.")
+    )
+    equals = JsonScalar(
+        metadata=described("A string, number or boolean as JSON; no JSON is a string.")
+    )
     after = _after
 
     @validates_schema
@@ -84,7 +129,7 @@ class StreamSchema(Schema):
 class PageSchema(StreamSchema):
     """Which events to read, in which order, and how many at once."""
 
-    limit = Whole(validate=validate.Range(1, LARGEST_PAGE))
+    limit = WholeNumber(validate=validate.Range(1, LARGEST_PAGE))
     order = fields.String(
         validate=validate.OneOf(["asc", "desc"]), metadata=described("By seq; `asc` by default.")
     )
@@ -93,14 +138,14 @@ class PageSchema(StreamSchema):
 class ExportSchema(PageSchema):
     """Which events to read, in which order, and how many in all."""
 
-    limit = Whole(load_default=LARGEST, validate=validate.Range(1, LARGEST))
+    limit = WholeNumber(load_default=LARGEST, validate=validate.Range(1, LARGEST))
 
 
 class TopicsSchema(Schema):
     """From which name on, and how many at once."""
 
     after = fields.String(metadata=described("Only topics after this name."))
-    limit = Whole(
+    limit = WholeNumber(
         validate=validate.Range(1, LARGEST_PAGE),
         metadata=described("The most topics of a page, 100 by default."),
     )
@@ -110,22 +155,22 @@ class TopicsSchema(Schema):
         return TopicsQuery(**loaded)
 
 
-class PickSchema(Schema):
+class EventSelectorSchema(Schema):
     """Which one of several."""
 
     source = fields.String(metadata=described("The one from this source."))
-    seq = Whole(
+    seq = WholeNumber(
         validate=validate.Range(1, LARGEST), metadata=described("The one stored as this seq.")
     )
 
     @post_load
-    def _pick(self, loaded: dict[str, Any], **_: Any) -> Pick:
-        return Pick(**loaded)
+    def _selector(self, loaded: dict[str, Any], **_: Any) -> EventSelector:
+        return EventSelector(**loaded)
 
 
 def parse_stream(request: web.Request) -> Query:
     """What to follow. A client that reconnects says in a header what it has seen last."""
-    wanted: Query = arguments.load(StreamSchema(), request.query)
+    wanted: Query = parse(StreamSchema(), request.query)
     last = request.headers.get("Last-Event-ID")
     if not last:
         return wanted

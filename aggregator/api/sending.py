@@ -1,4 +1,4 @@
-"""Sends large answers within bounds: readers who do not read cost neither memory nor time."""
+"""Sends answers within bounds, and lets a few readers at a time at the store."""
 
 import asyncio
 import socket
@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import HttpVersion11, web
 
 from aggregator.core.budget import ByteBudget
+from aggregator.store import Store
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
-_ROOM = 0.1  # seconds between looks whether there is room again
+_POLL = 0.1  # seconds until a full budget is looked at again
 _RESET = struct.pack("ii", 1, 0)  # linger, for no time
 _LAST_WORDS = 1.0  # seconds in which a reader who is cut off may still read why
 
@@ -33,11 +34,11 @@ class Sender:
         """Raise QueueFull if too much waits to be read already."""
         self.budget.check_room()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until there is room; raise TimeoutError if that takes too long."""
         async with self.limit_to_the_end():
             while self.budget.held > self.budget.most:  # noqa: ASYNC110, a budget tells nobody
-                await asyncio.sleep(_ROOM)
+                await asyncio.sleep(_POLL)
 
     def hurry(self, seconds: float) -> None:
         """From now on cut off clients after `seconds`, those who are reading already included."""
@@ -64,19 +65,19 @@ class Sender:
     @asynccontextmanager
     async def stream(
         self, request: web.Request, answer: web.StreamResponse
-    ) -> AsyncIterator["Outlet"]:
-        """An outlet for the answer's body, which ends where the block does.
+    ) -> AsyncIterator["BodyWriter"]:
+        """A writer for the answer's body, which ends where the block does.
 
         When the block raises, the connection is cut, so that nobody takes a part for the whole.
         """
-        outlet = Outlet(self, request, answer)
+        writer = BodyWriter(self, request, answer)
         try:
             await answer.prepare(request)
-            yield outlet
+            yield writer
             async with self.limit():
                 await answer.write_eof()
         except BaseException:
-            outlet.abort()
+            writer.abort()
             raise
 
     @asynccontextmanager
@@ -101,8 +102,8 @@ class Sender:
                 self._limits.discard(limit)
 
 
-class Outlet:
-    """Where an answer leaves that is sent as it is made."""
+class BodyWriter:
+    """Writes the body of an answer piece by piece, as it is made."""
 
     def __init__(self, sender: Sender, request: web.Request, answer: web.StreamResponse) -> None:
         self._sender = sender
@@ -130,7 +131,7 @@ class Outlet:
                     async with self._sender.limit_to_the_end():
                         await self._answer.write(part[start : start + _SMALL])
 
-    async def say_last(self, words: bytes) -> None:
+    async def write_last(self, words: bytes) -> None:
         """Send a last word without waiting for what is not read; the connection ends soon.
 
         Not after a part that was sent by half: a reader would take the two for one.
@@ -154,3 +155,22 @@ class Outlet:
         if connection and self._request.version < HttpVersion11:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._request.transport.abort()
+
+
+class ReadLimiter:
+    """Lets a few readers at a time read a page each, in the order in which they ask.
+
+    So what is read and not sent yet stays bounded.
+    """
+
+    def __init__(self, store: Store, sender: Sender, places: int) -> None:
+        self._store = store
+        self._sender = sender
+        self._places = asyncio.Semaphore(places)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Store]:
+        """The store, for one page. Raises QueueFull while too much waits to be read."""
+        async with self._places:
+            self._sender.check_room()
+            yield self._store

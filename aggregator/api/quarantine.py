@@ -1,32 +1,59 @@
 """`/quarantine`: what was not stored and is kept beside, to be read, released or dropped."""
 
 import asyncio
+import base64
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from aiohttp import web
+from marshmallow import Schema, fields, post_load, validate
 from msgspec.structs import replace
 
+from aggregator.api.publish import settled_response
+from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
+from aggregator.api.responses import NO_CACHE, json_response, next_after, next_link
+from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.receiving import strict_json
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
-from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
-from aggregator.web import quarantine_page, verdict
-from aggregator.web.answer import as_json, cursor
-from aggregator.web.arguments import LARGEST_PAGE
-from aggregator.web.sending import Sender
-from aggregator.web.turn import Turn
+from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, QuarantineReason
 
 _ONE = r"/quarantine/{id:[0-9]{1,18}}"
 
 
+class QuarantineQuerySchema(Schema):
+    """Which of the events in quarantine."""
+
+    topic = fields.String(metadata=described("Only on this topic."))
+    reason = fields.Enum(
+        QuarantineReason, by_value=True, metadata=described("Only kept for this reason.")
+    )
+    submission = fields.String(metadata=described("Only those of this request."))
+    kept_since = Timestamp(metadata=described("Only those kept since then, or later."))
+    kept_until = Timestamp(metadata=described("Only those kept earlier."))
+    after = WholeNumber(
+        validate=validate.Range(0, LARGEST), metadata=described("Only after this id.")
+    )
+    limit = WholeNumber(
+        validate=validate.Range(1, LARGEST_PAGE),
+        metadata=described("The most events of a page, 100 by default."),
+    )
+
+    @post_load
+    def _query(self, loaded: dict[str, Any], **_: Any) -> QuarantineQuery:
+        return QuarantineQuery(**loaded)
+
+
 @dataclass(frozen=True)
-class Quarantine:
-    """The handlers, and what they need.
+class QuarantineHandlers:
+    """Answers `/quarantine` and what is below it.
 
     Whatever changes something goes through the queue as a submission, so that an event is stored
     and leaves quarantine in one transaction.
@@ -34,12 +61,12 @@ class Quarantine:
 
     receiver: Receiver
     intake: Intake
-    turn: Turn
+    limiter: ReadLimiter
     budget: ByteBudget
     sender: Sender
 
     def routes(self) -> list[web.RouteDef]:
-        """Every call that is answered here."""
+        """The routes of these handlers."""
         return [
             web.get("/quarantine", self.entries),
             web.delete("/quarantine", self.drop_some),
@@ -51,18 +78,18 @@ class Quarantine:
 
     async def entries(self, request: web.Request) -> web.StreamResponse:
         """A page of what is in quarantine."""
-        page = await self._page(quarantine_page.parse(request.query))
-        shown = await asyncio.to_thread(quarantine_page.page, page, request)
-        return await self.sender.send(request, shown)
+        page = await self._read(parse(QuarantineQuerySchema(), request.query))
+        answer = await asyncio.to_thread(_page_response, request, page)
+        return await self.sender.send(request, answer)
 
     async def entry(self, request: web.Request) -> web.StreamResponse:
         """One event in quarantine."""
-        shown = await asyncio.to_thread(quarantine_page.entry, await self._one(request))
-        return await self.sender.send(request, shown)
+        answer = await asyncio.to_thread(_entry_response, await self._one(request))
+        return await self.sender.send(request, answer)
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
         """Receive anew a page of what is in quarantine."""
-        return await self._release(request, await self._chosen(request, self._most))
+        return await self._release(request, await self._selected(request, self._most))
 
     async def release_one(self, request: web.Request) -> web.StreamResponse:
         """Receive one event anew."""
@@ -70,9 +97,9 @@ class Quarantine:
 
     async def drop_some(self, request: web.Request) -> web.StreamResponse:
         """Remove a page of what is in quarantine, for good."""
-        page = await self._chosen(request, LARGEST_PAGE)
+        page = await self._selected(request, LARGEST_PAGE)
         await self._drop(page.entries)
-        return as_json({"dropped": len(page.entries), "next": cursor(page.next)})
+        return json_response({"dropped": len(page.entries), "next": next_after(page.next)})
 
     async def drop_one(self, request: web.Request) -> web.StreamResponse:
         """Remove one event, for good."""
@@ -81,24 +108,24 @@ class Quarantine:
 
     async def _one(self, request: web.Request) -> Quarantined:
         wanted = int(request.match_info["id"])
-        page = await self._page(QuarantineQuery(id=wanted, limit=1))
+        page = await self._read(QuarantineQuery(id=wanted, limit=1))
         if not page.entries:
             raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
         return page.entries[0]
 
-    async def _chosen(self, request: web.Request, most: int) -> QuarantinePage:
+    async def _selected(self, request: web.Request, most: int) -> QuarantinePage:
         if not request.query:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
-        wanted = quarantine_page.parse(request.query)
-        return await self._page(replace(wanted, limit=min(wanted.limit, most)))
+        wanted: QuarantineQuery = parse(QuarantineQuerySchema(), request.query)
+        return await self._read(replace(wanted, limit=min(wanted.limit, most)))
 
     @property
     def _most(self) -> int:
         """Events that one submission may have."""
         return min(LARGEST_PAGE, self.receiver.decoder.max_events)
 
-    async def _page(self, wanted: QuarantineQuery) -> QuarantinePage:
-        async with self.turn.taken() as store:
+    async def _read(self, wanted: QuarantineQuery) -> QuarantinePage:
+        async with self.limiter.acquire() as store:
             return await store.quarantined(wanted)
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
@@ -108,9 +135,9 @@ class Quarantine:
             events = await self.receiver.receive_anew(page.entries, arrival, reservation)
             ids = [entry.id for entry in page.entries]
             settled = await asyncio.gather(*map(self._receive, events, ids))
-        answered = Submission(arrival.submission, settled, released=ids)
-        told = verdict.of(answered, members={"next": cursor(page.next)})
-        return await self.sender.send(request, told)
+        released = Submission(arrival.submission, settled, released=ids)
+        answer = settled_response(released, members={"next": next_after(page.next)})
+        return await self.sender.send(request, answer)
 
     async def _receive(self, event: Event, entry: int) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
@@ -127,3 +154,32 @@ class Quarantine:
         submission = Submission(new_submission_id(), [], dropped=[entry.id for entry in entries])
         with self.budget.reserve() as reservation:
             await self.intake.take(submission, reservation)
+
+
+def _page_response(request: web.Request, found: QuarantinePage) -> web.Response:
+    """A page of entries, and where to go on. Slow: call it in a thread."""
+    after = next_after(found.next)
+    page = {"quarantined": [_entry(one) for one in found.entries], "next": after}
+    return json_response(page, headers=NO_CACHE | next_link(request, after))
+
+
+def _entry_response(found: Quarantined) -> web.Response:
+    """One entry. Slow: call it in a thread."""
+    return json_response(_entry(found), headers=NO_CACHE)
+
+
+def _entry(found: Quarantined) -> dict[str, Any]:
+    """As it was sent; what is no JSON that every reader takes is encoded in base64."""
+    entry: dict[str, Any] = {
+        "id": found.id,
+        "kept_at": timestamp.rfc_3339(found.kept_at),
+        "reason": found.reason.value,
+        "submission": found.submission,
+        "topic": found.topic or None,
+        "event_id": found.event_id or None,
+        "errors": msgspec.Raw(found.detail),
+        "format": "cloudevents" if found.is_cloud_event else "event",
+    }
+    if strict_json.faults(found.body):
+        return {**entry, "body_base64": base64.b64encode(found.body).decode()}
+    return {**entry, "body": msgspec.Raw(found.body)}
