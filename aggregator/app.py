@@ -5,16 +5,17 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
-from aggregator.api.docs_page import DocsPage, installed_ui
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
 from aggregator.api.middleware import Cors, Origins, as_problems, with_options
-from aggregator.api.openapi import OpenApiHandler
+from aggregator.api.openapi import ROUTES, OpenApiHandler
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.routes import add_routes, table
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.status import StatusHandlers
 from aggregator.api.stream import SharedPoll, StreamHandler
@@ -32,6 +33,7 @@ from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
+from aggregator.route import RouteContext
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
 
@@ -68,14 +70,13 @@ def create_app(
     exporter = Exporter(ReadLimiter(store, pages, _EXPORTS_AT_ONCE), pages)
     stream = _stream(store, ledger, settings)
     receiver = Receiver(decoder, settings)
-    handlers = (
-        PublishHandler(receiver, intake, requests, verdicts),
-        QuarantineHandlers(receiver, intake, limiter, requests, pages),
-        stream,
-        EventHandlers(limiter, pages, exporter),
-        StatusHandlers(intake, store, pages, time.monotonic()),
-        OpenApiHandler([named.stage for named in left], settings, pages),
-        DocsPage(installed_ui(), pages),
+    routes = table(
+        publish=PublishHandler(receiver, intake, requests, verdicts),
+        events=EventHandlers(limiter, pages, exporter),
+        stream=stream,
+        status=StatusHandlers(intake, store, pages, time.monotonic()),
+        quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages),
+        openapi=OpenApiHandler([named.stage for named in left], settings, pages),
     )
 
     listed_origins = listed(settings.cors_origins)
@@ -94,8 +95,10 @@ def create_app(
     app.cleanup_ctx.append(_closing(intake_line, batch_line))
     app.cleanup_ctx.append(_working(worker))
     app.cleanup_ctx.append(_sweeping(intake, requests))
-    for handler in handlers:
-        app.add_routes(handler.routes())
+    app[ROUTES] = []
+    add_routes(app, store, routes)
+    context = RouteContext(settings, limiter.acquire, pages.send, pages.check_room)
+    plugins.add_routes(context, partial(add_routes, app, store))
     return app
 
 

@@ -13,10 +13,10 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
-from aggregator.api.openapi import calls
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.plugins import Plugins
+from calls import calls
 from running import Service, until
 
 PAGE = Path(__file__).parent.parent / "docs" / "http-api.md"

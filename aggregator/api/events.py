@@ -1,12 +1,13 @@
 """Reads stored events: pages, all of them, one by its topic and id, its history, and the topics."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
+from msgspec import Meta
 
+from aggregator.api import stored_event
 from aggregator.api.export import Exporter
 from aggregator.api.query import EventSelector, EventSelectorSchema, PageSchema, TopicsSchema, parse
 from aggregator.api.responses import (
@@ -15,6 +16,14 @@ from aggregator.api.responses import (
     JSON,
     NEGOTIATED,
     NO_CACHE,
+    Answer,
+    AsSent,
+    Count,
+    DateTime,
+    Digest,
+    JsonPointers,
+    Next,
+    Seq,
     json_response,
     link_header,
     matches_etag,
@@ -37,14 +46,100 @@ from aggregator.store import (
     RedeliveryStats,
     Store,
     StoredEvent,
-    Topic,
 )
+from aggregator.store import Topic as StoredTopic
 
 _PAGE_TYPES = (JSON, *NDJSON, CLOUD_EVENTS)
 _EVENT_TYPES = (JSON, CLOUD_EVENT)
 _IN_ETAG = {JSON: "json", CLOUD_EVENT: "cloudevent"}
 _MOST_CHOICES = 20
 _MOST_SOURCES = 1000
+
+
+class EventPage(Answer, kw_only=True):
+    """Some of the events that match, in order."""
+
+    events: list[stored_event.StoredEvent]
+    next: Next
+
+
+class Choice(Answer, kw_only=True):
+    """One of several events of one topic and id."""
+
+    seq: Seq
+    source: Annotated[str, Meta(description="Who sent it.")]
+    href: Annotated[str, Meta(description="Where it is.")]
+
+
+class Choices(Answer, kw_only=True):
+    """The events of one topic and id, where there are several."""
+
+    choices: list[Choice]
+    cut: Annotated[bool, Meta(description="Whether there are more.")]
+
+
+class SourceStats(Answer, kw_only=True):
+    """How often the event came from one source."""
+
+    source: Annotated[str, Meta(description="Who sent it.")]
+    times: Annotated[Count, Meta(description="How often it came.")]
+    duplicates: Annotated[Count, Meta(description="With the content that is stored.")]
+    conflicts: Annotated[Count, Meta(description="With another content.")]
+    first_seen_at: Annotated[DateTime, Meta(description="When it came first.")]
+    last_seen_at: Annotated[DateTime, Meta(description="When it came last.")]
+
+
+class ConflictingContent(Answer, kw_only=True):
+    """Another content that came under the same key."""
+
+    digest: Annotated[Digest, Meta(description="The digest of that content.")]
+    differences: JsonPointers
+    source: Annotated[str, Meta(description="Who sent it first.")]
+    times: Annotated[Count, Meta(description="How often it came.")]
+    first_seen_at: Annotated[DateTime, Meta(description="When it came first.")]
+    last_seen_at: Annotated[DateTime, Meta(description="When it came last.")]
+
+
+class Explanation(Answer, kw_only=True):
+    """Everything that is known of the events that came under one key."""
+
+    seq: Seq
+    topic: AsSent
+    event_id: AsSent
+    times: Annotated[Count, Meta(description="How often it came.")]
+    duplicates: Annotated[Count, Meta(description="How often it came again.")]
+    conflicts: Annotated[Count, Meta(description="How often another content came under its key.")]
+    first_seen_at: Annotated[DateTime, Meta(description="When it came first.")]
+    last_seen_at: Annotated[DateTime, Meta(description="When it came last.")]
+    sources: list[SourceStats]
+    sources_cut: Annotated[bool, Meta(description="Whether there are more sources.")]
+    conflicting: list[ConflictingContent]
+    conflicting_cut: Annotated[bool, Meta(description="Whether there are more contents.")]
+
+
+class Place(Answer, kw_only=True):
+    """A stored event, and when it came."""
+
+    seq: Seq
+    received_at: Annotated[DateTime, Meta(description="When it came.")]
+
+
+class Topic(Answer, kw_only=True):
+    """A topic with stored events."""
+
+    topic: Annotated[str, Meta(description="Its name.")]
+    stored: Annotated[Count, Meta(description="Events stored on it.")]
+    duplicates: Annotated[Count, Meta(description="Those that came again.")]
+    conflicts: Annotated[Count, Meta(description="Those that came with another content.")]
+    first: Place
+    last: Place
+
+
+class TopicPage(Answer, kw_only=True):
+    """Some of the topics, by name."""
+
+    topics: list[Topic]
+    next: Next
 
 
 @dataclass(frozen=True)
@@ -54,16 +149,6 @@ class EventHandlers:
     limiter: ReadLimiter
     sender: Sender
     exporter: Exporter
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of these handlers."""
-        one = "/events/{topic:[^/]+}/{event_id:[^/]+}"
-        return [
-            web.get("/events", self.events),
-            web.get(one, self.event),
-            web.get(f"{one}/explain", self.explain),
-            web.get("/topics", self.topics),
-        ]
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page of stored events, or all of them where NDJSON is asked for."""
@@ -107,7 +192,7 @@ class EventHandlers:
             found = await store.topics(wanted.after, wanted.limit + 1)
         shown = found[: wanted.limit]
         after = shown[-1].name if len(found) > len(shown) else None
-        page = {"topics": [_topic(topic) for topic in shown], "next": after}
+        page = TopicPage(topics=[_topic(topic) for topic in shown], next=after)
         headers = {**NO_CACHE, **next_link(request, after)}
         return await self.sender.send(request, json_response(page, headers=headers))
 
@@ -120,7 +205,7 @@ def _page_response(request: web.Request, found: Page, media_type: str) -> web.Re
         batch = [render_cloud_event(event) for event in found.events]
         return json_response(batch, 200, headers, media_type)
     events = [render_json(event) for event in found.events]
-    return json_response({"events": events, "next": after}, 200, headers)
+    return json_response(EventPage(events=events, next=after), 200, headers)
 
 
 def _event_response(request: web.Request, found: StoredEvent, media_type: str) -> web.Response:
@@ -171,12 +256,12 @@ def _choices_response(found: _Found, call: str = "") -> web.Response:
     The links lead to the same call for each of them.
     """
     choices = [
-        {"seq": event.seq, "source": event.source, "href": _event_url(event, call)}
+        Choice(seq=event.seq, source=event.source, href=_event_url(event, call))
         for event in found.events
     ]
     # Relative to this very request: in full they might be more than clients take as a header.
     links = link_header(*(f"?seq={event.seq}" for event in found.events), rel="alternate")
-    body = {"choices": choices, "cut": found.is_cut}
+    body = Choices(choices=choices, cut=found.is_cut)
     return json_response(body, 300, {**NEGOTIATED, "Link": links})
 
 
@@ -190,65 +275,64 @@ def _event_url(event: StoredEvent, call: str = "") -> str:
     return url(path, {"seq": str(event.seq)})
 
 
-def _explanation(event: StoredEvent, history: History) -> dict[str, Any]:
+def _explanation(event: StoredEvent, history: History) -> Explanation:
     redeliveries = history.redeliveries[:_MOST_SOURCES]
     duplicates = sum(seen.duplicates for seen in redeliveries)
     conflicts = sum(seen.conflicts for seen in redeliveries)
     last = max([event.received_at, *(seen.last_at for seen in redeliveries)])
-    return {
-        "seq": event.seq,
-        "topic": event.topic,
-        "event_id": event.event_id,
-        "times": 1 + duplicates + conflicts,
-        "duplicates": duplicates,
-        "conflicts": conflicts,
-        **_between(event.received_at, last),
-        "sources": _sources(event, redeliveries),
-        "sources_cut": len(history.redeliveries) > _MOST_SOURCES,
-        "conflicting": [_conflicting(clash) for clash in history.conflicts],
-        "conflicting_cut": sum(clash.times for clash in history.conflicts) < conflicts,
-    }
+    return Explanation(
+        seq=event.seq,
+        topic=event.topic,
+        event_id=event.event_id,
+        times=1 + duplicates + conflicts,
+        duplicates=duplicates,
+        conflicts=conflicts,
+        first_seen_at=timestamp.rfc_3339(event.received_at),
+        last_seen_at=timestamp.rfc_3339(last),
+        sources=_sources(event, redeliveries),
+        sources_cut=len(history.redeliveries) > _MOST_SOURCES,
+        conflicting=[_conflicting(clash) for clash in history.conflicts],
+        conflicting_cut=sum(clash.times for clash in history.conflicts) < conflicts,
+    )
 
 
-def _sources(event: StoredEvent, redeliveries: list[RedeliveryStats]) -> list[dict[str, Any]]:
+def _sources(event: StoredEvent, redeliveries: list[RedeliveryStats]) -> list[SourceStats]:
     """One a source; the one that sent what is stored comes first, and its event counts."""
     first = RedeliveryStats(event.source, 0, 0, event.received_at, event.received_at)
     by_source = {seen.source: seen for seen in (first, *redeliveries)}
     return [_source(seen, event) for seen in by_source.values()]
 
 
-def _source(seen: RedeliveryStats, event: StoredEvent) -> dict[str, Any]:
+def _source(seen: RedeliveryStats, event: StoredEvent) -> SourceStats:
     is_first = seen.source == event.source
     begin = min(seen.first_at, event.received_at) if is_first else seen.first_at
-    return {
-        "source": seen.source,
-        "times": is_first + seen.duplicates + seen.conflicts,
-        "duplicates": seen.duplicates,
-        "conflicts": seen.conflicts,
-        **_between(begin, seen.last_at),
-    }
+    return SourceStats(
+        source=seen.source,
+        times=is_first + seen.duplicates + seen.conflicts,
+        duplicates=seen.duplicates,
+        conflicts=seen.conflicts,
+        first_seen_at=timestamp.rfc_3339(begin),
+        last_seen_at=timestamp.rfc_3339(seen.last_at),
+    )
 
 
-def _conflicting(clash: ConflictStats) -> dict[str, Any]:
-    return {
-        "digest": clash.digest.hex(),
-        "differences": clash.differences,
-        "source": clash.source,
-        "times": clash.times,
-        **_between(clash.first_at, clash.last_at),
-    }
+def _conflicting(clash: ConflictStats) -> ConflictingContent:
+    return ConflictingContent(
+        digest=clash.digest.hex(),
+        differences=clash.differences,
+        source=clash.source,
+        times=clash.times,
+        first_seen_at=timestamp.rfc_3339(clash.first_at),
+        last_seen_at=timestamp.rfc_3339(clash.last_at),
+    )
 
 
-def _between(first: int, last: int) -> dict[str, str]:
-    return {"first_seen_at": timestamp.rfc_3339(first), "last_seen_at": timestamp.rfc_3339(last)}
-
-
-def _topic(topic: Topic) -> Mapping[str, Any]:
-    return {
-        "topic": topic.name,
-        "stored": topic.stored,
-        "duplicates": topic.duplicate,
-        "conflicts": topic.conflict,
-        "first": {"seq": topic.first_seq, "received_at": timestamp.rfc_3339(topic.first_at)},
-        "last": {"seq": topic.last_seq, "received_at": timestamp.rfc_3339(topic.last_at)},
-    }
+def _topic(topic: StoredTopic) -> Topic:
+    return Topic(
+        topic=topic.name,
+        stored=topic.stored,
+        duplicates=topic.duplicate,
+        conflicts=topic.conflict,
+        first=Place(seq=topic.first_seq, received_at=timestamp.rfc_3339(topic.first_at)),
+        last=Place(seq=topic.last_seq, received_at=timestamp.rfc_3339(topic.last_at)),
+    )

@@ -1,10 +1,10 @@
-"""`GET /openapi.json`: describes the API from its routes, its schemas and the settings in force."""
+"""`GET /openapi.json`: describes the API from its routes and the settings in force."""
 
 import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from aiohttp import web
@@ -15,37 +15,28 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields, validate
 
 from aggregator import __version__
+from aggregator.api.publish import AnyResult, Result
 from aggregator.api.query import JsonPointer, JsonScalar, Timestamp
-from aggregator.api.responses import CLOUD_EVENT, CLOUD_EVENTS, JSON, StaticResponse
-from aggregator.api.routes import OPERATIONS, TAGS
-from aggregator.api.schemas import HEADERS, PROBLEMS, AnswerSchema, ByStatus, Told
+from aggregator.api.responses import (
+    CLOUD_EVENT,
+    CLOUD_EVENTS,
+    JSON,
+    PROBLEM,
+    Answer,
+    Problem,
+    StaticResponse,
+)
 from aggregator.api.sending import Sender
 from aggregator.config import Settings
 from aggregator.receiving.media_type import NDJSON
+from aggregator.route import Route
 from aggregator.stage import Stage
 
+OpenApi = dict[str, Any]
+"""A part of the description."""
 
-class OpenApiHandler:
-    """Answers `GET /openapi.json`."""
-
-    def __init__(self, stages: Sequence[Stage], settings: Settings, sender: Sender) -> None:
-        self._stages = stages
-        self._settings = settings
-        self._sender = sender
-        self._made: StaticResponse | None = None
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of this handler."""
-        return [web.get("/openapi.json", self.description)]
-
-    async def description(self, request: web.Request) -> web.StreamResponse:
-        """This description of the API."""
-        self._sender.check_room()
-        if self._made is None:  # made when it is first asked for: most services never are
-            told = describe(request.app.router.routes(), self._stages, self._settings)
-            self._made = StaticResponse(msgspec.json.encode(told), "application/json")
-        return await self._sender.send(request, self._made.respond(request))
-
+ROUTES = web.AppKey("ROUTES", list[Route])
+"""The routes that are described: those that are there."""
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
@@ -67,21 +58,30 @@ _CLOUD_EVENT = {
     "time": "2026-01-31T12:00:00Z",
     "data": {"total": 12.5},
 }
-_PUBLISH = "POST /publish"
+_PUBLISH = "POST", "/publish"
+_REFERENCE = "#/components/schemas/{name}"
 
 
-def calls(routes: Iterable[web.AbstractRoute]) -> dict[str, web.AbstractRoute]:
-    """The routes by method and path; HEAD goes with GET."""
-    return {
-        f"{route.method} {route.resource.canonical}": route
-        for route in routes
-        if route.resource and route.method != "HEAD"
-    }
+class OpenApiHandler:
+    """Answers `GET /openapi.json`."""
+
+    def __init__(self, stages: Sequence[Stage], settings: Settings, sender: Sender) -> None:
+        self._stages = stages
+        self._settings = settings
+        self._sender = sender
+        self._made: StaticResponse | None = None
+
+    async def description(self, request: web.Request) -> web.StreamResponse:
+        """This description of the API."""
+        self._sender.check_room()
+        if self._made is None:  # made when it is first asked for: most services never are
+            routes = request.app[ROUTES]
+            description = describe(routes, self._stages, self._settings)
+            self._made = StaticResponse(msgspec.json.encode(description), JSON)
+        return await self._sender.send(request, self._made.respond(request))
 
 
-def describe(
-    routes: Iterable[web.AbstractRoute], stages: Sequence[Stage], settings: Settings
-) -> Told:
+def describe(routes: Sequence[Route], stages: Sequence[Stage], settings: Settings) -> OpenApi:
     """The description of these routes; `stages` say what events must be like."""
     spec = APISpec(
         title="event aggregator",
@@ -90,38 +90,97 @@ def describe(
         plugins=[_Schemas()],
         info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
         servers=[{"url": "."}],  # relative to where it was read: right behind any prefix
-        tags=[{"name": tag} for tag in TAGS],
+        tags=[{"name": tag} for tag in _tags(routes)],
     )
+    structs: list[type[msgspec.Struct]] = []
     for name, header in HEADERS.items():
         spec.components.header(name, header)
     for status, problem in PROBLEMS.items():
-        spec.components.response(status, problem)
-    for call, route in calls(routes).items():
-        method, path = call.split(" ", 1)
-        told = {**_said(route.handler), **OPERATIONS[call]}
-        if call == _PUBLISH:
-            told["requestBody"] = _body(stages, settings)
-        spec.path(path, operations={method.lower(): told})
+        spec.components.response(status, _with_references(problem, structs))
+    for route in routes:
+        operation = {**_docstring(route.handler), **_with_references(route.operation, structs)}
+        if (route.method, route.path) == _PUBLISH:
+            operation["requestBody"] = _publish_body(stages, settings)
+        spec.path(route.template, operations={route.method.lower(): operation})
+    for name, schema in _struct_schemas(structs).items():
+        spec.components.schema(name, schema)
     return spec.to_dict()
 
 
-def _said(handler: object) -> Told:
+def _tags(routes: Iterable[Route]) -> Iterable[str]:
+    """What the calls are for, in the order of the routes."""
+    return dict.fromkeys(tag for route in routes for tag in route.operation.get("tags", ()))
+
+
+def _docstring(handler: object) -> OpenApi:
     """The first line of the docstring, and the rest of it."""
     summary, _, rest = (inspect.getdoc(handler) or "").partition("\n\n")
     return {"summary": summary} | ({"description": rest} if rest else {})
 
 
-def _body(stages: Sequence[Stage], settings: Settings) -> Told:
+def _with_references(value: Any, structs: list[type[msgspec.Struct]]) -> Any:
+    """The value with a reference in place of each struct; those are added to `structs`."""
+    if isinstance(value, type) and issubclass(value, msgspec.Struct):
+        structs.append(value)
+        return {"$ref": _REFERENCE.format(name=value.__name__)}
+    if isinstance(value, Mapping):
+        return {name: _with_references(member, structs) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_with_references(item, structs) for item in value]
+    return value
+
+
+def _struct_schemas(structs: Iterable[type[msgspec.Struct]]) -> OpenApi:
+    """The schemas of structs by name, those that they refer to included."""
+    kinds = [kind.__name__ for kind in get_args(AnyResult)]
+    _, schemas = msgspec.json.schema_components(
+        {*structs, *get_args(AnyResult)}, ref_template=_REFERENCE
+    )
+    for schema in schemas.values():
+        del schema["title"]  # which is its name
+        if members := schema.get("properties"):
+            _require(schema, members)
+    schemas[Result.__name__] = {
+        "description": schemas[Result.__name__]["description"],
+        **_one_of({kind: schemas[kind] for kind in kinds}, "status"),
+    }
+    return dict(sorted(schemas.items()))
+
+
+def _require(schema: OpenApi, members: OpenApi) -> None:
+    """Require every member but those that may be UNSET: other defaults are answered as well."""
+    required = {
+        *schema.get("required", ()),
+        *(n for n, told in members.items() if "default" in told),
+    }
+    for member in members.values():
+        member.pop("default", None)
+    schema["required"] = [name for name in members if name in required]
+
+
+def _one_of(schemas: OpenApi, tag: str) -> OpenApi:
+    """A schema for what has one of these, which are told apart by a member."""
+    references = {name: _REFERENCE.format(name=name) for name in schemas}
+    mapping = {
+        schema["properties"][tag]["enum"][0]: references[name] for name, schema in schemas.items()
+    }
+    return {
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": tag, "mapping": mapping},
+    }
+
+
+def _publish_body(stages: Sequence[Stage], settings: Settings) -> OpenApi:
     about = (
         f"At most {settings.max_events:,} events of {settings.max_event:,} bytes each and "
         f"{settings.max_body:,} bytes in all; plain, gzip or deflate. A body of any type is the "
         "data of one CloudEvent if the headers `ce-id`, `ce-source`, `ce-type` and "
         "`ce-specversion` are sent (the binary mode)."
     )
-    return {"description": about, "required": True, "content": _forms(stages, settings)}
+    return {"description": about, "required": True, "content": _bodies(stages, settings)}
 
 
-def _forms(stages: Sequence[Stage], settings: Settings) -> Told:
+def _bodies(stages: Sequence[Stage], settings: Settings) -> OpenApi:
     event, cloud_event = _accepted(stages, JSON), _accepted(stages, CLOUD_EVENT)
     most = {"maxItems": settings.max_events}
     several = [_EVENT, {**_EVENT, "event_id": "2"}]
@@ -133,11 +192,11 @@ def _forms(stages: Sequence[Stage], settings: Settings) -> Told:
             "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
         },
         **{
-            form: {
+            media_type: {
                 "schema": {"type": "string", "description": "One event a line."},
                 "example": lines,
             }
-            for form in NDJSON
+            for media_type in NDJSON
         },
         CLOUD_EVENT: {"schema": cloud_event, "example": _CLOUD_EVENT},
         CLOUD_EVENTS: {"schema": batch, "example": [_CLOUD_EVENT]},
@@ -152,6 +211,68 @@ def _accepted(stages: Sequence[Stage], media_type: str) -> Mapping[str, Any]:
         return {"allOf": held}
     return held[0] if held else {"type": "object"}  # type: ignore[return-value]
 
+
+HEADERS: Mapping[str, OpenApi] = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may be sent again.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Link": {
+        "description": "Where to go on, or the events to choose from (RFC 8288).",
+        "schema": {"type": "string"},
+    },
+    "ETag": {
+        "description": "Changes when the answer does.",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {
+        "description": "Which preferences were kept.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Post": {
+        "description": "The media types that are read.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Encoding": {
+        "description": "The encodings that are read, where the body is in another one.",
+        "schema": {"type": "string"},
+    },
+}
+"""The headers of answers that are described once."""
+
+
+def response(meaning: str, bodies: Mapping[str, Any] | None = None, *headers: str) -> OpenApi:
+    """An answer: what its body is by media type, and the headers it may have."""
+    content = {media_type: {"schema": schema} for media_type, schema in (bodies or {}).items()}
+    told: OpenApi = {"description": meaning}
+    if content:
+        told["content"] = content
+    if headers:
+        told["headers"] = {name: name for name in headers}
+    return told
+
+
+def problem(meaning: str, *headers: str, members: type[Answer] | None = None) -> OpenApi:
+    """A problem, the headers it may have, and the answer whose members are added to it."""
+    schema = Problem if members is None else {"allOf": [Problem, members]}
+    return response(meaning, {PROBLEM: schema}, *headers)
+
+
+PROBLEMS: Mapping[str, OpenApi] = {
+    "400": problem("The body or an argument cannot be read as what it claims to be."),
+    "403": problem("Sent by a page of an origin that is not listed."),
+    "404": problem("Nothing is there."),
+    "406": problem("There is nothing in a form that the request accepts."),
+    "408": problem("The body did not arrive in time."),
+    "410": problem("Events from there on are kept no more."),
+    "413": problem("More events or bytes than are allowed."),
+    "415": problem(
+        "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
+    ),
+    "500": problem("A stage, or the service, is at fault; nothing was stored."),
+    "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),
+}
+"""The errors that mean the same wherever they are answered, by their status."""
 
 _ONLY_PYTHON = {r"\A": "^", r"\Z": "$", "(?P<": "(?<", "(?P=": None, "(?#": None}
 _ESCAPE = re.compile(r"\\.|\(\?P[<=]|\(\?#|\(\?[a-zA-Z]+[:)-]", re.DOTALL)
@@ -183,6 +304,8 @@ def _ported(token: str) -> str | None:
 
 
 class _Converter(OpenAPIConverter):
+    """What apispec does not know of our fields of marshmallow, and of patterns."""
+
     field_mapping = {  # noqa: RUF012, the base wants it so
         **DEFAULT_FIELD_MAPPING,
         Timestamp: ("string", "date-time"),
@@ -192,37 +315,24 @@ class _Converter(OpenAPIConverter):
 
     def init_attribute_functions(self) -> None:
         super().init_attribute_functions()  # type: ignore[no-untyped-call]
-        self.attribute_functions += [self.by_status2properties, self.metadata2encoding]
+        self.attribute_functions += [self.metadata2encoding]
 
-    def field2pattern(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    def field2pattern(self, field: fields.Field[Any], **_: Any) -> OpenApi:
         checks = [check.regex for check in field.validators if isinstance(check, validate.Regexp)]
         told = [{"pattern": pattern} for regex in checks if (pattern := portable(regex))]
         return {"allOf": told} if len(told) > 1 else {**(told[0] if told else {})}
 
-    def by_status2properties(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
-        if not isinstance(field, ByStatus):
-            return {}
-        kinds = {
-            status: self.resolve_nested_schema(kind)  # type: ignore[no-untyped-call]
-            for status, kind in field.kinds.items()
-        }
-        mapping = {status: kind["$ref"] for status, kind in kinds.items()}
-        discriminator = {"propertyName": "status", "mapping": mapping}
-        return {"oneOf": list(kinds.values()), "discriminator": discriminator}
-
-    def metadata2encoding(self, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    def metadata2encoding(self, field: fields.Field[Any], **_: Any) -> OpenApi:
         return {name: told for name, told in field.metadata.items() if name == "contentEncoding"}
 
-    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
-        told: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+    def schema2jsonschema(self, schema: Any) -> OpenApi:
+        told: OpenApi = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
         kind = schema if isinstance(schema, type) else type(schema)
-        if issubclass(kind, AnswerSchema):
-            del told["additionalProperties"]  # a client shall not stumble over later ones
         return {"description": kind.__doc__, **told} if kind.__doc__ else told
 
 
 class _Schemas(MarshmallowPlugin):
-    """Tells marshmallow's schemas, ours and those of stages; components go by their names."""
+    """Describes marshmallow's schemas, ours and those of stages, under their names."""
 
     Converter = _Converter
 

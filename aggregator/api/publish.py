@@ -1,31 +1,31 @@
 """`POST /publish`: takes events, and answers when each is stored or told why it is not."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal
 
-import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
-from aggregator.api.responses import json_response, problem_response
+from aggregator.api.responses import (
+    Answer,
+    Count,
+    DateTime,
+    Digest,
+    JsonPointers,
+    Next,
+    Seq,
+    json_response,
+    problem_response,
+)
 from aggregator.api.sending import Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
 from aggregator.errors import Unparsable
 from aggregator.event import Event, Submission, Verdict
-from aggregator.outcome import (
-    Conflict,
-    Duplicate,
-    Fault,
-    Filtered,
-    Invalid,
-    Outcome,
-    Refused,
-    Stored,
-)
+from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
 from aggregator.receiving.decode import Arrival
 from aggregator.receiving.receiver import Receiver
@@ -47,10 +47,6 @@ class PublishHandler:
     intake: Intake
     budget: ByteBudget
     sender: Sender
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of this handler."""
-        return [web.post("/publish", self.publish)]
 
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Take events; answer when each is stored, or tell why it is not."""
@@ -141,53 +137,161 @@ def _given(headers: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name.strip().lower(), value.strip().strip('"').lower()
 
 
-class _Result(msgspec.Struct, omit_defaults=True):
-    """What is told of one event, in this order."""
-
-    index: int
-    topic: str = ""
-    event_id: str = ""
-    status: str = ""
-    seq: int | UnsetType | None = UNSET
-    received_at: str | UnsetType = UNSET
-    differences: Sequence[str] | UnsetType = UNSET
-    digest: str | UnsetType = UNSET
-    stored_digest: str | UnsetType = UNSET
-    detail: str | UnsetType = UNSET
-    errors: Sequence[Fault] | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    quarantine_id: int | UnsetType = UNSET
+_Topic = Annotated[str, Meta(description="As it was sent, where it could be read.")]
+_QuarantineId = Annotated[Count, Meta(description="Under which id it was in quarantine.")]
 
 
-def settled_response(
-    submission: Submission,
-    *,
-    is_minimal: bool = False,
-    members: Mapping[str, Any] | None = None,
-) -> web.Response:
+class Result(Answer):
+    """What became of one event."""
+
+    index: Annotated[Count, Meta(description="The place of the event in the request, from 0.")]
+    topic: _Topic | UnsetType = UNSET
+    event_id: _Topic | UnsetType = UNSET
+
+
+class StoredResult(Result, kw_only=True):
+    """New, and stored."""
+
+    status: Literal["stored"] = "stored"
+    seq: Seq
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class DuplicateResult(Result, kw_only=True):
+    """The same event is stored already."""
+
+    status: Literal["duplicate"] = "duplicate"
+    seq: Seq
+    received_at: Annotated[DateTime, Meta(description="When the stored one came.")]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class ConflictResult(Result, kw_only=True):
+    """Another content is stored under the key, and is kept."""
+
+    status: Literal["conflict"] = "conflict"
+    seq: Seq | None
+    received_at: Annotated[DateTime, Meta(description="When the other one came.")]
+    differences: Annotated[JsonPointers, Meta(description="The first places that differ.")]
+    digest: Annotated[Digest, Meta(description="The digest of this content.")]
+    stored_digest: Annotated[Digest, Meta(description="The digest of the other one.")]
+    detail: Annotated[str | UnsetType, Meta(description="What is special about the other one.")] = (
+        UNSET
+    )
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class InvalidResult(Result, kw_only=True):
+    """Not an event that is taken."""
+
+    status: Literal["invalid"] = "invalid"
+    errors: Sequence[Fault]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class FilteredResult(Result, kw_only=True):
+    """Kept out on purpose."""
+
+    status: Literal["filtered"] = "filtered"
+    reason: Annotated[str, Meta(description="Why.")]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class RefusedResult(Result, kw_only=True):
+    """Good, but another event of its strict request was not."""
+
+    status: Literal["refused"] = "refused"
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+AnyResult = (
+    StoredResult | DuplicateResult | ConflictResult | InvalidResult | FilteredResult | RefusedResult
+)
+
+
+class Counts(Answer, kw_only=True):
+    """How many events of a request ended in which way."""
+
+    received: Annotated[
+        Count, Meta(description="All events of the request; the sum of the others.")
+    ]
+    stored: Annotated[Count, Meta(description="New, and stored.")]
+    duplicates: Annotated[Count, Meta(description="Stored already.")]
+    conflicts: Annotated[
+        Count, Meta(description="Of another content than the one stored under the same key.")
+    ]
+    invalid: Annotated[Count, Meta(description="Not taken, for the errors in their results.")]
+    filtered: Annotated[Count, Meta(description="Kept out by a stage on purpose.")]
+    refused: Annotated[
+        Count | UnsetType,
+        Meta(description="Good, but not taken with the others of a strict request."),
+    ] = UNSET
+
+
+_Results = Annotated[
+    Sequence[Result],
+    Meta(description="One an event, in order; where `return=minimal`, those refused."),
+]
+
+
+class Envelope(Counts, kw_only=True):
+    """What became of the events of a request: how many ended in which way, and each of them."""
+
+    results: _Results | UnsetType = UNSET
+
+
+class Release(Counts, kw_only=True):
+    """What became of the events that were released."""
+
+    next: Next
+    results: _Results
+
+
+class Accepted(Answer, kw_only=True):
+    """The events are accepted; what becomes of them is not waited for."""
+
+    received: Annotated[Count, Meta(description="All events of the request.")]
+    submission: Annotated[str, Meta(description="The id of the request.")]
+    failures: Annotated[str, Meta(description="Where those events show that could not be stored.")]
+
+
+def settled_response(submission: Submission, *, is_minimal: bool = False) -> web.Response:
     """The answer once all is settled; a minimal one tells only of what was refused."""
     kinds = [type(event.verdict) for event in submission.events]
     refused = _refused(submission, kinds)
     results = _results(refused if is_minimal else submission.events, submission.released)
-    told: dict[str, Any] = {**_counts(submission, kinds), **(members or {})}
-    if results or not is_minimal:
-        told["results"] = results
-    status = _status(submission, refused)
-    if status < 400:
-        return json_response(told, status)
-    return problem_response(status, _why(submission, status), members=told)
+    body = Envelope(
+        **_counts(submission, kinds),
+        results=results if results or not is_minimal else UNSET,
+    )
+    return _respond(submission, refused, body)
+
+
+def released_response(submission: Submission, after: str | None) -> web.Response:
+    """The answer once all that was released is settled; the next page begins behind `after`."""
+    kinds = [type(event.verdict) for event in submission.events]
+    results = _results(submission.events, submission.released)
+    body = Release(**_counts(submission, kinds), next=after, results=results)
+    return _respond(submission, _refused(submission, kinds), body)
 
 
 def _accepted_response(submission: Submission) -> web.Response:
     """The answer while nothing is settled: how many events were taken, and where failures show."""
-    return json_response(
-        {
-            "received": len(submission.events),
-            "submission": submission.id,
-            "failures": f"/quarantine?submission={submission.id}",
-        },
-        202,
+    body = Accepted(
+        received=len(submission.events),
+        submission=submission.id,
+        failures=f"/quarantine?submission={submission.id}",
     )
+    return json_response(body, 202)
+
+
+def _respond(
+    submission: Submission, refused: Sequence[Event], body: Envelope | Release
+) -> web.Response:
+    status = _status(submission, refused)
+    if status < 400:
+        return json_response(body, status)
+    return problem_response(status, _why(submission, status), members=body)
 
 
 def _refused(submission: Submission, kinds: _Kinds) -> list[Event]:
@@ -228,17 +332,19 @@ def _counts(submission: Submission, kinds: _Kinds) -> dict[str, int]:
     return told
 
 
-def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
+def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult]:
     """One an event; once many faults are told, only the first of each further event."""
-    results = [
-        _Result(event.index, event.topic, event.event_id, Stored.status, verdict.seq)
-        if type(verdict := event.verdict) is Stored  # nearly every one
+    results: list[AnyResult] = [
+        StoredResult(
+            event.index, event.topic or UNSET, event.event_id or UNSET, seq=event.verdict.seq
+        )
+        if type(event.verdict) is Stored  # nearly every one
         else _result(event)
         for event in events
     ]
     told = 0
     for result in results:
-        if result.errors:
+        if type(result) is InvalidResult:
             result.errors = result.errors[: 1 if told > _MOST_FAULTS else None]
             told += len(result.errors)
     for result in results if released else ():
@@ -246,30 +352,32 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[_Result]:
     return results
 
 
-def _result(event: Event) -> _Result:
-    outcome = event.verdict
-    assert isinstance(outcome, Outcome)
-    result = _Result(event.index, event.topic, event.event_id, outcome.status)
-    match outcome:
+def _result(event: Event) -> AnyResult:
+    place = event.index, event.topic or UNSET, event.event_id or UNSET
+    match event.verdict:
         case Duplicate(seq=seq, received_at=received_at):
-            result.seq = seq
-            result.received_at = timestamp.rfc_3339(received_at)
-        case Conflict():
-            _tell(outcome, result)
+            return DuplicateResult(*place, seq=seq, received_at=timestamp.rfc_3339(received_at))
+        case Conflict() as conflict:
+            return ConflictResult(
+                *place,
+                seq=conflict.seq,
+                received_at=timestamp.rfc_3339(conflict.received_at),
+                differences=conflict.differences,
+                digest=conflict.digest.hex(),
+                stored_digest=conflict.stored_digest.hex(),
+                detail=_about(conflict),
+            )
         case Invalid(faults=faults):
-            result.errors = faults
+            return InvalidResult(*place, errors=faults)
         case Filtered(reason=reason):
-            result.reason = reason
-    return result
+            return FilteredResult(*place, reason=reason)
+    assert isinstance(event.verdict, Refused)
+    return RefusedResult(*place)
 
 
-def _tell(conflict: Conflict, result: _Result) -> None:
-    result.seq = conflict.seq
-    result.received_at = timestamp.rfc_3339(conflict.received_at)
-    result.differences = conflict.differences
-    result.digest = conflict.digest.hex()
-    result.stored_digest = conflict.stored_digest.hex()
-    if conflict.seq is None:
-        result.detail = "It conflicts with an event of this request, which is not stored either."
+def _about(conflict: Conflict) -> str | UnsetType:
     if conflict.is_emptied:
-        result.detail = "The stored payload is kept no more: only the digests can be compared."
+        return "The stored payload is kept no more: only the digests can be compared."
+    if conflict.seq is None:
+        return "It conflicts with an event of this request, which is not stored either."
+    return UNSET

@@ -1,4 +1,7 @@
-"""What every call answers with: JSON, problems, links to further pages, and ETags."""
+"""What every call answers with: JSON, problems, links to further pages, and ETags.
+
+What an answer holds is one struct, which is encoded as it is and described as it is.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from aggregator.errors import NotAcceptable
 from aggregator.receiving.media_type import Format
@@ -33,6 +37,33 @@ _RANGE = re.compile(r"\s*([^\s;/,]+/[^\s;/,]+)\s*(;.*)?", re.DOTALL)
 _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 
 
+class Answer(msgspec.Struct, kw_only=True):
+    """The base of what is answered as JSON. A member is left out only where it is UNSET.
+
+    Its docstring and the `Meta` of its members are its description in `/openapi.json`.
+    """
+
+
+class Problem(Answer, kw_only=True):
+    """What went wrong (RFC 9457)."""
+
+    title: Annotated[str, Meta(description="The name of the status.")]
+    status: Annotated[int, Meta(ge=0, description="The status, once more.")]
+    detail: Annotated[str, Meta(description="What is wrong, and what can be done about it.")]
+
+
+Count = Annotated[int, Meta(ge=0)]
+Seq = Annotated[int, Meta(ge=0, description="The place among all stored events; it only grows.")]
+DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
+Digest = Annotated[str, Meta(pattern="^([0-9a-f]{34})?$")]
+AsSent = Annotated[str, Meta(description="As it was sent.")]
+JsonPointers = Sequence[Annotated[str, Meta(description="A JSON pointer into the event.")]]
+Next = Annotated[
+    str | None, Meta(description="The `after` of the next page; null where there is none.")
+]
+
+
 def json_response(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON
 ) -> web.Response:
@@ -45,21 +76,19 @@ def problem_response(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    members: Mapping[str, Any] | None = None,
+    members: Answer | None = None,
 ) -> web.Response:
-    """An error as problem details; `members` are added to them."""
-    body = {
-        "title": _RENAMED.get(status, HTTPStatus(status).phrase),
-        "status": status,
-        "detail": detail.encode(errors="backslashreplace").decode(),  # it may quote a header
-    }
-    body.update(members or {})
-    return web.Response(
-        body=msgspec.json.encode(body),
-        status=status,
-        headers=headers,
-        content_type=PROBLEM,
+    """An error as problem details; the members of another answer are added to them."""
+    body = msgspec.json.encode(
+        Problem(
+            title=_RENAMED.get(status, HTTPStatus(status).phrase),
+            status=status,
+            detail=detail.encode(errors="backslashreplace").decode(),  # it may quote a header
+        )
     )
+    if members is not None:
+        body = body[:-1] + b"," + msgspec.json.encode(members)[1:]  # two objects become one
+    return web.Response(body=body, status=status, headers=headers, content_type=PROBLEM)
 
 
 def next_after(after: int | None) -> str | None:

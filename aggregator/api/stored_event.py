@@ -2,125 +2,23 @@
 
 import base64
 import re
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
+from aggregator import store
+from aggregator.api.responses import Answer, AsSent, Base64, DateTime, Seq
 from aggregator.core import timestamp
 from aggregator.core.identity import PayloadKind, is_damaged
-from aggregator.store import StoredEvent
 
 _DAMAGED = "What is stored does not match the hash made when it was received."
 _EMPTIED = "The payload is kept no more."
 _OURS = "aggregator"  # begins the names of our extensions, so that they are nobody else's
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
-
-def render_json(found: StoredEvent) -> dict[str, Any]:
-    """Its members as they were sent, and what the service knows of it."""
-    told: dict[str, Any] = {
-        "seq": found.seq,
-        "received_at": timestamp.rfc_3339(found.received_at),
-        "topic": found.topic,
-        "event_id": found.event_id,
-        "timestamp": found.timestamp or None,
-        "source": found.source,
-    }
-    if found.attributes:
-        told["attributes"] = _attributes(found)
-    if why := _missing(found):
-        return {**told, "payload": None, **why}
-    return told | _payload(found, "payload", "payload_base64")
-
-
-def render_line(found: StoredEvent) -> bytes:
-    """The same on one line. Only white space between a payload's values can hold a line break."""
-    return msgspec.json.encode(render_json(found)).translate(_ONE_LINE)
-
-
-def render_cloud_event(found: StoredEvent) -> dict[str, Any]:
-    """As a structured CloudEvent, also if it came as a plain event."""
-    if not found.attributes:
-        return _render_plain_as_cloud_event(found)
-    told = {
-        "specversion": "1.0",
-        "type": found.topic,
-        "id": found.event_id,
-        "source": found.source,
-    }
-    if time := _rfc_3339(found.timestamp or ""):
-        told["time"] = time
-    return told | _attributes(found) | _data(found)
-
-
-def payload_state(found: StoredEvent) -> str:
-    """A word that changes when what can be shown of the payload does."""
-    if found.payload is None:
-        return "emptied"
-    return "damaged" if _is_damaged(found) else "whole"
-
-
-def _render_plain_as_cloud_event(found: StoredEvent) -> dict[str, Any]:
-    told = {
-        "specversion": "1.0",
-        "type": found.topic,
-        "id": found.event_id,
-        "source": uri_reference(found.source),
-        "datacontenttype": "application/json",
-    }
-    if time := _rfc_3339(found.timestamp or ""):
-        told["time"] = time
-    return told | _data(found)
-
-
-def _data(found: StoredEvent) -> dict[str, Any]:
-    if why := _missing(found):
-        return {f"{_OURS}{name}": told for name, told in why.items()}
-    return _payload(found, "data", "data_base64")
-
-
-def _payload(found: StoredEvent, as_json: str, as_base64: str) -> dict[str, Any]:
-    """The payload under the name for its form; nothing where the event came without one."""
-    if found.payload_kind is PayloadKind.NOTHING or found.payload is None:
-        return {}
-    if found.payload_kind is PayloadKind.BYTES:
-        return {as_base64: base64.b64encode(found.payload).decode()}
-    return {as_json: msgspec.Raw(found.payload)}
-
-
-def _missing(found: StoredEvent) -> dict[str, str]:
-    """Why the payload cannot be shown, under a word for it; empty if it can."""
-    match payload_state(found):
-        case "emptied" if found.payload_kind is not PayloadKind.NOTHING:
-            return {"emptied": _EMPTIED}
-        case "damaged":
-            return {"damaged": _DAMAGED}
-    return {}
-
-
-def _is_damaged(found: StoredEvent) -> bool:
-    return is_damaged(found.source, found.payload, found.digest, found.payload_kind)
-
-
-def _attributes(found: StoredEvent) -> dict[str, Any]:
-    """A CloudEvent's other attributes; none where not even their JSON is whole."""
-    try:
-        return msgspec.json.decode(found.attributes, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-
-
-def _rfc_3339(text: str) -> str:
-    """The time in a spelling that CloudEvents know; empty where it has none."""
-    if timestamp.is_rfc_3339(text):
-        return text
-    try:
-        return timestamp.rfc_3339(timestamp.parse(text))
-    except (ValueError, OverflowError):
-        return ""
-
-
+# A URI reference as RFC 3986, appendix A, puts it together.
 _IN_A_URI = ":/?#[]@!$&'()*+,;=%~"
 _ESCAPED = "%[0-9A-Fa-f]{2}"
 _NAME = rf"(?:[\w.~!$&'()*+,;=-]|{_ESCAPED})"
@@ -136,6 +34,154 @@ _REFERENCE = re.compile(
     rf"|{_AUTHORITY}|{_ABSOLUTE}|{_NO_COLON}+{_MORE}|){_TAIL}",
     re.ASCII,
 )
+
+
+class StoredEvent(Answer, kw_only=True):
+    """An event as it is read back."""
+
+    seq: Seq
+    received_at: Annotated[DateTime, Meta(description="When it came.")]
+    topic: AsSent
+    event_id: AsSent
+    timestamp: Annotated[
+        str | None, Meta(description="As it was sent; null for a CloudEvent without a time.")
+    ]
+    source: AsSent
+    attributes: Annotated[
+        dict[str, Any] | UnsetType, Meta(description="What else a CloudEvent says of itself.")
+    ] = UNSET
+    payload: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(
+            description="Byte for byte as it was sent, but for line breaks where the event is one "
+            "line. Missing where it came without one; null where it cannot be shown."
+        ),
+    ] = UNSET
+    payload_base64: Annotated[
+        Base64 | UnsetType, Meta(description="A payload that is no JSON.")
+    ] = UNSET
+    damaged: Annotated[
+        str | UnsetType,
+        Meta(description="Why the payload cannot be shown: it is not what was stored."),
+    ] = UNSET
+    emptied: Annotated[
+        str | UnsetType, Meta(description="Why the payload cannot be shown: it is kept no more.")
+    ] = UNSET
+
+
+def render_json(found: store.StoredEvent) -> StoredEvent:
+    """Its members as they were sent, and what the service knows of it."""
+    rendered = StoredEvent(
+        seq=found.seq,
+        received_at=timestamp.rfc_3339(found.received_at),
+        topic=found.topic,
+        event_id=found.event_id,
+        timestamp=found.timestamp or None,
+        source=found.source,
+    )
+    if found.attributes:
+        rendered.attributes = _attributes(found)
+    if why := _missing(found):
+        rendered.payload = msgspec.Raw(b"null")
+        rendered.damaged = why.get("damaged", UNSET)
+        rendered.emptied = why.get("emptied", UNSET)
+        return rendered
+    payload = _payload(found)
+    if isinstance(payload, msgspec.Raw):
+        rendered.payload = payload
+    elif payload is not None:
+        rendered.payload_base64 = payload
+    return rendered
+
+
+def render_line(found: store.StoredEvent) -> bytes:
+    """The same on one line. Only white space between a payload's values can hold a line break."""
+    return msgspec.json.encode(render_json(found)).translate(_ONE_LINE)
+
+
+def render_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
+    """As a structured CloudEvent, also if it came as a plain event."""
+    if not found.attributes:
+        return _render_plain_as_cloud_event(found)
+    rendered = {
+        "specversion": "1.0",
+        "type": found.topic,
+        "id": found.event_id,
+        "source": found.source,
+    }
+    if time := _rfc_3339(found.timestamp or ""):
+        rendered["time"] = time
+    return rendered | _attributes(found) | _data(found)
+
+
+def payload_state(found: store.StoredEvent) -> str:
+    """A word that changes when what can be shown of the payload does."""
+    if found.payload is None:
+        return "emptied"
+    return "damaged" if _is_damaged(found) else "whole"
+
+
+def _render_plain_as_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
+    rendered = {
+        "specversion": "1.0",
+        "type": found.topic,
+        "id": found.event_id,
+        "source": uri_reference(found.source),
+        "datacontenttype": "application/json",
+    }
+    if time := _rfc_3339(found.timestamp or ""):
+        rendered["time"] = time
+    return rendered | _data(found)
+
+
+def _data(found: store.StoredEvent) -> dict[str, Any]:
+    if why := _missing(found):
+        return {f"{_OURS}{name}": reason for name, reason in why.items()}
+    payload = _payload(found)
+    if isinstance(payload, msgspec.Raw):
+        return {"data": payload}
+    return {"data_base64": payload} if payload is not None else {}
+
+
+def _payload(found: store.StoredEvent) -> msgspec.Raw | str | None:
+    """The payload as JSON or in base64; None where the event came without one."""
+    if found.payload_kind is PayloadKind.NOTHING or found.payload is None:
+        return None
+    if found.payload_kind is PayloadKind.BYTES:
+        return base64.b64encode(found.payload).decode()
+    return msgspec.Raw(found.payload)
+
+
+def _missing(found: store.StoredEvent) -> dict[str, str]:
+    """Why the payload cannot be shown, under a word for it; empty if it can."""
+    match payload_state(found):
+        case "emptied" if found.payload_kind is not PayloadKind.NOTHING:
+            return {"emptied": _EMPTIED}
+        case "damaged":
+            return {"damaged": _DAMAGED}
+    return {}
+
+
+def _is_damaged(found: store.StoredEvent) -> bool:
+    return is_damaged(found.source, found.payload, found.digest, found.payload_kind)
+
+
+def _attributes(found: store.StoredEvent) -> dict[str, Any]:
+    """A CloudEvent's other attributes; none where not even their JSON is whole."""
+    try:
+        return msgspec.json.decode(found.attributes, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def _rfc_3339(text: str) -> str:
+    """The time in a spelling that CloudEvents know; empty where it has none."""
+    if timestamp.is_rfc_3339(text):
+        return text
+    try:
+        return timestamp.rfc_3339(timestamp.parse(text))
+    except (ValueError, OverflowError):
+        return ""
 
 
 def uri_reference(text: str) -> str:

@@ -111,10 +111,6 @@ class StreamHandler:
         self._followers = 0
         self._is_stopping = False
 
-    def routes(self) -> list[web.RouteDef]:
-        """Every call that is answered here."""
-        return [web.get("/events/stream", self.stream)]
-
     async def stop(self, _: web.Application) -> None:
         """End all streams: they would never end by themselves."""
         self._is_stopping = True
