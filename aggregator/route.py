@@ -32,9 +32,10 @@ class Route:
     operation: Mapping[str, Any] = field(default_factory=dict)
     """The operation as OpenAPI 3.1 describes it.
 
-    A struct of msgspec stands for the schema of an answer, a schema of marshmallow for parameters:
-    `{"in": "query", "schema": Parameters}`. Problems and headers that the service describes are
-    referred to by their names: `{"404": "404"}`, `{"headers": {"ETag": "ETag"}}`.
+    A struct of msgspec, one that does not omit defaults, stands for the schema of an answer, and a
+    schema of marshmallow for parameters: `{"in": "query", "schema": Parameters}`. Problems and
+    headers that the service describes are referred to by name: `{"404": "404"}`,
+    `{"headers": {"ETag": "ETag"}}`.
     """
     needs: type | None = None
     """What a store must be an instance of for the route to be there; None if any will do."""

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -59,6 +59,7 @@ _CLOUD_EVENT = {
     "data": {"total": 12.5},
 }
 _PUBLISH = "POST", "/publish"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -92,19 +93,36 @@ def describe(routes: Sequence[Route], stages: Sequence[Stage], settings: Setting
         servers=[{"url": "."}],  # relative to where it was read: right behind any prefix
         tags=[{"name": tag} for tag in _tags(routes)],
     )
-    structs: list[type[msgspec.Struct]] = []
+    operations = [_operation(route, stages, settings) for route in routes]
+    references, schemas = _struct_schemas(_structs_in([PROBLEMS, operations]))
     for name, header in HEADERS.items():
         spec.components.header(name, header)
-    for status, problem in PROBLEMS.items():
-        spec.components.response(status, _with_references(problem, structs))
-    for route in routes:
-        operation = {**_docstring(route.handler), **_with_references(route.operation, structs)}
-        if (route.method, route.path) == _PUBLISH:
-            operation["requestBody"] = _publish_body(stages, settings)
-        spec.path(route.template, operations={route.method.lower(): operation})
-    for name, schema in _struct_schemas(structs).items():
+    for status, answer in PROBLEMS.items():
+        spec.components.response(status, _replaced(answer, references))
+    for route, operation in zip(routes, operations, strict=True):
+        told = {route.method.lower(): _replaced(operation, references)}
+        spec.path(route.template, operations=told)
+    for name, schema in schemas.items():
         spec.components.schema(name, schema)
     return spec.to_dict()
+
+
+def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> OpenApi:
+    """What the route says of itself, and the docstring of its handler."""
+    summary, _, rest = (inspect.getdoc(route.handler) or "").partition("\n\n")
+    told = {"summary": summary} | ({"description": rest} if rest else {}) | {**route.operation}
+    if (route.method, route.path) == _PUBLISH:
+        told["requestBody"] = _publish_body(stages, settings)
+    parameters = told.get("parameters", ())
+    named = {parameter.get("name") for parameter in parameters if parameter["in"] == "path"}
+    missing = [name for name in _PATH_PARAMETER.findall(route.template) if name not in named]
+    if missing:  # without them the description would not be valid
+        told["parameters"] = [*map(_path_parameter, missing), *parameters]
+    return told
+
+
+def _path_parameter(name: str) -> OpenApi:
+    return {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
 
 
 def _tags(routes: Iterable[Route]) -> Iterable[str]:
@@ -112,62 +130,67 @@ def _tags(routes: Iterable[Route]) -> Iterable[str]:
     return dict.fromkeys(tag for route in routes for tag in route.operation.get("tags", ()))
 
 
-def _docstring(handler: object) -> OpenApi:
-    """The first line of the docstring, and the rest of it."""
-    summary, _, rest = (inspect.getdoc(handler) or "").partition("\n\n")
-    return {"summary": summary} | ({"description": rest} if rest else {})
-
-
-def _with_references(value: Any, structs: list[type[msgspec.Struct]]) -> Any:
-    """The value with a reference in place of each struct; those are added to `structs`."""
+def _structs_in(value: object) -> Iterator[type[msgspec.Struct]]:
+    """The structs that stand in it for their schemas."""
     if isinstance(value, type) and issubclass(value, msgspec.Struct):
-        structs.append(value)
-        return {"$ref": _REFERENCE.format(name=value.__name__)}
+        yield value
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _structs_in(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _structs_in(item)
+
+
+def _replaced(value: Any, references: Mapping[Any, OpenApi]) -> Any:
+    """The value with a reference to its schema in place of each struct."""
     if isinstance(value, Mapping):
-        return {name: _with_references(member, structs) for name, member in value.items()}
+        return {name: _replaced(member, references) for name, member in value.items()}
     if isinstance(value, list):
-        return [_with_references(item, structs) for item in value]
-    return value
+        return [_replaced(item, references) for item in value]
+    return references.get(value, value) if isinstance(value, type) else value
 
 
-def _struct_schemas(structs: Iterable[type[msgspec.Struct]]) -> OpenApi:
-    """The schemas of structs by name, those that they refer to included."""
-    kinds = [kind.__name__ for kind in get_args(AnyResult)]
-    _, schemas = msgspec.json.schema_components(
-        {*structs, *get_args(AnyResult)}, ref_template=_REFERENCE
-    )
+def _struct_schemas(
+    structs: Iterable[type[msgspec.Struct]],
+) -> tuple[Mapping[Any, OpenApi], OpenApi]:
+    """A reference to the schema of each struct, and all schemas by name."""
+    kinds = get_args(AnyResult)
+    known = list(dict.fromkeys([*structs, Result, *kinds]))
+    found, schemas = msgspec.json.schema_components(known, ref_template=_REFERENCE)
+    references = dict(zip(known, found, strict=True))
     for schema in schemas.values():
         del schema["title"]  # which is its name
         if members := schema.get("properties"):
             _require(schema, members)
-    schemas[Result.__name__] = {
-        "description": schemas[Result.__name__]["description"],
-        **_one_of({kind: schemas[kind] for kind in kinds}, "status"),
-    }
-    return dict(sorted(schemas.items()))
+    # msgspec would encode the tag of a union first; here `status` comes after what it is about.
+    name = _name_in(references[Result])
+    union = _one_of([references[kind] for kind in kinds], schemas, "status")
+    schemas[name] = {"description": schemas[name]["description"], **union}
+    return references, dict(sorted(schemas.items()))
 
 
 def _require(schema: OpenApi, members: OpenApi) -> None:
     """Require every member but those that may be UNSET: other defaults are answered as well."""
-    required = {
-        *schema.get("required", ()),
-        *(n for n, told in members.items() if "default" in told),
-    }
-    for member in members.values():
-        member.pop("default", None)
+    always = [name for name, member in members.items() if "default" in member]
+    for name in always:
+        del members[name]["default"]
+    required = {*schema.get("required", ()), *always}
     schema["required"] = [name for name in members if name in required]
 
 
-def _one_of(schemas: OpenApi, tag: str) -> OpenApi:
+def _one_of(references: Sequence[OpenApi], schemas: OpenApi, tag: str) -> OpenApi:
     """A schema for what has one of these, which are told apart by a member."""
-    references = {name: _REFERENCE.format(name=name) for name in schemas}
-    mapping = {
-        schema["properties"][tag]["enum"][0]: references[name] for name, schema in schemas.items()
-    }
-    return {
-        "oneOf": [{"$ref": reference} for reference in references.values()],
-        "discriminator": {"propertyName": tag, "mapping": mapping},
-    }
+    mapping = {}
+    for reference in references:
+        (value,) = schemas[_name_in(reference)]["properties"][tag]["enum"]
+        mapping[value] = reference["$ref"]
+    return {"oneOf": references, "discriminator": {"propertyName": tag, "mapping": mapping}}
+
+
+def _name_in(reference: OpenApi) -> str:
+    name: str = reference["$ref"].rpartition("/")[2]
+    return name
 
 
 def _publish_body(stages: Sequence[Stage], settings: Settings) -> OpenApi:

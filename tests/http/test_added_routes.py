@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from bodies import PROBLEM, get
-from described import operations
+from described import operations, resolved
 from msgspec import Struct, json
+from openapi_spec_validator import validate
 
 from added import with_plugin
 from aggregator.app import create_app
@@ -26,17 +27,26 @@ class Added(Struct):
     newest: int
 
 
+class Status(Struct):
+    """Has the name of another answer."""
+
+    is_added: bool
+
+
+def _answer(schema: type[Struct]) -> dict[str, Any]:
+    return {"description": "It.", "content": {"application/json": {"schema": schema}}}
+
+
 class Adding(Routes):
     """Routes of somebody else."""
 
     def routes(self) -> Sequence[Route]:
-        answers = {
-            "200": {"description": "It.", "content": {"application/json": {"schema": Added}}}
-        }
+        answers = {"200": _answer(Added)}
         operation = {"operationId": "readAdded", "tags": ["added"], "responses": answers}
         return [
             Route("GET", "/added/{name:[a-z]+}", self.read, operation),
             Route("POST", "/added/{name:[a-z]+}", self.fail),
+            Route("GET", "/added", self.fail, {"responses": {"200": _answer(Status)}}),
             Route("GET", "/memory", self.read, needs=MemoryStore),
         ]
 
@@ -113,6 +123,17 @@ async def test_added_route_is_described(client: Client) -> None:
     added = description["components"]["schemas"]["Added"]
     assert added["properties"] == {"newest": {"type": "integer"}}
     assert {"name": "added"} in description["tags"]
+
+
+async def test_answers_of_one_name_are_described_apart(client: Client) -> None:
+    description = await get(client, "/openapi.json")
+    described = operations(description)
+    members = []
+    for call in ("GET /added", "GET /healthz"):
+        answer = described[call]["responses"]["200"]["content"]["application/json"]["schema"]
+        members.append(set(resolved(answer, description)["properties"]))
+    assert members == [{"is_added"}, {"status"}]
+    validate(description)
 
 
 async def test_route_is_there_only_where_the_store_has_what_it_needs(
