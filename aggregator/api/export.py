@@ -60,13 +60,13 @@ class Exporter:
     limiter: ReadLimiter
     sender: Sender
 
-    async def send(self, request: web.Request, form: str) -> web.StreamResponse:
+    async def send(self, request: web.Request, media_type: str) -> web.StreamResponse:
         """The whole answer. One that cannot be finished is cut off, so that it is seen."""
         wanted = parse(ExportSchema(), request.query)
         async with self.limiter.acquire() as store:
             cursor = Cursor(wanted, (await store.span()).newest)
             lines = cursor.render(await store.events(cursor.query))
-        answer = web.StreamResponse(headers={"Content-Type": form, **_HEADERS})
+        answer = web.StreamResponse(headers={"Content-Type": media_type, **_HEADERS})
         if request.method == "HEAD":
             return answer
         try:

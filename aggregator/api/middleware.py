@@ -40,7 +40,7 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),
 )
-_KEPT = ("Allow", "Location")
+_KEPT_HEADERS = ("Allow", "Location")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
 _EXPOSED = "Link, ETag, Location, Retry-After, Preference-Applied"
@@ -59,7 +59,7 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
                 return problem_response(status, str(error), headers)
         return _unexpected(request)
     except web.HTTPException as error:
-        kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         return problem_response(error.status, _detail(error, request), kept)
     except Exception:  # noqa: BLE001, it is logged, and the publisher must be answered
         return _unexpected(request)
@@ -98,7 +98,7 @@ class Origins:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Pass on what may change something, and what changes nothing. Raises Forbidden."""
+        """Pass on what changes nothing or may do so. Raises Forbidden."""
         if request.method in _CHANGING and not self._may_change(request):
             raise Forbidden(
                 f"Pages of {request.headers['Origin']} may change nothing here: "
@@ -138,11 +138,11 @@ class Cors:
         answer.headers["Access-Control-Allow-Origin"] = "*" if self._origins.are_all else origin
         answer.headers["Access-Control-Expose-Headers"] = _EXPOSED
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            _allow(request, answer)
+            _add_preflight(request, answer)
 
 
-def _allow(request: web.Request, answer: web.StreamResponse) -> None:
-    """Answer the preflight request, which a browser sends before what a form could not send."""
+def _add_preflight(request: web.Request, answer: web.StreamResponse) -> None:
+    """For the preflight request, which a browser sends before what a form could not send."""
     if "Allow" in answer.headers:
         answer.headers["Access-Control-Allow-Methods"] = answer.headers["Allow"]
     if asked := request.headers.get("Access-Control-Request-Headers"):
@@ -157,17 +157,17 @@ async def with_options(request: web.Request, handler: Handler) -> web.StreamResp
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:
         if request.method == "OPTIONS":
-            return _allowing(request, refused.allowed_methods)
+            return _options_response(request, refused.allowed_methods)
         raise web.HTTPMethodNotAllowed(
             request.method, {*refused.allowed_methods, "OPTIONS"}
         ) from refused
     except web.HTTPNotFound:
         if request.method == "OPTIONS" and request.raw_path == "*":
-            return _allowing(request, _EVERYWHERE)
+            return _options_response(request, _EVERYWHERE)
         raise
 
 
-def _allowing(request: web.Request, methods: Collection[str]) -> web.Response:
+def _options_response(request: web.Request, methods: Collection[str]) -> web.Response:
     headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
     if request.path == "/publish":
         headers["Accept-Post"] = ACCEPTED

@@ -1,4 +1,4 @@
-"""Query parameters, each call's as a schema that checks and describes them."""
+"""Query parameters: the schema of each call checks them and describes them."""
 
 import re
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from aggregator.store import FieldIs, Query
 LARGEST = 2**63 - 1
 """The largest seq or id."""
 LARGEST_PAGE = 1000
-"""The most that a page may be asked to hold."""
+"""The largest `limit` of a page."""
 
 
 def described(description: str) -> dict[str, str]:
-    """The metadata of an argument: what the description of the API says of it."""
+    """The metadata of a field that describes it in `/openapi.json`."""
     return {"description": description}
 
 
@@ -44,31 +44,6 @@ class WholeNumber(fields.Integer):
         return super()._deserialize(value, *rest, **more)
 
 
-def parse(schema: Schema, arguments: MultiMapping[str]) -> Any:
-    """What the schema makes of them. Raises Unparsable that names every argument in the wrong."""
-    if doubled := sorted({name for name in arguments if len(arguments.getall(name)) > 1}):
-        raise Unparsable(f"Given more than once: {', '.join(doubled)}.")
-    try:
-        return schema.load(dict(arguments))
-    except ValidationError as error:
-        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
-        raise Unparsable("; ".join(f"{name}: {' '.join(why)}" for name, why in said)) from error
-
-
-class TopicsQuery(msgspec.Struct, frozen=True):
-    """Which topics to read: by name, from the one after `after`."""
-
-    after: str = ""
-    limit: int = 100
-
-
-class EventSelector(msgspec.Struct, frozen=True):
-    """Which one is meant of several events of one topic and id."""
-
-    source: str | None = None
-    seq: int | None = None
-
-
 class JsonPointer(fields.Field[str]):
     """A JSON pointer."""
 
@@ -81,7 +56,7 @@ class JsonPointer(fields.Field[str]):
 
 
 class JsonScalar(fields.Field[bytes]):
-    """A string, number or boolean, so spelled that equal values are equal bytes."""
+    """A string, number or boolean, so encoded that equal values are equal bytes."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bytes:
         try:
@@ -141,6 +116,13 @@ class ExportSchema(PageSchema):
     limit = WholeNumber(load_default=LARGEST, validate=validate.Range(1, LARGEST))
 
 
+class TopicsQuery(msgspec.Struct, frozen=True):
+    """Which topics to read: by name, from the one after `after`."""
+
+    after: str = ""
+    limit: int = 100
+
+
 class TopicsSchema(Schema):
     """From which name on, and how many at once."""
 
@@ -153,6 +135,13 @@ class TopicsSchema(Schema):
     @post_load
     def _query(self, loaded: dict[str, Any], **_: Any) -> TopicsQuery:
         return TopicsQuery(**loaded)
+
+
+class EventSelector(msgspec.Struct, frozen=True):
+    """Which one is meant of several events of one topic and id."""
+
+    source: str | None = None
+    seq: int | None = None
 
 
 class EventSelectorSchema(Schema):
@@ -168,8 +157,19 @@ class EventSelectorSchema(Schema):
         return EventSelector(**loaded)
 
 
+def parse(schema: Schema, parameters: MultiMapping[str]) -> Any:
+    """What the schema makes of the query. Raises Unparsable, which names every wrong parameter."""
+    if doubled := sorted({name for name in parameters if len(parameters.getall(name)) > 1}):
+        raise Unparsable(f"Given more than once: {', '.join(doubled)}.")
+    try:
+        return schema.load(dict(parameters))
+    except ValidationError as error:
+        said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
+        raise Unparsable("; ".join(f"{name}: {' '.join(why)}" for name, why in said)) from error
+
+
 def parse_stream(request: web.Request) -> Query:
-    """What to follow. A client that reconnects says in a header what it has seen last."""
+    """What to follow, from `Last-Event-ID` on where a client that reconnects sends it."""
     wanted: Query = parse(StreamSchema(), request.query)
     last = request.headers.get("Last-Event-ID")
     if not last:

@@ -1,4 +1,4 @@
-"""Sends answers within bounds, and lets a few readers at a time at the store."""
+"""Sends answers within bounds of memory and time, and limits how many read the store at once."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ from aggregator.store import Store
 
 _SMALL = 65_536  # bytes; what the socket's buffer takes anyway
 _POLL = 0.1  # seconds until a full budget is looked at again
-_RESET = struct.pack("ii", 1, 0)  # linger, for no time
-_LAST_WORDS = 1.0  # seconds in which a reader who is cut off may still read why
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends a reset
+_LAST_MESSAGE = 1.0  # seconds in which a client that is cut off may still read why
 
 
 class Sender:
@@ -41,7 +41,7 @@ class Sender:
                 await asyncio.sleep(_POLL)
 
     def hurry(self, seconds: float) -> None:
-        """From now on cut off clients after `seconds`, those who are reading already included."""
+        """From now on cut off clients after `seconds`, also those that are reading already."""
         self.seconds = seconds
         self._end = asyncio.get_running_loop().time() + seconds
         for limit in self._limits:
@@ -49,7 +49,7 @@ class Sender:
                 limit.reschedule(self._end)
 
     async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
-        """The answer, sent already if it is large."""
+        """Send the answer, if it is large; a small one is returned for aiohttp to send."""
         body = answer.body
         if not isinstance(body, bytes) or len(body) <= _SMALL or request.method == "HEAD":
             return answer
@@ -131,21 +131,21 @@ class BodyWriter:
                     async with self._sender.limit_to_the_end():
                         await self._answer.write(part[start : start + _SMALL])
 
-    async def write_last(self, words: bytes) -> None:
-        """Send a last word without waiting for what is not read; the connection ends soon.
+    async def write_last(self, message: bytes) -> None:
+        """Write a last message without waiting for what is not read; the connection ends soon.
 
-        Not after a part that was sent by half: a reader would take the two for one.
+        Not after half of a part: a client would take the two for one.
         """
         if not self._is_within:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(0):
-                    await self._answer.write(words)
+                    await self._answer.write(message)
         if transport := self._request.transport:
             transport.close()
-            asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)
+            asyncio.get_running_loop().call_later(_LAST_MESSAGE, transport.abort)
 
     def abort(self) -> None:
-        """Cut the connection at once, unless it is about to end with a last word.
+        """Cut the connection at once, unless it is about to end with a last message.
 
         For HTTP/1.0 with a reset: there an answer ends with the connection, were it cut or whole.
         """
@@ -158,19 +158,19 @@ class BodyWriter:
 
 
 class ReadLimiter:
-    """Lets a few readers at a time read a page each, in the order in which they ask.
+    """Limits how many read a page of the store at once; others wait in the order of their asking.
 
     So what is read and not sent yet stays bounded.
     """
 
-    def __init__(self, store: Store, sender: Sender, places: int) -> None:
+    def __init__(self, store: Store, sender: Sender, most: int) -> None:
         self._store = store
         self._sender = sender
-        self._places = asyncio.Semaphore(places)
+        self._slots = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Store]:
         """The store, for one page. Raises QueueFull while too much waits to be read."""
-        async with self._places:
+        async with self._slots:
             self._sender.check_room()
             yield self._store

@@ -15,7 +15,7 @@ from aggregator.core.identity import PayloadKind, is_damaged
 
 _DAMAGED = "What is stored does not match the hash made when it was received."
 _EMPTIED = "The payload is kept no more."
-_OURS = "aggregator"  # begins the names of our extensions, so that they are nobody else's
+_PREFIX = "aggregator"  # of our extension attributes: no publisher has others of that name
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 # A URI reference as RFC 3986, appendix A, puts it together.
@@ -70,7 +70,7 @@ class StoredEvent(Answer, kw_only=True):
 
 
 def render_json(found: store.StoredEvent) -> StoredEvent:
-    """Its members as they were sent, and what the service knows of it."""
+    """The event as JSON: its members as they were sent, and what the service knows of it."""
     rendered = StoredEvent(
         seq=found.seq,
         received_at=timestamp.rfc_3339(found.received_at),
@@ -95,12 +95,12 @@ def render_json(found: store.StoredEvent) -> StoredEvent:
 
 
 def render_line(found: store.StoredEvent) -> bytes:
-    """The same on one line. Only white space between a payload's values can hold a line break."""
+    """The same on one line. A payload has line breaks only in the white space between values."""
     return msgspec.json.encode(render_json(found)).translate(_ONE_LINE)
 
 
 def render_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
-    """As a structured CloudEvent, also if it came as a plain event."""
+    """The event as a structured CloudEvent, also if it came as a plain event."""
     if not found.attributes:
         return _render_plain_as_cloud_event(found)
     rendered = {
@@ -115,7 +115,7 @@ def render_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
 
 
 def payload_state(found: store.StoredEvent) -> str:
-    """A word that changes when what can be shown of the payload does."""
+    """`whole`, `damaged` or `emptied`; in the ETag it changes with what can be shown."""
     if found.payload is None:
         return "emptied"
     return "damaged" if _is_damaged(found) else "whole"
@@ -136,7 +136,7 @@ def _render_plain_as_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
 
 def _data(found: store.StoredEvent) -> dict[str, Any]:
     if why := _missing(found):
-        return {f"{_OURS}{name}": reason for name, reason in why.items()}
+        return {f"{_PREFIX}{name}": reason for name, reason in why.items()}
     payload = _payload(found)
     if isinstance(payload, msgspec.Raw):
         return {"data": payload}
@@ -153,7 +153,7 @@ def _payload(found: store.StoredEvent) -> msgspec.Raw | str | None:
 
 
 def _missing(found: store.StoredEvent) -> dict[str, str]:
-    """Why the payload cannot be shown, under a word for it; empty if it can."""
+    """Why the payload cannot be shown, under the name of the member; empty if it can."""
     match payload_state(found):
         case "emptied" if found.payload_kind is not PayloadKind.NOTHING:
             return {"emptied": _EMPTIED}
