@@ -114,10 +114,12 @@ def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> Ope
     if (route.method, route.path) == _PUBLISH:
         told["requestBody"] = _publish_body(stages, settings)
     parameters = told.get("parameters", ())
-    named = {parameter.get("name") for parameter in parameters if parameter["in"] == "path"}
-    missing = [name for name in _PATH_PARAMETER.findall(route.template) if name not in named]
-    if missing:  # without them the description would not be valid
-        told["parameters"] = [*map(_path_parameter, missing), *parameters]
+    names = _PATH_PARAMETER.findall(route.template)
+    if names and not any(parameter["in"] == "path" for parameter in parameters):
+        told["parameters"] = [
+            *map(_path_parameter, names),
+            *parameters,
+        ]  # OpenAPI wants all of them
     return told
 
 

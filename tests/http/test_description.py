@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import ClientResponse
@@ -19,6 +19,8 @@ from aggregator.api.openapi import HEADERS, portable
 from aggregator.api.stored_event import render_line
 from aggregator.app import INTAKE
 from aggregator.core.identity import PayloadKind, digest_of
+from aggregator.event import Verdict
+from aggregator.outcome import Outcome
 from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
@@ -92,6 +94,13 @@ async def test_bytes_are_described_as_openapi_3_1_does(client: Client) -> None:
     ):
         told = schemas[name]["properties"][member]
         assert (told["contentEncoding"], "format" in told) == ("base64", False)
+
+
+async def test_every_outcome_is_described_by_its_status(client: Client) -> None:
+    schemas = (await get(client, "/openapi.json"))["components"]["schemas"]
+    outcomes = [kind for kind in get_args(Verdict) if issubclass(kind, Outcome)]
+    mapping = schemas["Result"]["discriminator"]["mapping"]
+    assert set(mapping) == {outcome.status for outcome in outcomes}
 
 
 async def test_without_such_a_stage_a_body_is_any_object(start: Start) -> None:
