@@ -162,30 +162,33 @@ _LAST_EVENT_ID = _parameter(
     minimum=0,
 )
 _PUBLISH_HEADERS = [
-    _parameter("header", name, description)
-    for name, description in {
-        "Prefer": "`handling=strict`: all events or none. `return=minimal`: the counts, and only "
-        "the results of events that were refused. `respond-async`: answer 202 before the events "
-        "are stored (RFC 7240).",
-        "ce-specversion": "`1.0`. It, `ce-id`, `ce-source` and `ce-type` go together: the binary "
-        "mode.",
-        "ce-id": "The id of a CloudEvent.",
-        "ce-source": "Its source, a URI reference.",
-        "ce-type": "Its type, which is the topic.",
-        "ce-time": "Its time, in the form of RFC 3339.",
-        "ce-subject": "Its subject. Extensions are sent in the same way.",
-        "ce-dataschema": "A URI with a scheme.",
-    }.items()
-]
-_PUBLISH_HEADERS.insert(
-    1,
+    _parameter(
+        "header",
+        "Prefer",
+        "`handling=strict`: all events or none. `return=minimal`: the counts, and only the results "
+        "of events that were refused. `respond-async`: answer 202 before the events are stored "
+        "(RFC 7240).",
+    ),
     _parameter(
         "header",
         "Content-Encoding",
         "How the body is compressed; not at all without it.",
         enum=[*ENCODINGS, "identity"],
     ),
-)
+    *(
+        _parameter("header", f"ce-{name}", description)
+        for name, description in {
+            "specversion": "`1.0`. It, `ce-id`, `ce-source` and `ce-type` go together: the binary "
+            "mode.",
+            "id": "The id of a CloudEvent.",
+            "source": "Its source, a URI reference.",
+            "type": "Its type, which is the topic.",
+            "time": "Its time, in the form of RFC 3339.",
+            "subject": "Its subject. Extensions are sent in the same way.",
+            "dataschema": "A URI with a scheme.",
+        }.items()
+    ),
+]
 
 _PUBLISH = _operation(
     "publish",
