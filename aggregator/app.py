@@ -4,13 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from aiohttp import web
 
+from aggregator.api.events import EventHandlers
+from aggregator.api.export import Exporter
+from aggregator.api.middleware import Cors, Origins, as_problems, with_options
+from aggregator.api.openapi import ROUTES, OpenApiHandler
+from aggregator.api.publish import PublishHandler
+from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.routes import add_routes, table
+from aggregator.api.sending import ReadLimiter, Sender
+from aggregator.api.status import StatusHandlers
+from aggregator.api.stream import SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import ByteBudget
-from aggregator.description.docs_page import DocsPage, installed_ui
-from aggregator.description.serving import Serving
 from aggregator.errors import StoreError
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
@@ -23,23 +32,9 @@ from aggregator.plugins import Plugins
 from aggregator.queue import Queue
 from aggregator.receiving.decode import Decoder
 from aggregator.receiving.receiver import Receiver
+from aggregator.route import RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, Store
 from aggregator.watchdog import end_stuck
-from aggregator.web.cors import Cors
-from aggregator.web.explaining import Explaining
-from aggregator.web.export import Export
-from aggregator.web.following import Following
-from aggregator.web.looks import Looks
-from aggregator.web.options import with_options
-from aggregator.web.origins import Origins
-from aggregator.web.problems import as_problems
-from aggregator.web.publishing import Publishing
-from aggregator.web.quarantine import Quarantine
-from aggregator.web.reading import Reading
-from aggregator.web.sending import Sender
-from aggregator.web.state import State
-from aggregator.web.topics import Topics
-from aggregator.web.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -77,20 +72,17 @@ def create_app(
     intake = Intake(intake_runner, queue, pending, worker)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
-    turn = Turn(store, pages, _PAGES_AT_ONCE)
-    export = Export(Turn(store, pages, _EXPORTS_AT_ONCE), pages)
-    following = _following(store, pending, settings)
+    limiter = ReadLimiter(store, pages, _PAGES_AT_ONCE)
+    exporter = Exporter(ReadLimiter(store, pages, _EXPORTS_AT_ONCE), pages)
+    stream = _stream(store, pending, settings)
     receiver = Receiver(decoder, settings)
-    faces = (
-        Publishing(receiver, intake, requests, verdicts),
-        Quarantine(receiver, intake, turn, requests, pages),
-        following,
-        Reading(turn, pages, export),
-        Explaining(turn, pages),
-        Topics(turn, pages),
-        State(intake, store, pages, time.monotonic()),
-        Serving([named.stage for named in left], settings, pages),
-        DocsPage(installed_ui(), pages),
+    routes = table(
+        publish=PublishHandler(receiver, intake, requests, verdicts),
+        events=EventHandlers(limiter, pages, exporter),
+        stream=stream,
+        status=StatusHandlers(intake, store, pages, time.monotonic()),
+        quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages),
+        openapi=OpenApiHandler([named.stage for named in left], settings, pages),
     )
 
     listed_origins = listed(settings.cors_origins)
@@ -104,12 +96,14 @@ def create_app(
     app[SENDERS] = [verdicts, pages]
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
-    app.on_shutdown.append(following.stop)
+    app.on_shutdown.append(stream.stop)
     app.cleanup_ctx.append(_opened(store, queue, pending, configuration))
     app.cleanup_ctx.append(_closing(intake_runner, batch_runner))
     app.cleanup_ctx.append(_working(worker))
-    for face in faces:
-        app.add_routes(face.routes())
+    app[ROUTES] = []
+    add_routes(app, store, routes)
+    context = RouteContext(settings, limiter.acquire, pages.send, pages.check_room)
+    plugins.add_routes(context, partial(add_routes, app, store))
     return app
 
 
@@ -119,11 +113,11 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
-def _following(store: Store, pending: PendingSubmissions, settings: Settings) -> Following:
+def _stream(store: Store, pending: PendingSubmissions, settings: Settings) -> StreamHandler:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
-    looks = Looks(Turn(store, sender, _PAGES_AT_ONCE), pending.commits)
-    return Following(looks, sender, pending.commits, settings.streams, settings.heartbeat)
+    poll = SharedPoll(ReadLimiter(store, sender, _PAGES_AT_ONCE), pending.commits)
+    return StreamHandler(poll, sender, pending.commits, settings.streams, settings.heartbeat)
 
 
 _PAGES_AT_ONCE = 4

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree; `problems.py` turns each into its HTTP status.
+"""What can go wrong, as a tree; `api/middleware.py` turns each into its HTTP status.
 
 AggregatorError
 ├── SettingError          a setting or plugin that cannot be used: stops the start

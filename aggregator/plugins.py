@@ -1,6 +1,6 @@
-"""Finds what is installed in each slot: stages by name, stores and queues by their URL's scheme."""
+"""Finds what is installed in each slot: stages, stores, queues and routes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -12,15 +12,17 @@ from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.pipeline.runner import NamedStage, PipelineSpec
 from aggregator.queue import Queue
+from aggregator.route import Route, RouteContext, Routes
 from aggregator.stage import BatchStage, IntakeStage, Stage
 from aggregator.store import Store
 
-T = TypeVar("T", Stage, Store, Queue)
+T = TypeVar("T", Stage, Store, Queue, Routes)
 
 STAGES = "aggregator.stages"
 STORES = "aggregator.stores"
 QUEUES = "aggregator.queues"
-GROUPS = (STAGES, STORES, QUEUES)
+ROUTES = "aggregator.routes"
+GROUPS = (STAGES, STORES, QUEUES, ROUTES)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Plugins:
             lambda: self.stages(PipelineSpec.parse(settings.pipeline), configuration.stages),
             lambda: self.store(settings),
             lambda: self.queue(settings),
+            self._routes,
         ):
             try:
                 attempt()
@@ -101,6 +104,16 @@ class Plugins:
         kind = self._by_scheme(QUEUES, settings.queue, Queue)  # type: ignore[type-abstract]
         return kind(settings.queue, settings.queue_events)
 
+    def add_routes(self, context: RouteContext, add: Callable[[Sequence[Route]], None]) -> None:
+        """Make the routes of every package, and add them. Raises SettingError."""
+        for plugin, kind in self._routes():
+            try:
+                add(kind(context).routes())
+            except Exception as error:
+                raise SettingError(
+                    f"{plugin} cannot be added: {type(error).__name__}: {error}"
+                ) from error
+
     def find(self, group: str, name: str) -> Plugin:
         """The plugin of that name. Raises SettingError if there is none, or more than one."""
         slot = [plugin for plugin in self.found if plugin.group == group]
@@ -125,6 +138,12 @@ class Plugins:
             place = "left" if side is BatchStage else "right"
             raise SettingError(f"pipeline: {name} belongs {place} of the bar")
         return _make(name, kind, tables.get(name, {}))
+
+    def _routes(self) -> list[tuple[Plugin, type[Routes]]]:
+        """What adds routes: everything in the slot, under whatever name."""
+        names = dict.fromkeys(plugin.name for plugin in self.found if plugin.group == ROUTES)
+        found = [self.find(ROUTES, name) for name in names]
+        return [(plugin, plugin.load(Routes)) for plugin in found]  # type: ignore[type-abstract]
 
     def _by_scheme(self, group: str, url: str, contract: type[T]) -> type[T]:
         scheme, colon, _ = url.partition(":")

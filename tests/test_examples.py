@@ -15,8 +15,8 @@ from yarl import URL
 
 from aggregator.app import create_app
 from aggregator.config import load
-from aggregator.description.document import calls
 from aggregator.plugins import Plugins
+from calls import calls
 from running import Service, until
 
 PAGE = Path(__file__).parent.parent / "docs" / "http-api.md"

@@ -5,26 +5,26 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import ClientResponse
 from bodies import get
+from described import check, closed, operations, resolved
 from marshmallow import Schema, fields
 from openapi_spec_validator import validate
 
 from added import with_stages
+from aggregator.api.openapi import HEADERS, portable
+from aggregator.api.stored_event import render_line
 from aggregator.app import INTAKE
 from aggregator.core.identity import PayloadKind, digest_of
-from aggregator.description.document import calls
-from aggregator.description.openapi_types import portable
-from aggregator.description.operations import OPERATIONS
-from aggregator.description.reading_schemas import StoredEventSchema
-from aggregator.description.responses import HEADERS, PROBLEMS
+from aggregator.event import Verdict
+from aggregator.outcome import Outcome
 from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
-from aggregator.web.shown import as_line
+from calls import calls
 from conftest import Client, Start
 from events import event
 
@@ -32,13 +32,8 @@ CLOUD_EVENT = {"specversion": "1.0", "type": "logins", "id": "c", "source": "/a"
 
 
 async def test_every_route_is_described_and_nothing_else(client: Client) -> None:
-    routes = calls(client.app.router.routes())
-    assert set(routes) == set(OPERATIONS)
-    told = await get(client, "/openapi.json")
-    described = {
-        f"{method.upper()} {path}" for path, methods in told["paths"].items() for method in methods
-    }
-    assert described == set(routes)
+    described = operations(await get(client, "/openapi.json"))
+    assert set(described) == calls(client.app.router.routes())
 
 
 async def test_description_is_openapi_3_1(client: Client) -> None:
@@ -99,6 +94,13 @@ async def test_bytes_are_described_as_openapi_3_1_does(client: Client) -> None:
     ):
         told = schemas[name]["properties"][member]
         assert (told["contentEncoding"], "format" in told) == ("base64", False)
+
+
+async def test_every_outcome_is_described_by_its_status(client: Client) -> None:
+    schemas = (await get(client, "/openapi.json"))["components"]["schemas"]
+    outcomes = [kind for kind in get_args(Verdict) if issubclass(kind, Outcome)]
+    mapping = schemas["Result"]["discriminator"]["mapping"]
+    assert set(mapping) == {outcome.status for outcome in outcomes}
 
 
 async def test_without_such_a_stage_a_body_is_any_object(start: Start) -> None:
@@ -173,9 +175,16 @@ async def test_who_has_the_description_is_not_sent_it_again(client: Client) -> N
 class Described:
     """A client that holds every answer to its description."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, description: dict[str, Any]) -> None:
         self._client = client
+        self._description = description
+        self.operations = operations(description)
         self.seen: set[tuple[str, str]] = set()
+
+    @classmethod
+    async def by(cls, client: Client) -> "Described":
+        """The client, and the description that it is sent itself."""
+        return cls(client, closed(await get(client, "/openapi.json")))
 
     async def ask(self, call: str, status: int, target: str = "", **sent: Any) -> Any:
         """The answer, which must have that status."""
@@ -184,30 +193,27 @@ class Described:
             said = await response.read()
             assert response.status == status, said
             self.seen.add((call, str(status)))
-            described = OPERATIONS[call]["responses"][str(status)]
-            told = PROBLEMS[described] if isinstance(described, str) else described
+            described = self.operations[call]["responses"][str(status)]
+            told = resolved(described, self._description)
             _check_headers(response, told)
             if "content" not in told:
                 assert said == b""
                 return None
-            return await _loaded(response, told["content"])
+            return await self._checked(response, told["content"])
+
+    async def _checked(self, response: ClientResponse, content: dict[str, Any]) -> Any:
+        """The answer, once it has been found to be no more and no less than is described."""
+        assert response.content_type in content or "*/*" in content
+        if not response.content_type.endswith("json") or response.content_type in NDJSON:
+            return None
+        answered = await response.json(content_type=None)
+        check(answered, content[response.content_type]["schema"], self._description)
+        return answered
 
 
 def _check_headers(response: ClientResponse, told: dict[str, Any]) -> None:
     for name in set(HEADERS) & set(response.headers):
         assert name in told.get("headers", {}), name
-
-
-async def _loaded(response: ClientResponse, content: dict[str, Any]) -> Any:
-    """What was answered, once it has been found to be no more and no less than is described."""
-    assert response.content_type in content or "*/*" in content
-    if not response.content_type.endswith("json") or response.content_type in NDJSON:
-        return None
-    answered = await response.json(content_type=None)
-    schema = content[response.content_type]["schema"]
-    if isinstance(schema, type):
-        schema().load(answered)  # raises where a member is missing, wrong, or not described
-    return answered
 
 
 SETTINGS = """
@@ -351,7 +357,7 @@ async def _look_around(api: Described) -> None:
 
 async def _come_from_elsewhere(api: Described) -> None:
     foreign = {"Origin": "https://elsewhere.example"}
-    for call, told in OPERATIONS.items():
+    for call, told in api.operations.items():
         if "403" in told["responses"]:
             path = call.split(" ")[1].replace("{id}", "1")
             await api.ask(call, 403, path, headers=foreign)
@@ -361,7 +367,7 @@ async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> Non
     config = tmp_path / "aggregator.toml"
     config.write_text(SETTINGS)
     client = await start(config=str(config))
-    api = Described(client)
+    api = await Described.by(client)
     await _publish(api)
     await _read(api)
     await _follow(client, api)
@@ -370,7 +376,7 @@ async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> Non
     await _come_from_elsewhere(api)
     described = {
         (call, status)
-        for call, told in OPERATIONS.items()
+        for call, told in api.operations.items()
         for status in told["responses"]
         if status < "500"
     }
@@ -381,16 +387,17 @@ async def test_filtered_event_is_told_as_described(start: Start) -> None:
     client = await start(
         with_stages(odd="misbehaving:Filters"), pipeline="validate | dedup odd persist"
     )
-    api = Described(client)
+    api = await Described.by(client)
     answer = await api.ask("POST /publish", 200, json=event("1", payload={"is": "bad"}))
     assert answer["filtered"] == 1
 
 
 @pytest.mark.parametrize("payload", [b"{}", b'{"flipped":0}', None])
 @pytest.mark.parametrize("form", PayloadKind)
-def test_event_is_described_whatever_is_left_of_it(
-    payload: bytes | None, form: PayloadKind
+async def test_event_is_described_whatever_is_left_of_it(
+    client: Client, payload: bytes | None, form: PayloadKind
 ) -> None:
+    description = closed(await get(client, "/openapi.json"))
     digest = digest_of("tests", b"{}", form)
     attributes = b'{"specversion":"1.0"}'
     stored = StoredEvent(
@@ -406,14 +413,15 @@ def test_event_is_described_whatever_is_left_of_it(
         payload_kind=form,
         attributes=attributes,
     )
-    StoredEventSchema().load(json.loads(as_line(stored)))
+    schema = description["components"]["schemas"]["StoredEvent"]
+    check(json.loads(render_line(stored)), schema, description)
 
 
 async def test_failures_are_as_described(start: Start) -> None:
     client = await start(
         with_stages(odd="misbehaving:Raises"), pipeline="validate | dedup odd persist"
     )
-    api = Described(client)
+    api = await Described.by(client)
     await api.ask("POST /publish", 500, json=event("1", payload={"is": "bad"}))
     client.app[INTAKE].is_open = False
     await api.ask("POST /publish", 503, json=event("1"))

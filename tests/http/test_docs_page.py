@@ -1,17 +1,12 @@
 """The page that shows the API asks nobody else for anything, and says how it is installed."""
 
 import re
+import sys
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 from bodies import PROBLEM
 
-from aggregator.core.budget import ByteBudget
-from aggregator.description.docs_page import DocsPage
-from aggregator.web.problems import as_problems
-from aggregator.web.sending import Sender
-from conftest import Client
+from conftest import Client, Start
 
 ASSETS = {
     "start.js": "text/javascript",
@@ -60,11 +55,12 @@ async def test_nothing_else_is_served(client: Client, path: str) -> None:
         assert (response.status, response.content_type) == (404, PROBLEM)
 
 
-async def test_without_swagger_ui_the_page_says_what_to_install() -> None:
-    app = web.Application(middlewares=[as_problems])
-    app.add_routes(DocsPage(None, Sender(ByteBudget(1000, ""), 1.0)).routes())
-    async with TestClient(TestServer(app)) as client:
-        for path in ("/docs", "/docs/start.js"):
-            async with client.get(path) as response:
-                assert (response.status, response.content_type) == (404, PROBLEM)
-                assert "pip install '.[docs]'" in await response.text()
+async def test_without_swagger_ui_the_page_says_what_to_install(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "swagger_ui_bundle", None)  # as if it were not installed
+    client = await start()
+    for path in ("/docs", "/docs/start.js"):
+        async with client.get(path) as response:
+            assert (response.status, response.content_type) == (404, PROBLEM)
+            assert "pip install '.[docs]'" in await response.text()

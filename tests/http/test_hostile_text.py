@@ -6,10 +6,10 @@ import pytest
 import wire
 from bodies import PROBLEM
 
+from aggregator.api.publish import Preferences
+from aggregator.api.stored_event import uri_reference
 from aggregator.core import json_pointer, timestamp
 from aggregator.receiving import strict_json
-from aggregator.web import uri
-from aggregator.web.preferences import Preferences
 from aggregator_stages.schemas import CloudEventSchema
 from conftest import Client
 
@@ -34,7 +34,7 @@ def _pointed(text: str) -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "preferences": lambda text: Preferences.of([text]),
-    "URI references": uri.reference,
+    "URI references": uri_reference,
     "times": _parsed,
     "pointers": _pointed,
     "JSON": lambda text: strict_json.faults(text.encode()),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bodies import get
 
-from aggregator.web.preferences import Preferences
+from aggregator.api.publish import Preferences
 from conftest import Client
 from events import event
 

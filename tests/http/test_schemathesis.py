@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import schemathesis
+from described import closed
 from hypothesis import HealthCheck, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from aggregator.api.openapi import ROUTES, describe
 from aggregator.app import create_app
 from aggregator.config import load
-from aggregator.description.document import describe
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.plugins import Plugins
 from aggregator.receiving.media_type import NDJSON
@@ -34,14 +35,7 @@ def _description() -> dict[str, Any]:
     left, _ = plugins.line(PipelineSpec.parse(configuration.settings.pipeline), {})
     app = create_app(configuration, plugins)
     stages = [named.stage for named in left]
-    return describe(app.router.routes(), stages, configuration.settings)
-
-
-def _closed(told: dict[str, Any]) -> dict[str, Any]:
-    """The same, in which answers have no members but those described."""
-    for schema in told["components"]["schemas"].values():
-        schema.setdefault("additionalProperties", False)
-    return told
+    return describe(app[ROUTES], stages, configuration.settings)
 
 
 @schemathesis.serializer(*NDJSON, "*/*")
@@ -51,7 +45,7 @@ def as_lines(_: schemathesis.SerializationContext, value: object) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-API = schemathesis.openapi.from_dict(_closed(_description()))
+API = schemathesis.openapi.from_dict(closed(_description()))
 
 
 @pytest.fixture(scope="module")

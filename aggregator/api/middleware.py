@@ -1,0 +1,174 @@
+"""What every request passes: errors become problems, origins are checked, OPTIONS is answered."""
+
+import logging
+from collections.abc import Collection, Iterable
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from aggregator.api.responses import problem_response
+from aggregator.errors import (
+    AggregatorError,
+    Forbidden,
+    Gone,
+    NotAcceptable,
+    NotFound,
+    StageFault,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+    Unparsable,
+    Unsupported,
+    UnsupportedCoding,
+)
+from aggregator.receiving.inflate import ENCODINGS
+from aggregator.receiving.media_type import ACCEPTED
+
+log = logging.getLogger(__name__)
+
+_STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
+    (Unparsable, 400, {}),
+    (Forbidden, 403, {}),
+    (NotFound, 404, {}),
+    (NotAcceptable, 406, {"Vary": "Accept"}),
+    (TooSlow, 408, {"Connection": "close"}),
+    (Gone, 410, {}),
+    (TooLarge, 413, {}),
+    (UnsupportedCoding, 415, {"Accept-Encoding": ", ".join(ENCODINGS)}),
+    (Unsupported, 415, {"Accept-Post": ACCEPTED}),
+    (StageFault, 500, {}),
+    (Unavailable, 503, {"Retry-After": "1"}),
+)
+_KEPT_HEADERS = ("Allow", "Location")
+_CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+_OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
+_EXPOSED = "Link, ETag, Location, Retry-After, Preference-Applied"
+_MAX_AGE = "600"  # seconds for which a browser need not ask again
+_EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
+
+
+@web.middleware
+async def as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error with a problem."""
+    try:
+        return await handler(request)
+    except AggregatorError as error:
+        for kind, status, headers in _STATUSES:
+            if isinstance(error, kind):
+                return problem_response(status, str(error), headers)
+        return _unexpected(request)
+    except web.HTTPException as error:
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+        return problem_response(error.status, _detail(error, request), kept)
+    except Exception:  # noqa: BLE001, it is logged, and the publisher must be answered
+        return _unexpected(request)
+
+
+def _detail(error: web.HTTPException, request: web.Request) -> str:
+    if error.status == HTTPStatus.NOT_FOUND:
+        if request.path == "/":
+            return "There is nothing at /. What there is, /openapi.json tells, and /docs shows."
+        return f"There is nothing at {request.path}."
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return f"{request.path} does not answer {request.method}."
+    return error.reason
+
+
+def _unexpected(request: web.Request) -> web.Response:
+    log.exception("%s %s failed", request.method, request.path)
+    return problem_response(500, "The service failed; its log says more.")
+
+
+class Origins:
+    """The origins whose pages may use the service; `*` lists all.
+
+    A browser sends a page's simple requests without asking first, also where the page may not read
+    the answer, so what changes something is refused to pages of other origins. A client that is no
+    browser sends no `Origin`, and no page can make it send anything.
+    """
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.lower() for origin in origins)
+        self.are_all = "*" in self._origins
+
+    def has(self, origin: str) -> bool:
+        """Whether pages of that origin may use the service."""
+        return self.are_all or origin.lower() in self._origins
+
+    @web.middleware
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Pass on what changes nothing or may do so. Raises Forbidden."""
+        if request.method in _CHANGING and not self._may_change(request):
+            raise Forbidden(
+                f"Pages of {request.headers['Origin']} may change nothing here: "
+                "cors_origins does not list that origin. (Behind a proxy that changes Host it may "
+                "have to list the service's own.)"
+            )
+        return await handler(request)
+
+    def _may_change(self, request: web.Request) -> bool:
+        origin = request.headers.get("Origin")
+        return origin is None or self.has(origin) or _is_own(request, origin)
+
+
+def _is_own(request: web.Request, origin: str) -> bool:
+    """Whether the page is the service's own: what the browser says of that, if it does, counts."""
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site in _OWN_SITE
+    _, separator, authority = origin.partition("://")
+    return bool(separator) and authority.lower() == request.headers.get("Host", "").lower()
+
+
+class Cors:
+    """Adds to every answer the headers that let pages of listed origins read it."""
+
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
+
+    async def add(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Add the headers, before those of the answer are sent."""
+        if not self._origins.are_all:
+            answer.headers["Vary"] = ", ".join(
+                (*answer.headers.getall("Vary", []), "Origin"),
+            )
+        origin = request.headers.get("Origin")
+        if origin is None or not self._origins.has(origin):
+            return
+        answer.headers["Access-Control-Allow-Origin"] = "*" if self._origins.are_all else origin
+        answer.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            _add_preflight(request, answer)
+
+
+def _add_preflight(request: web.Request, answer: web.StreamResponse) -> None:
+    """For the preflight request, which a browser sends before what a form could not send."""
+    if "Allow" in answer.headers:
+        answer.headers["Access-Control-Allow-Methods"] = answer.headers["Allow"]
+    if asked := request.headers.get("Access-Control-Request-Headers"):
+        answer.headers["Access-Control-Allow-Headers"] = asked
+    answer.headers["Access-Control-Max-Age"] = _MAX_AGE
+
+
+@web.middleware
+async def with_options(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer OPTIONS on every path there is, and name it among the methods allowed."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as refused:
+        if request.method == "OPTIONS":
+            return _options_response(request, refused.allowed_methods)
+        raise web.HTTPMethodNotAllowed(
+            request.method, {*refused.allowed_methods, "OPTIONS"}
+        ) from refused
+    except web.HTTPNotFound:
+        if request.method == "OPTIONS" and request.raw_path == "*":
+            return _options_response(request, _EVERYWHERE)
+        raise
+
+
+def _options_response(request: web.Request, methods: Collection[str]) -> web.Response:
+    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
+    if request.path == "/publish":
+        headers["Accept-Post"] = ACCEPTED
+    return web.Response(status=204, headers=headers)

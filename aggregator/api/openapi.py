@@ -1,0 +1,370 @@
+"""`GET /openapi.json`: describes the API from its routes and the settings in force."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+import msgspec
+from aiohttp import web
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.field_converter import DEFAULT_FIELD_MAPPING
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema, fields, validate
+
+from aggregator import __version__
+from aggregator.api.publish import AnyResult, Result
+from aggregator.api.query import JsonPointer, JsonScalar, Timestamp
+from aggregator.api.responses import (
+    CLOUD_EVENT,
+    CLOUD_EVENTS,
+    JSON,
+    PROBLEM,
+    Answer,
+    Problem,
+    StaticResponse,
+)
+from aggregator.api.sending import Sender
+from aggregator.config import Settings
+from aggregator.receiving.media_type import NDJSON
+from aggregator.route import Route
+from aggregator.stage import Stage
+
+OpenApi = dict[str, Any]
+"""A part of the description."""
+
+ROUTES = web.AppKey("ROUTES", list[Route])
+"""The routes that are described: those that are there."""
+
+_ABOUT = (
+    "Takes events over HTTP, stores each exactly once, and answers event by event. "
+    "Where there is GET there is HEAD, OPTIONS is answered everywhere, and any other method is "
+    "answered 405."
+)
+_EVENT = {
+    "topic": "logins",
+    "event_id": "1",
+    "timestamp": "2026-01-31T12:00:00Z",
+    "source": "shell",
+    "payload": {"user": "ada"},
+}
+_CLOUD_EVENT = {
+    "specversion": "1.0",
+    "type": "shop.order",
+    "id": "7",
+    "source": "/shop",
+    "time": "2026-01-31T12:00:00Z",
+    "data": {"total": 12.5},
+}
+_PUBLISH = "POST", "/publish"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_REFERENCE = "#/components/schemas/{name}"
+
+
+class OpenApiHandler:
+    """Answers `GET /openapi.json`."""
+
+    def __init__(self, stages: Sequence[Stage], settings: Settings, sender: Sender) -> None:
+        self._stages = stages
+        self._settings = settings
+        self._sender = sender
+        self._made: StaticResponse | None = None
+
+    async def description(self, request: web.Request) -> web.StreamResponse:
+        """This description of the API."""
+        self._sender.check_room()
+        if self._made is None:  # made when it is first asked for: most services never are
+            routes = request.app[ROUTES]
+            description = describe(routes, self._stages, self._settings)
+            self._made = StaticResponse(msgspec.json.encode(description), JSON)
+        return await self._sender.send(request, self._made.respond(request))
+
+
+def describe(routes: Sequence[Route], stages: Sequence[Stage], settings: Settings) -> OpenApi:
+    """The description of these routes; `stages` say what events must be like."""
+    spec = APISpec(
+        title="event aggregator",
+        version=__version__,
+        openapi_version="3.1.0",
+        plugins=[_Schemas()],
+        info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=[{"url": "."}],  # relative to where it was read: right behind any prefix
+        tags=[{"name": tag} for tag in _tags(routes)],
+    )
+    operations = [_operation(route, stages, settings) for route in routes]
+    references, schemas = _struct_schemas(_structs_in([PROBLEMS, operations]))
+    for name, header in HEADERS.items():
+        spec.components.header(name, header)
+    for status, answer in PROBLEMS.items():
+        spec.components.response(status, _replaced(answer, references))
+    for route, operation in zip(routes, operations, strict=True):
+        told = {route.method.lower(): _replaced(operation, references)}
+        spec.path(route.template, operations=told)
+    for name, schema in schemas.items():
+        spec.components.schema(name, schema)
+    return spec.to_dict()
+
+
+def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> OpenApi:
+    """What the route says of itself, and the docstring of its handler."""
+    summary, _, rest = (inspect.getdoc(route.handler) or "").partition("\n\n")
+    told = {"summary": summary} | ({"description": rest} if rest else {}) | {**route.operation}
+    if (route.method, route.path) == _PUBLISH:
+        told["requestBody"] = _publish_body(stages, settings)
+    parameters = told.get("parameters", ())
+    names = _PATH_PARAMETER.findall(route.template)
+    if names and not any(parameter["in"] == "path" for parameter in parameters):
+        told["parameters"] = [
+            *map(_path_parameter, names),
+            *parameters,
+        ]  # OpenAPI wants all of them
+    return told
+
+
+def _path_parameter(name: str) -> OpenApi:
+    return {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+
+
+def _tags(routes: Iterable[Route]) -> Iterable[str]:
+    """What the calls are for, in the order of the routes."""
+    return dict.fromkeys(tag for route in routes for tag in route.operation.get("tags", ()))
+
+
+def _structs_in(value: object) -> Iterator[type[msgspec.Struct]]:
+    """The structs that stand in it for their schemas."""
+    if isinstance(value, type) and issubclass(value, msgspec.Struct):
+        yield value
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _structs_in(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _structs_in(item)
+
+
+def _replaced(value: Any, references: Mapping[Any, OpenApi]) -> Any:
+    """The value with a reference to its schema in place of each struct."""
+    if isinstance(value, Mapping):
+        return {name: _replaced(member, references) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, references) for item in value]
+    return references.get(value, value) if isinstance(value, type) else value
+
+
+def _struct_schemas(
+    structs: Iterable[type[msgspec.Struct]],
+) -> tuple[Mapping[Any, OpenApi], OpenApi]:
+    """A reference to the schema of each struct, and all schemas by name."""
+    kinds = get_args(AnyResult)
+    known = list(dict.fromkeys([*structs, Result, *kinds]))
+    found, schemas = msgspec.json.schema_components(known, ref_template=_REFERENCE)
+    references = dict(zip(known, found, strict=True))
+    for schema in schemas.values():
+        del schema["title"]  # which is its name
+        if members := schema.get("properties"):
+            _require(schema, members)
+    # msgspec would encode the tag of a union first; here `status` comes after what it is about.
+    name = _name_in(references[Result])
+    union = _one_of([references[kind] for kind in kinds], schemas, "status")
+    schemas[name] = {"description": schemas[name]["description"], **union}
+    return references, dict(sorted(schemas.items()))
+
+
+def _require(schema: OpenApi, members: OpenApi) -> None:
+    """Require every member but those that may be UNSET: other defaults are answered as well."""
+    always = [name for name, member in members.items() if "default" in member]
+    for name in always:
+        del members[name]["default"]
+    required = {*schema.get("required", ()), *always}
+    schema["required"] = [name for name in members if name in required]
+
+
+def _one_of(references: Sequence[OpenApi], schemas: OpenApi, tag: str) -> OpenApi:
+    """A schema for what has one of these, which are told apart by a member."""
+    mapping = {}
+    for reference in references:
+        (value,) = schemas[_name_in(reference)]["properties"][tag]["enum"]
+        mapping[value] = reference["$ref"]
+    return {"oneOf": references, "discriminator": {"propertyName": tag, "mapping": mapping}}
+
+
+def _name_in(reference: OpenApi) -> str:
+    name: str = reference["$ref"].rpartition("/")[2]
+    return name
+
+
+def _publish_body(stages: Sequence[Stage], settings: Settings) -> OpenApi:
+    about = (
+        f"At most {settings.max_events:,} events of {settings.max_event:,} bytes each and "
+        f"{settings.max_body:,} bytes in all; plain, gzip or deflate. A body of any type is the "
+        "data of one CloudEvent if the headers `ce-id`, `ce-source`, `ce-type` and "
+        "`ce-specversion` are sent (the binary mode)."
+    )
+    return {"description": about, "required": True, "content": _bodies(stages, settings)}
+
+
+def _bodies(stages: Sequence[Stage], settings: Settings) -> OpenApi:
+    event, cloud_event = _accepted(stages, JSON), _accepted(stages, CLOUD_EVENT)
+    most = {"maxItems": settings.max_events}
+    several = [_EVENT, {**_EVENT, "event_id": "2"}]
+    lines = "".join(f"{json.dumps(one)}\n" for one in several)
+    batch = {"type": "array", "items": cloud_event, **most}
+    return {
+        JSON: {
+            "schema": {"oneOf": [event, {"type": "array", "items": event, "minItems": 1, **most}]},
+            "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
+        },
+        **{
+            media_type: {
+                "schema": {"type": "string", "description": "One event a line."},
+                "example": lines,
+            }
+            for media_type in NDJSON
+        },
+        CLOUD_EVENT: {"schema": cloud_event, "example": _CLOUD_EVENT},
+        CLOUD_EVENTS: {"schema": batch, "example": [_CLOUD_EVENT]},
+        "*/*": {"schema": {"description": "The data of one CloudEvent in the binary mode."}},
+    }
+
+
+def _accepted(stages: Sequence[Stage], media_type: str) -> Mapping[str, Any]:
+    """What the stages hold events of that type to, all of them together."""
+    held = [stage.accepts[media_type] for stage in stages if media_type in stage.accepts]
+    if len(held) > 1:
+        return {"allOf": held}
+    return held[0] if held else {"type": "object"}  # type: ignore[return-value]
+
+
+HEADERS: Mapping[str, OpenApi] = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may be sent again.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Link": {
+        "description": "Where to go on, or the events to choose from (RFC 8288).",
+        "schema": {"type": "string"},
+    },
+    "ETag": {
+        "description": "Changes when the answer does.",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": {
+        "description": "Which preferences were kept.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Post": {
+        "description": "The media types that are read.",
+        "schema": {"type": "string"},
+    },
+    "Accept-Encoding": {
+        "description": "The encodings that are read, where the body is in another one.",
+        "schema": {"type": "string"},
+    },
+}
+"""The headers of answers that are described once."""
+
+
+def response(meaning: str, bodies: Mapping[str, Any] | None = None, *headers: str) -> OpenApi:
+    """An answer: what its body is by media type, and the headers it may have."""
+    content = {media_type: {"schema": schema} for media_type, schema in (bodies or {}).items()}
+    told: OpenApi = {"description": meaning}
+    if content:
+        told["content"] = content
+    if headers:
+        told["headers"] = {name: name for name in headers}
+    return told
+
+
+def problem(meaning: str, *headers: str, members: type[Answer] | None = None) -> OpenApi:
+    """A problem, the headers it may have, and the answer whose members are added to it."""
+    schema = Problem if members is None else {"allOf": [Problem, members]}
+    return response(meaning, {PROBLEM: schema}, *headers)
+
+
+PROBLEMS: Mapping[str, OpenApi] = {
+    "400": problem("The body or an argument cannot be read as what it claims to be."),
+    "403": problem("Sent by a page of an origin that is not listed."),
+    "404": problem("Nothing is there."),
+    "406": problem("There is nothing in a form that the request accepts."),
+    "408": problem("The body did not arrive in time."),
+    "410": problem("Events from there on are kept no more."),
+    "413": problem("More events or bytes than are allowed."),
+    "415": problem(
+        "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
+    ),
+    "500": problem("A stage, or the service, is at fault; nothing was stored."),
+    "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),
+}
+"""The errors that mean the same wherever they are answered, by their status."""
+
+_ONLY_PYTHON = {r"\A": "^", r"\Z": "$", "(?P<": "(?<", "(?P=": None, "(?#": None}
+_ESCAPE = re.compile(r"\\.|\(\?P[<=]|\(\?#|\(\?[a-zA-Z]+[:)-]", re.DOTALL)
+_ESCAPED = frozenset(r"^$\.*+?()[]{}|/-")
+
+
+def portable(pattern: "re.Pattern[Any]") -> str | None:
+    """The pattern in the dialect of ECMA-262, which JSON Schema speaks; None if it has none."""
+    if pattern.flags & ~re.UNICODE or not isinstance(pattern.pattern, str):
+        return None
+    parts: list[str] = []
+    place = 0
+    for found in _ESCAPE.finditer(pattern.pattern):
+        part = _ported(found.group())
+        if part is None:
+            return None
+        parts += [pattern.pattern[place : found.start()], part]
+        place = found.end()
+    return "".join(parts) + pattern.pattern[place:]
+
+
+def _ported(token: str) -> str | None:
+    if token in _ONLY_PYTHON:
+        return _ONLY_PYTHON[token]
+    if not token.startswith("\\"):
+        return None  # flags in the pattern
+    escaped = token[1]
+    return token if escaped.isalnum() or escaped in _ESCAPED else escaped
+
+
+class _Converter(OpenAPIConverter):
+    """What apispec does not know of our fields of marshmallow, and of patterns."""
+
+    field_mapping = {  # noqa: RUF012, the base wants it so
+        **DEFAULT_FIELD_MAPPING,
+        Timestamp: ("string", "date-time"),
+        JsonPointer: ("string", "json-pointer"),
+        JsonScalar: ("string", None),
+    }
+
+    def init_attribute_functions(self) -> None:
+        super().init_attribute_functions()  # type: ignore[no-untyped-call]
+        self.attribute_functions += [self.metadata2encoding]
+
+    def field2pattern(self, field: fields.Field[Any], **_: Any) -> OpenApi:
+        checks = [check.regex for check in field.validators if isinstance(check, validate.Regexp)]
+        told = [{"pattern": pattern} for regex in checks if (pattern := portable(regex))]
+        return {"allOf": told} if len(told) > 1 else {**(told[0] if told else {})}
+
+    def metadata2encoding(self, field: fields.Field[Any], **_: Any) -> OpenApi:
+        return {name: told for name, told in field.metadata.items() if name == "contentEncoding"}
+
+    def schema2jsonschema(self, schema: Any) -> OpenApi:
+        told: OpenApi = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        kind = schema if isinstance(schema, type) else type(schema)
+        return {"description": kind.__doc__, **told} if kind.__doc__ else told
+
+
+class _Schemas(MarshmallowPlugin):
+    """Describes marshmallow's schemas, ours and those of stages, under their names."""
+
+    Converter = _Converter
+
+    def __init__(self) -> None:
+        super().__init__(schema_name_resolver=_name)
+
+
+def _name(schema: type[Schema] | Schema | str) -> str:
+    kind = schema if isinstance(schema, type) else type(schema)
+    return kind.__name__.removesuffix("Schema")

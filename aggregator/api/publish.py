@@ -1,0 +1,383 @@
+"""`POST /publish`: takes events, and answers when each is stored or told why it is not."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+from multidict import istr
+
+from aggregator.api.responses import (
+    Answer,
+    Count,
+    DateTime,
+    Digest,
+    JsonPointers,
+    Next,
+    Seq,
+    json_response,
+    problem_response,
+)
+from aggregator.api.sending import Sender
+from aggregator.core import timestamp
+from aggregator.core.budget import ByteBudget
+from aggregator.errors import Unparsable
+from aggregator.event import Event, Submission, Verdict
+from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
+from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.receiving.decode import Arrival
+from aggregator.receiving.receiver import Receiver
+
+_PREFER = istr("Prefer")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
+# Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
+_PREFERENCE = re.compile(r'(?:[^",]++|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++', re.DOTALL)
+_MOST_FAULTS = 5_000  # told in one answer
+_MAY_BE_REFUSED = {Conflict, Invalid, Refused}
+_Kinds = Sequence[type[Verdict]]
+
+
+@dataclass(frozen=True)
+class PublishHandler:
+    """Answers `POST /publish`."""
+
+    receiver: Receiver
+    intake: Intake
+    budget: ByteBudget
+    sender: Sender
+
+    async def publish(self, request: web.Request) -> web.StreamResponse:
+        """Take events; answer when each is stored, or tell why it is not."""
+        self.intake.check_ready()
+        self.sender.check_room()
+        preferences = Preferences.of(request.headers.getall(_PREFER, ()))
+        with self.budget.reserve() as reservation:
+            headers = self._key_headers(request)
+            arrival = Arrival(new_submission_id(), timestamp.now(), headers)
+            submission = Submission(
+                arrival.submission,
+                await self.receiver.receive(request, arrival, reservation),
+                is_strict=preferences.is_strict,
+                respond_async=preferences.is_async,
+                headers=headers,
+            )
+            settled = await self.intake.take(submission, reservation)
+        if preferences.is_async:
+            answer = _accepted_response(submission)
+        else:
+            answer = settled_response(settled, is_minimal=preferences.is_minimal)
+        if preferences is not NO_PREFERENCES:
+            answer.headers.update(preferences.applied)
+        return await self.sender.send(request, answer)
+
+    def _key_headers(self, request: web.Request) -> dict[str, str]:
+        if not (wanted := self.receiver.decoder.policies.headers):
+            return {}
+        sent = {
+            name: ", ".join(request.headers.getall(name))
+            for name in wanted
+            if name in request.headers
+        }
+        for name, value in sent.items():
+            if _NOT_UTF8.search(value):
+                raise Unparsable(f"The header {name}, which keys are made of, is not UTF-8.")
+        return sent
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """What a publisher prefers, by the header `Prefer` (RFC 7240).
+
+    Preferences that are not known, or have a value that is not, are passed over.
+    """
+
+    is_strict: bool = False
+    is_lenient: bool = False
+    is_minimal: bool = False
+    is_async: bool = False
+
+    @classmethod
+    def of(cls, headers: Sequence[str]) -> "Preferences":
+        """Read the headers; of a preference that is given twice the first one counts."""
+        if not headers:
+            return NO_PREFERENCES
+        given: dict[str, str] = {}
+        for name, value in _given(headers):
+            given.setdefault(name, value)
+        is_strict = given.get("handling") == "strict"
+        return cls(
+            is_strict=is_strict,
+            is_lenient=given.get("handling") == "lenient",
+            is_minimal=given.get("return") == "minimal",
+            is_async=given.get("respond-async") == "" and not is_strict,
+        )
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """The header that says which of them were kept."""
+        kept = {
+            "respond-async": self.is_async,
+            "return=minimal": self.is_minimal and not self.is_async,
+            "handling=strict": self.is_strict,
+            "handling=lenient": self.is_lenient,
+        }
+        told = ", ".join(name for name, is_kept in kept.items() if is_kept)
+        return {"Preference-Applied": told} if told else {}
+
+
+NO_PREFERENCES = Preferences()
+"""Those of a request without the header."""
+
+
+def _given(headers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for preference in _PREFERENCE.findall(",".join(headers)):
+        name, _, value = preference.partition(";")[0].partition("=")
+        yield name.strip().lower(), value.strip().strip('"').lower()
+
+
+_Topic = Annotated[str, Meta(description="As it was sent, where it could be read.")]
+_QuarantineId = Annotated[Count, Meta(description="Under which id it was in quarantine.")]
+
+
+class Result(Answer):
+    """What became of one event."""
+
+    index: Annotated[Count, Meta(description="The place of the event in the request, from 0.")]
+    topic: _Topic | UnsetType = UNSET
+    event_id: _Topic | UnsetType = UNSET
+
+
+class StoredResult(Result, kw_only=True):
+    """New, and stored."""
+
+    status: Literal["stored"] = "stored"
+    seq: Seq
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class DuplicateResult(Result, kw_only=True):
+    """The same event is stored already."""
+
+    status: Literal["duplicate"] = "duplicate"
+    seq: Seq
+    received_at: Annotated[DateTime, Meta(description="When the stored one came.")]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class ConflictResult(Result, kw_only=True):
+    """Another content is stored under the key, and is kept."""
+
+    status: Literal["conflict"] = "conflict"
+    seq: Seq | None
+    received_at: Annotated[DateTime, Meta(description="When the other one came.")]
+    differences: Annotated[JsonPointers, Meta(description="The first places that differ.")]
+    digest: Annotated[Digest, Meta(description="The digest of this content.")]
+    stored_digest: Annotated[Digest, Meta(description="The digest of the other one.")]
+    detail: Annotated[str | UnsetType, Meta(description="What is special about the other one.")] = (
+        UNSET
+    )
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class InvalidResult(Result, kw_only=True):
+    """Not an event that is taken."""
+
+    status: Literal["invalid"] = "invalid"
+    errors: Sequence[Fault]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class FilteredResult(Result, kw_only=True):
+    """Kept out on purpose."""
+
+    status: Literal["filtered"] = "filtered"
+    reason: Annotated[str, Meta(description="Why.")]
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+class RefusedResult(Result, kw_only=True):
+    """Good, but another event of its strict request was not."""
+
+    status: Literal["refused"] = "refused"
+    quarantine_id: _QuarantineId | UnsetType = UNSET
+
+
+AnyResult = (
+    StoredResult | DuplicateResult | ConflictResult | InvalidResult | FilteredResult | RefusedResult
+)
+
+
+class Counts(Answer, kw_only=True):
+    """How many events of a request ended in which way."""
+
+    received: Annotated[
+        Count, Meta(description="All events of the request; the sum of the others.")
+    ]
+    stored: Annotated[Count, Meta(description="New, and stored.")]
+    duplicates: Annotated[Count, Meta(description="Stored already.")]
+    conflicts: Annotated[
+        Count, Meta(description="Of another content than the one stored under the same key.")
+    ]
+    invalid: Annotated[Count, Meta(description="Not taken, for the errors in their results.")]
+    filtered: Annotated[Count, Meta(description="Kept out by a stage on purpose.")]
+    refused: Annotated[
+        Count | UnsetType,
+        Meta(description="Good, but not taken with the others of a strict request."),
+    ] = UNSET
+
+
+_Results = Annotated[
+    Sequence[Result],
+    Meta(description="One an event, in order; where `return=minimal`, those refused."),
+]
+
+
+class Envelope(Counts, kw_only=True):
+    """What became of the events of a request: how many ended in which way, and each of them."""
+
+    results: _Results | UnsetType = UNSET
+
+
+class Release(Counts, kw_only=True):
+    """What became of the events that were released."""
+
+    next: Next
+    results: _Results
+
+
+class Accepted(Answer, kw_only=True):
+    """The events are accepted; what becomes of them is not waited for."""
+
+    received: Annotated[Count, Meta(description="All events of the request.")]
+    submission: Annotated[str, Meta(description="The id of the request.")]
+    failures: Annotated[str, Meta(description="Where those events show that could not be stored.")]
+
+
+def settled_response(submission: Submission, *, is_minimal: bool = False) -> web.Response:
+    """The answer once all is settled; a minimal one tells only of what was refused."""
+    kinds = [type(event.verdict) for event in submission.events]
+    refused = _refused(submission, kinds)
+    results = _results(refused if is_minimal else submission.events, submission.released)
+    body = Envelope(
+        **_counts(submission, kinds),
+        results=results if results or not is_minimal else UNSET,
+    )
+    return _respond(submission, refused, body)
+
+
+def released_response(submission: Submission, after: str | None) -> web.Response:
+    """The answer once all that was released is settled; the next page begins behind `after`."""
+    kinds = [type(event.verdict) for event in submission.events]
+    results = _results(submission.events, submission.released)
+    body = Release(**_counts(submission, kinds), next=after, results=results)
+    return _respond(submission, _refused(submission, kinds), body)
+
+
+def _accepted_response(submission: Submission) -> web.Response:
+    """The answer while nothing is settled: how many events were taken, and where failures show."""
+    body = Accepted(
+        received=len(submission.events),
+        submission=submission.id,
+        failures=f"/quarantine?submission={submission.id}",
+    )
+    return json_response(body, 202)
+
+
+def _respond(
+    submission: Submission, refused: Sequence[Event], body: Envelope | Release
+) -> web.Response:
+    status = _status(submission, refused)
+    if status < 400:
+        return json_response(body, status)
+    return problem_response(status, _why(submission, status), members=body)
+
+
+def _refused(submission: Submission, kinds: _Kinds) -> list[Event]:
+    """The events that are refused, looked for where there may be some."""
+    if _MAY_BE_REFUSED.isdisjoint(kinds):
+        return []
+    return [event for event in submission.events if submission.refuses(event)]
+
+
+def _status(submission: Submission, refused: Sequence[Event]) -> int:
+    """200; 207 if some were refused; 422 if all were, or 409 if all of those were conflicts."""
+    if not refused:
+        return 200
+    if len(refused) < len(submission.events) and not submission.is_strict:
+        return 207
+    blamed = [event for event in refused if not isinstance(event.outcome, Refused)]
+    return 409 if all(isinstance(event.outcome, Conflict) for event in blamed) else 422
+
+
+def _why(submission: Submission, status: int) -> str:
+    if submission.is_strict:
+        cause = "conflicts with what is stored" if status == 409 else "is invalid"
+        return f"No event was stored: handling is strict, and one {cause}, as results say."
+    return "No event was stored: each is refused, for the reasons given in results."
+
+
+def _counts(submission: Submission, kinds: _Kinds) -> dict[str, int]:
+    told = {
+        "received": len(kinds),
+        "stored": kinds.count(Stored),
+        "duplicates": kinds.count(Duplicate),
+        "conflicts": kinds.count(Conflict),
+        "invalid": kinds.count(Invalid),
+        "filtered": kinds.count(Filtered),
+    }
+    if submission.is_strict:
+        told["refused"] = kinds.count(Refused)
+    return told
+
+
+def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult]:
+    """One an event; once many faults are told, only the first of each further event."""
+    results: list[AnyResult] = [
+        StoredResult(
+            event.index, event.topic or UNSET, event.event_id or UNSET, seq=event.verdict.seq
+        )
+        if type(event.verdict) is Stored  # nearly every one
+        else _result(event)
+        for event in events
+    ]
+    told = 0
+    for result in results:
+        if type(result) is InvalidResult:
+            result.errors = result.errors[: 1 if told > _MOST_FAULTS else None]
+            told += len(result.errors)
+    for result in results if released else ():
+        result.quarantine_id = released[result.index]
+    return results
+
+
+def _result(event: Event) -> AnyResult:
+    place = event.index, event.topic or UNSET, event.event_id or UNSET
+    match event.verdict:
+        case Duplicate(seq=seq, received_at=received_at):
+            return DuplicateResult(*place, seq=seq, received_at=timestamp.rfc_3339(received_at))
+        case Conflict() as conflict:
+            return ConflictResult(
+                *place,
+                seq=conflict.seq,
+                received_at=timestamp.rfc_3339(conflict.received_at),
+                differences=conflict.differences,
+                digest=conflict.digest.hex(),
+                stored_digest=conflict.stored_digest.hex(),
+                detail=_about(conflict),
+            )
+        case Invalid(faults=faults):
+            return InvalidResult(*place, errors=faults)
+        case Filtered(reason=reason):
+            return FilteredResult(*place, reason=reason)
+    assert isinstance(event.verdict, Refused)
+    return RefusedResult(*place)
+
+
+def _about(conflict: Conflict) -> str | UnsetType:
+    if conflict.is_emptied:
+        return "The stored payload is kept no more: only the digests can be compared."
+    if conflict.seq is None:
+        return "It conflicts with an event of this request, which is not stored either."
+    return UNSET

@@ -1,0 +1,223 @@
+"""`/quarantine`: what was not stored and is kept beside, to be read, released or dropped."""
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+from marshmallow import Schema, fields, post_load, validate
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
+
+from aggregator import store
+from aggregator.api.publish import released_response
+from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
+from aggregator.api.responses import (
+    NO_CACHE,
+    Answer,
+    Base64,
+    Count,
+    DateTime,
+    Next,
+    json_response,
+    next_after,
+    next_link,
+)
+from aggregator.api.sending import ReadLimiter, Sender
+from aggregator.core import timestamp
+from aggregator.core.budget import ByteBudget
+from aggregator.errors import NotFound, StageFault, Unparsable
+from aggregator.event import Event, Submission
+from aggregator.outcome import Fault, Invalid
+from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.receiving import strict_json
+from aggregator.receiving.decode import Arrival
+from aggregator.receiving.receiver import Receiver
+from aggregator.store import QuarantineQuery, QuarantineReason
+
+_decode_faults = msgspec.json.Decoder(list[Fault]).decode
+
+
+class QuarantineQuerySchema(Schema):
+    """Which of the events in quarantine."""
+
+    topic = fields.String(metadata=described("Only on this topic."))
+    reason = fields.Enum(
+        QuarantineReason, by_value=True, metadata=described("Only kept for this reason.")
+    )
+    submission = fields.String(metadata=described("Only those of this request."))
+    kept_since = Timestamp(metadata=described("Only those kept since then, or later."))
+    kept_until = Timestamp(metadata=described("Only those kept earlier."))
+    after = WholeNumber(
+        validate=validate.Range(0, LARGEST), metadata=described("Only after this id.")
+    )
+    limit = WholeNumber(
+        validate=validate.Range(1, LARGEST_PAGE),
+        metadata=described("The most events of a page, 100 by default."),
+    )
+
+    @post_load
+    def _query(self, loaded: dict[str, Any], **_: Any) -> QuarantineQuery:
+        return QuarantineQuery(**loaded)
+
+
+class Quarantined(Answer, kw_only=True):
+    """An event that was not stored and is kept beside."""
+
+    id: Annotated[Count, Meta(description="Under which it can be released or dropped.")]
+    kept_at: Annotated[DateTime, Meta(description="Since when it is kept.")]
+    reason: QuarantineReason
+    submission: Annotated[str, Meta(description="The id of the request that it came with.")]
+    topic: Annotated[str | None, Meta(description="Its topic, where it could be read.")]
+    event_id: Annotated[str | None, Meta(description="Its id, where it could be read.")]
+    errors: list[Fault]
+    format: Literal["event", "cloudevents"]
+    body: Annotated[msgspec.Raw | UnsetType, Meta(description="The event as it was sent.")] = UNSET
+    body_base64: Annotated[
+        Base64 | UnsetType,
+        Meta(description="The same, where that is no JSON that every reader takes."),
+    ] = UNSET
+
+
+class QuarantinePage(Answer, kw_only=True):
+    """Some of what is in quarantine."""
+
+    quarantined: list[Quarantined]
+    next: Next
+
+
+class Dropped(Answer, kw_only=True):
+    """How many events were removed from quarantine."""
+
+    dropped: Annotated[Count, Meta(description="How many.")]
+    next: Next
+
+
+@dataclass(frozen=True)
+class QuarantineHandlers:
+    """Answers `/quarantine` and what is below it.
+
+    Whatever changes something goes through the queue as a submission, so that an event is stored
+    and leaves quarantine in one transaction.
+    """
+
+    receiver: Receiver
+    intake: Intake
+    limiter: ReadLimiter
+    budget: ByteBudget
+    sender: Sender
+
+    async def entries(self, request: web.Request) -> web.StreamResponse:
+        """A page of what is in quarantine."""
+        page = await self._read(parse(QuarantineQuerySchema(), request.query))
+        answer = await asyncio.to_thread(_page_response, request, page)
+        return await self.sender.send(request, answer)
+
+    async def entry(self, request: web.Request) -> web.StreamResponse:
+        """One event in quarantine."""
+        answer = await asyncio.to_thread(_entry_response, await self._one(request))
+        return await self.sender.send(request, answer)
+
+    async def release_some(self, request: web.Request) -> web.StreamResponse:
+        """Receive anew a page of what is in quarantine."""
+        return await self._release(request, await self._selected(request, self._most))
+
+    async def release_one(self, request: web.Request) -> web.StreamResponse:
+        """Receive one event anew."""
+        return await self._release(request, store.QuarantinePage([await self._one(request)], None))
+
+    async def drop_some(self, request: web.Request) -> web.StreamResponse:
+        """Remove a page of what is in quarantine, for good."""
+        page = await self._selected(request, LARGEST_PAGE)
+        await self._drop(page.entries)
+        return json_response(Dropped(dropped=len(page.entries), next=next_after(page.next)))
+
+    async def drop_one(self, request: web.Request) -> web.StreamResponse:
+        """Remove one event, for good."""
+        await self._drop([await self._one(request)])
+        return web.Response(status=204)
+
+    async def _one(self, request: web.Request) -> store.Quarantined:
+        wanted = int(request.match_info["id"])
+        page = await self._read(QuarantineQuery(id=wanted, limit=1))
+        if not page.entries:
+            raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
+        return page.entries[0]
+
+    async def _selected(self, request: web.Request, most: int) -> store.QuarantinePage:
+        if not request.query:
+            raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
+        wanted: QuarantineQuery = parse(QuarantineQuerySchema(), request.query)
+        return await self._read(replace(wanted, limit=min(wanted.limit, most)))
+
+    @property
+    def _most(self) -> int:
+        """Events that one submission may have."""
+        return min(LARGEST_PAGE, self.receiver.decoder.max_events)
+
+    async def _read(self, wanted: QuarantineQuery) -> store.QuarantinePage:
+        async with self.limiter.acquire() as reader:
+            assert isinstance(reader, store.KeepsQuarantine)
+            return await reader.quarantined(wanted)
+
+    async def _release(
+        self, request: web.Request, page: store.QuarantinePage
+    ) -> web.StreamResponse:
+        self.intake.check_ready()
+        arrival = Arrival(new_submission_id(), timestamp.now())
+        with self.budget.reserve() as reservation:
+            events = await self.receiver.receive_anew(page.entries, arrival, reservation)
+            ids = [entry.id for entry in page.entries]
+            settled = await asyncio.gather(*map(self._receive, events, ids))
+        released = Submission(arrival.submission, settled, released=ids)
+        answer = released_response(released, next_after(page.next))
+        return await self.sender.send(request, answer)
+
+    async def _receive(self, event: Event, entry: int) -> Event:
+        """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
+        submission = Submission(new_submission_id(), [event], released=[entry])
+        try:
+            with self.budget.reserve() as reservation:
+                return (await self.intake.take(submission, reservation)).events[0]
+        except StageFault as fault:
+            event.overrule(Invalid((Fault("", f"Not received: {fault}"),)))
+            return event
+
+    async def _drop(self, entries: list[store.Quarantined]) -> None:
+        self.intake.check_ready()
+        submission = Submission(new_submission_id(), [], dropped=[entry.id for entry in entries])
+        with self.budget.reserve() as reservation:
+            await self.intake.take(submission, reservation)
+
+
+def _page_response(request: web.Request, found: store.QuarantinePage) -> web.Response:
+    """A page of entries, and where to go on. Slow: call it in a thread."""
+    after = next_after(found.next)
+    page = QuarantinePage(quarantined=[_entry(one) for one in found.entries], next=after)
+    return json_response(page, headers=NO_CACHE | next_link(request, after))
+
+
+def _entry_response(found: store.Quarantined) -> web.Response:
+    """One entry. Slow: call it in a thread."""
+    return json_response(_entry(found), headers=NO_CACHE)
+
+
+def _entry(found: store.Quarantined) -> Quarantined:
+    """As it was sent; what is no JSON that every reader takes is encoded in base64."""
+    entry = Quarantined(
+        id=found.id,
+        kept_at=timestamp.rfc_3339(found.kept_at),
+        reason=found.reason,
+        submission=found.submission,
+        topic=found.topic or None,
+        event_id=found.event_id or None,
+        errors=_decode_faults(found.detail),
+        format="cloudevents" if found.is_cloud_event else "event",
+    )
+    if strict_json.faults(found.body):
+        entry.body_base64 = base64.b64encode(found.body).decode()
+    else:
+        entry.body = msgspec.Raw(found.body)
+    return entry

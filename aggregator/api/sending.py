@@ -1,0 +1,176 @@
+"""Sends answers within bounds of memory and time, and limits how many read the store at once."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import HttpVersion11, web
+
+from aggregator.core.budget import ByteBudget
+from aggregator.store import Store
+
+_SMALL = 65_536  # bytes; what the socket's buffer takes anyway
+_POLL = 0.1  # seconds until a full budget is looked at again
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends a reset
+_LAST_MESSAGE = 1.0  # seconds in which a client that is cut off may still read why
+
+
+class Sender:
+    """Sends answers piece by piece, as fast as they are read.
+
+    Answers that wait to be read hold a budget, and while it is used up no further ones are made.
+    A client that takes longer than `seconds` is cut off.
+    """
+
+    def __init__(self, budget: ByteBudget, seconds: float) -> None:
+        self.seconds = seconds
+        self.budget = budget
+        self._end = float("inf")
+        self._limits: set[asyncio.Timeout] = set()
+
+    def check_room(self) -> None:
+        """Raise QueueFull if too much waits to be read already."""
+        self.budget.check_room()
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room; raise TimeoutError if that takes too long."""
+        async with self.limit_to_the_end():
+            while self.budget.held > self.budget.most:  # noqa: ASYNC110, a budget tells nobody
+                await asyncio.sleep(_POLL)
+
+    def hurry(self, seconds: float) -> None:
+        """From now on cut off clients after `seconds`, also those that are reading already."""
+        self.seconds = seconds
+        self._end = asyncio.get_running_loop().time() + seconds
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(self._end)
+
+    async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
+        """Send the answer, if it is large; a small one is returned for aiohttp to send."""
+        body = answer.body
+        if not isinstance(body, bytes) or len(body) <= _SMALL or request.method == "HEAD":
+            return answer
+        stream = web.StreamResponse(status=answer.status, headers=answer.headers)
+        stream.content_length = len(body)
+        with suppress(TimeoutError, ConnectionError), self.budget.reserve() as reservation:
+            reservation.hold(len(body))
+            async with self.stream(request, stream), self.limit():
+                for start in range(0, len(body), _SMALL):
+                    await stream.write(body[start : start + _SMALL])
+        return stream
+
+    @asynccontextmanager
+    async def stream(
+        self, request: web.Request, answer: web.StreamResponse
+    ) -> AsyncIterator["BodyWriter"]:
+        """A writer for the answer's body, which ends where the block does.
+
+        When the block raises, the connection is cut, so that nobody takes a part for the whole.
+        """
+        writer = BodyWriter(self, request, answer)
+        try:
+            await answer.prepare(request)
+            yield writer
+            async with self.limit():
+                await answer.write_eof()
+        except BaseException:
+            writer.abort()
+            raise
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes too long."""
+        async with self._until(asyncio.get_running_loop().time() + self.seconds):
+            yield
+
+    @asynccontextmanager
+    async def limit_to_the_end(self) -> AsyncIterator[None]:
+        """The same for an answer of many parts, which ends soon after `hurry` as a whole."""
+        async with self._until(min(asyncio.get_running_loop().time() + self.seconds, self._end)):
+            yield
+
+    @asynccontextmanager
+    async def _until(self, due: float) -> AsyncIterator[None]:
+        async with asyncio.timeout_at(due) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+
+class BodyWriter:
+    """Writes the body of an answer piece by piece, as it is made."""
+
+    def __init__(self, sender: Sender, request: web.Request, answer: web.StreamResponse) -> None:
+        self._sender = sender
+        self._request = request
+        self._answer = answer
+        self._is_within = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection."""
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
+    async def write(self, *parts: bytes) -> None:
+        """Send them; they hold the budget meanwhile.
+
+        Raises TimeoutError if a piece of them is not taken in time, ConnectionError if nobody is
+        there.
+        """
+        with self._sender.budget.reserve() as reservation:
+            reservation.hold(sum(map(len, parts)))
+            for part in parts:
+                for start in range(0, len(part), _SMALL):
+                    self._is_within = start + _SMALL < len(part)
+                    async with self._sender.limit_to_the_end():
+                        await self._answer.write(part[start : start + _SMALL])
+
+    async def write_last(self, message: bytes) -> None:
+        """Write a last message without waiting for what is not read; the connection ends soon.
+
+        Not after half of a part: a client would take the two for one.
+        """
+        if not self._is_within:
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(0):
+                    await self._answer.write(message)
+        if transport := self._request.transport:
+            transport.close()
+            asyncio.get_running_loop().call_later(_LAST_MESSAGE, transport.abort)
+
+    def abort(self) -> None:
+        """Cut the connection at once, unless it is about to end with a last message.
+
+        For HTTP/1.0 with a reset: there an answer ends with the connection, were it cut or whole.
+        """
+        if self.is_gone or self._request.transport is None:
+            return
+        connection = self._request.transport.get_extra_info("socket")
+        if connection and self._request.version < HttpVersion11:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._request.transport.abort()
+
+
+class ReadLimiter:
+    """Limits how many read a page of the store at once; others wait in the order of their asking.
+
+    So what is read and not sent yet stays bounded.
+    """
+
+    def __init__(self, store: Store, sender: Sender, most: int) -> None:
+        self._store = store
+        self._sender = sender
+        self._slots = asyncio.Semaphore(most)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Store]:
+        """The store, for one page. Raises QueueFull while too much waits to be read."""
+        async with self._slots:
+            self._sender.check_room()
+            yield self._store

@@ -1,0 +1,101 @@
+"""How the service is: its numbers, and whether it is alive and can store."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta
+
+from aggregator.api.responses import Answer, Count, json_response
+from aggregator.api.sending import Sender
+from aggregator.errors import StoreError
+from aggregator.pipeline.intake import Intake
+from aggregator.pipeline.pending import Snapshot
+from aggregator.store import Store
+
+_MOST_TOPICS = 1000
+_NO_STORE = {"Cache-Control": "no-store"}  # true for this moment only
+
+
+class Stats(Answer, kw_only=True):
+    """The numbers of one moment."""
+
+    received_total: Annotated[Count, Meta(description="All events, whatever became of them.")]
+    unique_processed: Annotated[Count, Meta(description="Stored.")]
+    duplicate_dropped: Annotated[Count, Meta(description="Duplicates, and conflicts too.")]
+    conflicts: Annotated[Count, Meta(description="Conflicts.")]
+    invalid: Annotated[Count, Meta(description="Refused as invalid.")]
+    filtered: Annotated[Count, Meta(description="Kept out by a stage on purpose.")]
+    refused: Annotated[Count, Meta(description="Good, but refused with their strict request.")]
+    failed_async: Annotated[
+        Count, Meta(description="Failed after their publisher was answered 202.")
+    ]
+    quarantined: Annotated[Count, Meta(description="In quarantine now.")]
+    quarantine_evicted: Annotated[
+        Count,
+        Meta(description="Gone from quarantine because it was full or they were too old."),
+    ]
+    queue_size_current: Annotated[Count, Meta(description="Accepted, and not committed yet.")]
+    processed_topics: Annotated[
+        list[str], Meta(description="Topics with stored events; the first 1,000 by name.")
+    ]
+    processed_topics_total: Annotated[Count, Meta(description="How many topics there are.")]
+    uptime_seconds: Annotated[float, Meta(description="Since the start.")]
+
+
+class Status(Answer, kw_only=True):
+    """How the service is."""
+
+    status: Annotated[str, Meta(description="In a word.")]
+
+
+@dataclass(frozen=True)
+class StatusHandlers:
+    """Answers `/stats`, `/healthz` and `/readyz`."""
+
+    intake: Intake
+    store: Store
+    sender: Sender
+    started: float
+    """When, by the monotonic clock."""
+
+    async def stats(self, request: web.Request) -> web.StreamResponse:
+        """The numbers, which add up."""
+        self.sender.check_room()
+        topics = [topic.name for topic in await self.store.topics("", _MOST_TOPICS)]
+        uptime = time.monotonic() - self.started
+        stats = _stats(self.intake.pending.snapshot(), topics, uptime)
+        return await self.sender.send(request, json_response(stats, headers=_NO_STORE))
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Alive."""
+        return json_response(Status(status="alive"), headers=_NO_STORE)
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Able to store, or 503 with the reason."""
+        self.intake.check_ready()
+        if self.intake.worker.hangs:
+            raise StoreError("The batch under way takes too long: the disk may hang.")
+        return json_response(Status(status="ready"), headers=_NO_STORE)
+
+
+def _stats(snapshot: Snapshot, topics: list[str], uptime: float) -> Stats:
+    """The numbers of one moment; those received are the sum of all others."""
+    counters = snapshot.counters
+    return Stats(
+        received_total=counters.received + snapshot.queued,
+        unique_processed=counters.stored,
+        duplicate_dropped=counters.duplicate + counters.conflict,
+        conflicts=counters.conflict,
+        invalid=counters.invalid,
+        filtered=counters.filtered,
+        refused=counters.refused,
+        failed_async=counters.failed_async,
+        quarantined=counters.quarantined,
+        quarantine_evicted=counters.evicted,
+        queue_size_current=snapshot.queued,
+        processed_topics=topics,
+        processed_topics_total=counters.topics,
+        uptime_seconds=round(uptime, 3),
+    )

@@ -1,0 +1,237 @@
+"""`GET /events/stream`: follows events as they are stored, as server-sent events."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from aggregator.api.query import parse_stream
+from aggregator.api.sending import BodyWriter, ReadLimiter, Sender
+from aggregator.api.stored_event import render_line
+from aggregator.errors import Gone, Unavailable, Unparsable
+from aggregator.pipeline.pending import CommitNotifier
+from aggregator.store import Query, Span, StoredEvent
+
+log = logging.getLogger(__name__)
+
+_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # for proxies that would gather what should arrive at once
+}
+_RETRY = 2000  # milliseconds after which a client that was cut off should come back
+_PATIENCE = 1.0  # seconds until a store that fails is asked again, or whether a client is there
+_LAST_READ = 2.0  # seconds for clients to read what they are sent, once the service stops
+_PIECE = 32_768  # bytes that are worth a write
+_RESTS = 9  # times as long as the reads took, nobody is woken
+_LONGEST_REST = 0.5  # seconds
+_STOPPING = b"event: stopping\ndata: The service is stopping; come back later.\n\n"
+
+
+@dataclass(frozen=True)
+class PollResult:
+    """What a follower finds after the last event it has seen."""
+
+    messages: tuple[bytes, ...]
+    """Several events in each."""
+    last: int
+    """The seq of the last event in them; 0 if there is none."""
+    position: int
+    """The seq after which to go on: all events up to it were looked at."""
+    is_end: bool
+
+
+class SharedPoll:
+    """Reads what is new. Followers who ask for the same at the same time share one read.
+
+    When all have been answered, nobody is woken for a while, the longer the more there was to read:
+    a hundred who follow different things would otherwise take the publishers' time.
+    """
+
+    def __init__(self, limiter: ReadLimiter, commits: CommitNotifier) -> None:
+        self._limiter = limiter
+        self._commits = commits
+        self._under_way: dict[tuple[Query, int], asyncio.Task[PollResult]] = {}
+        self._begun = 0.0
+
+    async def span(self) -> Span:
+        """Which seqs can be read now."""
+        async with self._limiter.acquire() as store:
+            return await store.span()
+
+    async def poll(self, wanted: Query) -> PollResult:
+        """What comes after `wanted.after`. Raises Gone where that is kept no more."""
+        # Not with one that began before the last waking: it may have missed what woke us.
+        asked = wanted, self._commits.number
+        if not self._under_way:
+            self._begun = asyncio.get_running_loop().time()
+            self._commits.put_off(_LONGEST_REST)
+        if asked not in self._under_way:
+            self._under_way[asked] = task = asyncio.create_task(self._read(wanted))
+            task.add_done_callback(lambda _: self._forget(asked))
+        return await asyncio.shield(self._under_way[asked])
+
+    def _forget(self, asked: tuple[Query, int]) -> None:
+        task = self._under_way.pop(asked)
+        if not self._under_way:
+            took = asyncio.get_running_loop().time() - self._begun
+            self._commits.put_off(min(_RESTS * took, _LONGEST_REST))
+        if not task.cancelled():
+            task.exception()  # whoever asked may have left before it was raised
+
+    async def _read(self, wanted: Query) -> PollResult:
+        after = wanted.after or 0
+        async with self._limiter.acquire() as store:
+            span = await store.span()
+            _check_kept(after, span)
+            if after >= span.newest:
+                return PollResult((), 0, after, is_end=True)
+            page = await store.events(wanted)
+        last = page.events[-1].seq if page.events else 0
+        messages = tuple(_joined(map(_as_message, page.events)))
+        if page.next is None:
+            return PollResult(messages, last, max(last, span.newest), is_end=True)
+        return PollResult(messages, last, page.next, is_end=False)
+
+
+class StreamHandler:
+    """Answers `GET /events/stream`, and counts who follows."""
+
+    def __init__(
+        self, poll: SharedPoll, sender: Sender, commits: CommitNotifier, most: int, heartbeat: float
+    ) -> None:
+        self._poll = poll
+        self._sender = sender
+        self._commits = commits
+        self._most = most
+        self._heartbeat = heartbeat
+        self._followers = 0
+        self._is_stopping = False
+
+    async def stop(self, _: web.Application) -> None:
+        """End all streams: they would never end by themselves."""
+        self._is_stopping = True
+        self._sender.hurry(_LAST_READ)
+        self._commits.wake()
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Events from now on, or after the one that the client has seen last."""
+        wanted = parse_stream(request)
+        self._check_room()
+        self._followers += 1
+        try:
+            after = _start(wanted.after, await self._poll.span())
+            answer = web.StreamResponse(headers=_HEADERS)
+            if request.method != "HEAD":
+                await self._serve(request, answer, msgspec.structs.replace(wanted, after=after))
+        finally:
+            self._followers -= 1
+        return answer
+
+    def _check_room(self) -> None:
+        if self._is_stopping:
+            raise Unavailable("The service is stopping. Try again.")
+        if self._followers >= self._most:
+            raise Unavailable("Too many readers follow the stream (streams). Try again.")
+
+    async def _serve(self, request: web.Request, answer: web.StreamResponse, wanted: Query) -> None:
+        try:
+            async with self._sender.stream(request, answer) as writer:
+                try:
+                    await self._follow(writer, wanted)
+                except TimeoutError:
+                    why = f"It was not read for {self._sender.seconds:g} s (answer_timeout)."
+                    log.info("a follower at %s is cut off: %s", request.remote, why)
+                    await writer.write_last(_cut_off(why))
+                except Gone as error:
+                    log.info("a follower at %s is cut off: %s", request.remote, error)
+                    await writer.write(_cut_off(str(error)))
+        except (TimeoutError, ConnectionError):
+            log.debug("a follower at %s has left", request.remote)
+
+    async def _follow(self, writer: BodyWriter, wanted: Query) -> None:
+        """Send what comes, and a sign of life where nothing does, until the service stops."""
+        clock = asyncio.get_running_loop()
+        told = position = wanted.after or 0
+        await writer.write(b"retry: %d\nid: %d\n\n" % (_RETRY, position))
+        silent_since = clock.time()
+        while not self._is_stopping:
+            seen = self._commits.number
+            found = await self._next(msgspec.structs.replace(wanted, after=position))
+            position, is_end = found.position, found.is_end
+            if found.messages:
+                async with asyncio.timeout(self._sender.seconds):  # for all of it: it is held
+                    await writer.write(*found.messages)
+                told, silent_since = found.last, clock.time()
+            del found  # what was sent need not stay while nothing comes
+            if clock.time() - silent_since >= self._heartbeat:
+                await writer.write(_sign_of_life(told, position))
+                told, silent_since = position, clock.time()
+            if is_end:
+                await self._pause(writer, seen, silent_since + self._heartbeat)
+        await writer.write(_STOPPING)
+
+    async def _next(self, wanted: Query) -> PollResult:
+        """What is new; nothing while the store cannot be read or too much waits to be sent."""
+        try:
+            return await self._poll.poll(wanted)
+        except Unavailable:
+            await self._commits.wait(self._commits.number, _PATIENCE)
+            return PollResult((), 0, wanted.after or 0, is_end=False)
+
+    async def _pause(self, writer: BodyWriter, seen: int, until: float) -> None:
+        """Wait for something newer than `seen`, and see to it that there still is a client."""
+        clock = asyncio.get_running_loop()
+        while self._commits.number == seen and clock.time() < until:
+            if writer.is_gone:
+                raise ConnectionResetError
+            await self._commits.wait(seen, min(_PATIENCE, until - clock.time()))
+
+
+def _start(after: int | None, span: Span) -> int:
+    """The seq after which a stream begins. Raises Gone or Unparsable."""
+    if after is None:
+        return span.newest
+    if after > span.newest:
+        raise Unparsable(
+            f"Nothing is stored as {after} yet, to go on after it; the newest is {span.newest}."
+        )
+    _check_kept(after, span)
+    return after
+
+
+def _check_kept(after: int, span: Span) -> None:
+    """Raise Gone if an event that comes after this one may have been removed."""
+    if after + 1 < span.oldest:
+        raise Gone(
+            f"Events after {after} are kept no more; the oldest one kept is {span.oldest}. "
+            f"Go on with after={span.oldest - 1}, which leaves out those in between."
+        )
+
+
+def _sign_of_life(told: int, position: int) -> bytes:
+    """A comment; where events were passed over, also from where a client should go on."""
+    return b": still here\n\n" if told == position else b": still here\nid: %d\n\n" % position
+
+
+def _cut_off(why: str) -> bytes:
+    return f"event: cut-off\ndata: {why}\n\n".encode()
+
+
+def _joined(messages: Iterable[bytes]) -> Iterator[bytes]:
+    """The messages in pieces that are worth sending, none of them cut."""
+    piece = bytearray()
+    for message in messages:
+        piece += message
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def _as_message(event: StoredEvent) -> bytes:
+    return b"id: %d\ndata: %s\n\n" % (event.seq, render_line(event))

@@ -1,0 +1,1 @@
+"""The page that shows the API, as a package that adds routes."""
