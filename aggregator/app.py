@@ -17,14 +17,14 @@ from aggregator.api.quarantine import QuarantineHandlers
 from aggregator.api.routes import add_routes, table
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.status import StatusHandlers
-from aggregator.api.stream import SharedPoll, StreamHandler
+from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import ByteBudget
 from aggregator.errors import StoreError
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
-from aggregator.pipeline.pending import PendingSubmissions
+from aggregator.pipeline.pending import PendingSubmissions, Statistics
 from aggregator.pipeline.prompt import PromptLine
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
@@ -74,13 +74,13 @@ def create_app(
     requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
     limiter = ReadLimiter(store, pages, _PAGES_AT_ONCE)
     exporter = Exporter(ReadLimiter(store, pages, _EXPORTS_AT_ONCE), pages)
-    stream = _stream(store, pending, settings)
+    stream = _stream(store, settings)
     receiver = Receiver(decoder, settings)
     routes = table(
         publish=PublishHandler(receiver, intake, requests, verdicts),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
-        status=StatusHandlers(intake, store, pages, time.monotonic()),
+        status=StatusHandlers(intake, Statistics(store, pending), store, pages, time.monotonic()),
         quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages),
         openapi=OpenApiHandler([named.stage for named in left], settings, pages),
     )
@@ -113,11 +113,19 @@ def _sender(settings: Settings) -> Sender:
     return Sender(budget, settings.answer_timeout)
 
 
-def _stream(store: Store, pending: PendingSubmissions, settings: Settings) -> StreamHandler:
+def _stream(store: Store, settings: Settings) -> StreamHandler:
     """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
     sender = _sender(settings)
-    poll = SharedPoll(ReadLimiter(store, sender, _PAGES_AT_ONCE), pending.commits)
-    return StreamHandler(poll, sender, pending.commits, settings.streams, settings.heartbeat)
+    commits = CommitNotifier()
+    poll = SharedPoll(ReadLimiter(store, sender, _PAGES_AT_ONCE), commits)
+    return StreamHandler(
+        store,
+        poll,
+        sender,
+        commits=commits,
+        most=settings.streams,
+        heartbeat=settings.heartbeat,
+    )
 
 
 _PAGES_AT_ONCE = 4

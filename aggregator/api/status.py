@@ -11,7 +11,7 @@ from aggregator.api.responses import Answer, Count, json_response
 from aggregator.api.sending import Sender
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
-from aggregator.pipeline.pending import Snapshot
+from aggregator.pipeline.pending import Snapshot, Statistics
 from aggregator.store import Store
 
 _MOST_TOPICS = 1000
@@ -55,6 +55,7 @@ class StatusHandlers:
     """Answers `/stats`, `/healthz` and `/readyz`."""
 
     intake: Intake
+    statistics: Statistics
     store: Store
     sender: Sender
     started: float
@@ -65,7 +66,7 @@ class StatusHandlers:
         self.sender.check_room()
         topics = [topic.name for topic in await self.store.topics("", _MOST_TOPICS)]
         uptime = time.monotonic() - self.started
-        stats = _stats(self.intake.pending.snapshot(), topics, uptime)
+        stats = _stats(await self.statistics.snapshot(), topics, uptime)
         return await self.sender.send(request, json_response(stats, headers=_NO_STORE))
 
     async def healthz(self, _: web.Request) -> web.Response:

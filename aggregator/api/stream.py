@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -12,8 +13,7 @@ from aggregator.api.query import parse_stream
 from aggregator.api.sending import BodyWriter, ReadLimiter, Sender
 from aggregator.api.stored_event import render_line
 from aggregator.errors import Gone, Unavailable, Unparsable
-from aggregator.pipeline.pending import CommitNotifier
-from aggregator.store import Query, Span, StoredEvent
+from aggregator.store import Query, Span, Store, StoredEvent
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _HEADERS = {
 _RETRY = 2000  # milliseconds after which a client that was cut off should come back
 _PATIENCE = 1.0  # seconds until a store that fails is asked again, or whether a client is there
 _LAST_READ = 2.0  # seconds for clients to read what they are sent, once the service stops
+_PACE = 0.05  # seconds between wakings at least
 _PIECE = 32_768  # bytes that are worth a write
 _RESTS = 9  # times as long as the reads took, nobody is woken
 _LONGEST_REST = 0.5  # seconds
@@ -42,6 +43,60 @@ class PollResult:
     position: int
     """The seq after which to go on: all events up to it were looked at."""
     is_end: bool
+
+
+class CommitNotifier:
+    """Wakes those who follow, at most once in `pace` seconds however many commits there are.
+
+    All wake at the same moment, so that they can share what they then read.
+    """
+
+    def __init__(self, pace: float = _PACE) -> None:
+        self.number = 0
+        """Grows with every waking; whoever waits says which one it has seen."""
+        self._pace = pace
+        self._last = float("-inf")
+        self._rests_until = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._news = asyncio.Event()
+
+    def announce(self) -> None:
+        """Something was committed."""
+        if self._timer is None:
+            self._wake_in_time()
+
+    def put_off(self, seconds: float) -> None:
+        """Wake nobody for so long, whatever was said here before."""
+        self._rests_until = asyncio.get_running_loop().time() + seconds
+        if self._timer is not None:
+            self._timer.cancel()
+            self._wake_in_time()
+
+    def wake(self) -> None:
+        """Wake everybody now."""
+        self.number += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._last = asyncio.get_running_loop().time()
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _wake_in_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = max(self._last + self._pace, self._rests_until)
+        if loop.time() >= due:
+            self.wake()
+        else:
+            self._timer = loop.call_at(due, self._wake_in_time)
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Return once there is something newer than `seen`, or after so many seconds."""
+        if self.number != seen:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
 
 class SharedPoll:
@@ -101,14 +156,23 @@ class StreamHandler:
     """Answers `GET /events/stream`, and counts who follows."""
 
     def __init__(
-        self, poll: SharedPoll, sender: Sender, commits: CommitNotifier, most: int, heartbeat: float
+        self,
+        store: Store,
+        poll: SharedPoll,
+        sender: Sender,
+        *,
+        commits: CommitNotifier,
+        most: int,
+        heartbeat: float,
     ) -> None:
+        self._store = store
         self._poll = poll
         self._sender = sender
         self._commits = commits
         self._most = most
         self._heartbeat = heartbeat
         self._followers = 0
+        self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def stop(self, _: web.Application) -> None:
@@ -122,6 +186,8 @@ class StreamHandler:
         wanted = parse_stream(request)
         self._check_room()
         self._followers += 1
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="watch the store")
         try:
             after = _start(wanted.after, await self._poll.span())
             answer = web.StreamResponse(headers=_HEADERS)
@@ -129,7 +195,22 @@ class StreamHandler:
                 await self._serve(request, answer, msgspec.structs.replace(wanted, after=after))
         finally:
             self._followers -= 1
+            if not self._followers:
+                self._watching.cancel()
+                self._watching = None
         return answer
+
+    async def _watch(self) -> None:
+        """Tell those who follow whenever events were stored, by whatever process."""
+        newest = 0
+        while True:
+            try:
+                newest = await self._store.changed(newest)
+            except Unavailable:
+                await asyncio.sleep(_PATIENCE)
+            else:
+                self._commits.announce()
+                await asyncio.sleep(_PACE)
 
     def _check_room(self) -> None:
         if self._is_stopping:

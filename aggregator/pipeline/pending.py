@@ -1,15 +1,14 @@
-"""The submissions in flight: who waits for which, and who is told that something was committed."""
+"""The submissions in flight: who waits for which, and the numbers that go with it."""
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 import msgspec
 
 from aggregator.core.budget import Reservation
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
-from aggregator.store import Counters
+from aggregator.store import Counters, Store
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -28,7 +27,6 @@ class PendingSubmissions:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.commits = CommitNotifier()
         self._queued: dict[str, tuple[int, Reservation]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
@@ -58,7 +56,6 @@ class PendingSubmissions:
             answer = self._answers.pop(submission.id, None)
             if answer and not answer.done():
                 answer.set_result(submission)
-        self.commits.announce()
 
     def fail(self, submissions: Iterable[Submission], error: AggregatorError) -> None:
         """The submissions were not committed, or their fate is unknown."""
@@ -95,58 +92,28 @@ class PendingSubmissions:
             answer.set_exception(error)
 
 
-_PACE = 0.05  # seconds
+_FRESH = 1.0  # seconds for which counters that were read are shown
 
 
-class CommitNotifier:
-    """Wakes those who follow, at most once in `pace` seconds however many commits there are.
+class Statistics:
+    """The numbers of this moment: what was committed, and what is in flight here.
 
-    All wake at the same moment, so that they can share what they then read.
+    In one process they are those of its own last commit, so that their sum is true at every moment.
+    Where other processes commit too, the store is asked, and a batch that is being committed may be
+    counted twice for a moment.
     """
 
-    def __init__(self, pace: float = _PACE) -> None:
-        self.number = 0
-        """Grows with every waking; whoever waits says which one it has seen."""
-        self._pace = pace
-        self._last = float("-inf")
-        self._rests_until = float("-inf")
-        self._timer: asyncio.TimerHandle | None = None
-        self._news = asyncio.Event()
+    def __init__(self, store: Store, pending: PendingSubmissions) -> None:
+        self._store = store
+        self._pending = pending
+        self._due = float("-inf")
 
-    def announce(self) -> None:
-        """Something was committed."""
-        if self._timer is None:
-            self._wake_in_time()
-
-    def put_off(self, seconds: float) -> None:
-        """Wake nobody for so long, whatever was said here before."""
-        self._rests_until = asyncio.get_running_loop().time() + seconds
-        if self._timer is not None:
-            self._timer.cancel()
-            self._wake_in_time()
-
-    def wake(self) -> None:
-        """Wake everybody now."""
-        self.number += 1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._last = asyncio.get_running_loop().time()
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def _wake_in_time(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = max(self._last + self._pace, self._rests_until)
-        if loop.time() >= due:
-            self.wake()
-        else:
-            self._timer = loop.call_at(due, self._wake_in_time)
-
-    async def wait(self, seen: int, seconds: float) -> None:
-        """Return once there is something newer than `seen`, or after so many seconds."""
-        if self.number != seen:
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
+    async def snapshot(self) -> Snapshot:
+        """The numbers. Raises StoreError where the store has to be asked and fails."""
+        now = asyncio.get_running_loop().time()
+        if self._store.is_shared and now >= self._due:
+            self._due = now + _FRESH
+            read = await self._store.counters()
+            if read.received >= self._pending.counters.received:  # we may have committed meanwhile
+                self._pending.counters = read
+        return self._pending.snapshot()

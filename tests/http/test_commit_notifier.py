@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from aggregator.pipeline.pending import CommitNotifier
+from aggregator.api.stream import CommitNotifier
 
 
 async def test_first_commit_wakes_at_once_and_those_soon_after_it_together() -> None:
