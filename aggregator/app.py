@@ -59,7 +59,8 @@ def create_app(
     limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
     recorder = BatchRecorder(settings.on_invalid == "quarantine", limits)
     processor = BatchProcessor(store, batch_runner, recorder)
-    maintenance = Maintenance([limits.sweep] if isinstance(store, KeepsQuarantine) else [])
+    has_quarantine = isinstance(store, KeepsQuarantine)
+    maintenance = Maintenance([limits.sweep] if has_quarantine else [])
     worker = Worker(
         store,
         queue,
@@ -77,7 +78,7 @@ def create_app(
     stream = _stream(store, settings)
     receiver = Receiver(decoder, settings)
     routes = table(
-        publish=PublishHandler(receiver, intake, requests, verdicts),
+        publish=PublishHandler(receiver, intake, requests, verdicts, has_quarantine),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
         status=StatusHandlers(intake, Statistics(store, pending), store, pages, time.monotonic()),

@@ -10,11 +10,12 @@ from marshmallow import ValidationError
 from aggregator.config import Configuration, Settings
 from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError, SettingError
+from aggregator.event import OnConflict
 from aggregator.pipeline.runner import NamedStage, PipelineSpec
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext, Routes
 from aggregator.stage import BatchStage, IntakeStage, Stage
-from aggregator.store import Store
+from aggregator.store import IndexesFields, KeepsQuarantine, Store
 
 T = TypeVar("T", Stage, Store, Queue, Routes)
 
@@ -72,7 +73,7 @@ class Plugins:
         found = []
         for attempt in (
             lambda: self.stages(PipelineSpec.parse(settings.pipeline), configuration.stages),
-            lambda: self.store(settings),
+            lambda: _check_abilities(self.store(settings), configuration),
             lambda: self.queue(settings),
             self._routes,
         ):
@@ -170,3 +171,21 @@ def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
         raise
     except Exception as error:
         raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _check_abilities(store: Store, configuration: Configuration) -> None:
+    """Raise SettingError where a setting asks for what the store cannot do."""
+    settings = configuration.settings
+    policies = [
+        settings.on_conflict,
+        *(t.get("on_conflict") for t in configuration.topics.values()),
+    ]
+    wanted = {
+        f"on_invalid = {settings.on_invalid}": settings.on_invalid == "quarantine",
+        "on_conflict = quarantine": OnConflict.QUARANTINE.value in policies,
+    }
+    if not isinstance(store, KeepsQuarantine):
+        for setting in (name for name, is_wanted in wanted.items() if is_wanted):
+            raise SettingError(f"store: {store.about()} keeps no quarantine, as {setting} needs")
+    if configuration.indexed and not isinstance(store, IndexesFields):
+        raise SettingError(f"store: {store.about()} indexes no fields, as indexed asks for")

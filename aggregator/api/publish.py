@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -47,12 +47,16 @@ class PublishHandler:
     intake: Intake
     budget: ByteBudget
     sender: Sender
+    has_quarantine: bool = True
+    """Without one nobody is answered early: what fails then would show nowhere."""
 
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Take events; answer when each is stored, or tell why it is not."""
         self.intake.check_ready()
         self.sender.check_room()
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
+        if preferences.is_async and not self.has_quarantine:
+            preferences = replace(preferences, is_async=False)
         with self.budget.reserve() as reservation:
             headers = self._key_headers(request)
             arrival = Arrival(new_submission_id(), timestamp.now(), headers)
