@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from aggregator.api.request.decoder import Decoder
+from aggregator.api.request.receiver import Receiver
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import ByteBudget
 from aggregator.description.docs_page import DocsPage, installed_ui
@@ -22,8 +24,6 @@ from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugins
 from aggregator.queue import Queue
-from aggregator.receiving.decode import Decoder
-from aggregator.receiving.receiver import Receiver
 from aggregator.store import Store
 from aggregator.watchdog import end_stuck
 from aggregator.web.cors import Cors

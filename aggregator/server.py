@@ -4,20 +4,20 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import threading
 
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
 from aggregator.errors import SettingError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
-from aggregator.receiving import body
+from aggregator.server import raise_open_files_limit
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
-_OPEN_FILES = 65_536  # that there may be at most; each connection is one
 _COLLECTED = (20_000, 20, 50)  # new objects before the young ones are looked at, and so on
 
 
@@ -146,14 +145,3 @@ def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -
         f"  stop      Ctrl-C",
         flush=True,
     )
-
-
-def raise_open_files_limit() -> int:
-    """Raise the limit on open files as far as it goes; how many there may be now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft == resource.RLIM_INFINITY:
-        return _OPEN_FILES
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)

@@ -9,11 +9,11 @@ from aiohttp import web
 from apispec import APISpec
 
 from aggregator import __version__
+from aggregator.api.request.media_type import NDJSON
 from aggregator.config import Settings
 from aggregator.description.openapi_types import Types
 from aggregator.description.operations import OPERATIONS, TAGS
 from aggregator.description.responses import HEADERS, PROBLEMS, Told
-from aggregator.receiving.media_type import NDJSON
 from aggregator.stage import Stage
 from aggregator.web.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
 

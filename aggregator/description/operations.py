@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from marshmallow import Schema
 
+from aggregator.api.request.media_type import NDJSON
 from aggregator.description import quarantine_schemas, reading_schemas, verdict_schemas
 from aggregator.description.parameters import (
     AssetPathSchema,
@@ -19,7 +20,6 @@ from aggregator.description.parameters import (
     ResumeSchema,
 )
 from aggregator.description.responses import Told, by_status, response, verdicts
-from aggregator.receiving.media_type import NDJSON
 from aggregator.web.answer import CLOUD_EVENT, CLOUD_EVENTS, JSON
 from aggregator.web.quarantine_page import QuarantineQuerySchema
 from aggregator.web.query import PickSchema, StreamSchema, TopicsSchema

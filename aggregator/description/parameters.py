@@ -2,8 +2,8 @@
 
 from marshmallow import Schema, fields, validate
 
+from aggregator.api.request.inflate import ENCODINGS
 from aggregator.description.docs_page import ASSETS
-from aggregator.receiving.inflate import ENCODINGS
 from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Whole, described
 from aggregator.web.query import PageSchema
 

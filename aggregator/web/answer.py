@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from aggregator.api.request.media_type import Format
 from aggregator.core import timestamp
 from aggregator.pipeline.pending import Snapshot
-from aggregator.receiving.media_type import Format
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown
 from aggregator.web.finding import Found

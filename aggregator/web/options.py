@@ -5,7 +5,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from aggregator.receiving.media_type import ACCEPTED
+from aggregator.api.request.media_type import ACCEPTED
 
 _EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
 

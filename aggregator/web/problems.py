@@ -9,6 +9,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from aggregator.api.request.inflate import ENCODINGS
+from aggregator.api.request.media_type import ACCEPTED
 from aggregator.errors import (
     AggregatorError,
     Forbidden,
@@ -23,8 +25,6 @@ from aggregator.errors import (
     Unsupported,
     UnsupportedCoding,
 )
-from aggregator.receiving.inflate import ENCODINGS
-from aggregator.receiving.media_type import ACCEPTED
 
 PROBLEM = "application/problem+json"
 """The media type of all of them."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import istr
 
+from aggregator.api.request.decoder import Arrival
+from aggregator.api.request.receiver import Receiver
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
 from aggregator.errors import Unparsable
 from aggregator.event import Submission
 from aggregator.pipeline.intake import Intake, new_submission_id
-from aggregator.receiving.decode import Arrival
-from aggregator.receiving.receiver import Receiver
 from aggregator.web import verdict
 from aggregator.web.preferences import NONE, Preferences
 from aggregator.web.sending import Sender

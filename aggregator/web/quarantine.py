@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
+from aggregator.api.request.decoder import Arrival
+from aggregator.api.request.receiver import Receiver
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline.intake import Intake, new_submission_id
-from aggregator.receiving.decode import Arrival
-from aggregator.receiving.receiver import Receiver
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery
 from aggregator.web import quarantine_page, verdict
 from aggregator.web.answer import as_json, cursor

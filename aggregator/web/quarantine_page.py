@@ -8,8 +8,8 @@ from aiohttp import web
 from marshmallow import Schema, fields, post_load, validate
 from multidict import MultiMapping
 
+from aggregator.api.request import strict_json
 from aggregator.core import timestamp
-from aggregator.receiving import strict_json
 from aggregator.store import Quarantined, QuarantinePage, QuarantineQuery, QuarantineReason
 from aggregator.web import arguments
 from aggregator.web.answer import ASK_AGAIN, as_json, cursor, next_link

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from aggregator.receiving.media_type import NDJSON
+from aggregator.api.request.media_type import NDJSON
 from aggregator.web import accept, answer, finding
 from aggregator.web.arguments import load
 from aggregator.web.export import Export

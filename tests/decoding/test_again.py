@@ -6,10 +6,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator.api.request.decoder import Arrival, Decoder
 from aggregator.core.json_values import JsonValue
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.event import Event
-from aggregator.receiving.decode import Arrival, Decoder
 from spellings import objects, values
 
 ARRIVAL = Arrival("0", 0, {"x-tenant": "a"})

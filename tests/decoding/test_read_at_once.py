@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aggregator.api.request import plain_events
+from aggregator.api.request.decoder import Arrival, Decoder
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import AggregatorError
 from aggregator.event import Event
-from aggregator.receiving import plain_events
-from aggregator.receiving.decode import Arrival, Decoder
 from spellings import objects
 
 ARRIVAL = Arrival("0", 0)

@@ -14,6 +14,7 @@ from marshmallow import Schema, fields
 from openapi_spec_validator import validate
 
 from added import with_stages
+from aggregator.api.request.media_type import ACCEPTED, NDJSON, Format
 from aggregator.app import INTAKE
 from aggregator.core.identity import PayloadKind, digest_of
 from aggregator.description.document import calls
@@ -21,7 +22,6 @@ from aggregator.description.openapi_types import portable
 from aggregator.description.operations import OPERATIONS
 from aggregator.description.reading_schemas import StoredEventSchema
 from aggregator.description.responses import HEADERS, PROBLEMS
-from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
 from aggregator.web.shown import as_line

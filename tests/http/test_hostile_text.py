@@ -6,8 +6,8 @@ import pytest
 import wire
 from bodies import PROBLEM
 
+from aggregator.api.request import strict_json
 from aggregator.core import json_pointer, timestamp
-from aggregator.receiving import strict_json
 from aggregator.web import uri
 from aggregator.web.preferences import Preferences
 from aggregator_stages.schemas import CloudEventSchema

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from aggregator.api.request.media_type import NDJSON
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.description.document import describe
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.plugins import Plugins
-from aggregator.receiving.media_type import NDJSON
 from events import event
 from running import Service
 

@@ -5,8 +5,8 @@ from enum import Enum
 from aiohttp import web
 from multidict import istr
 
+from aggregator.api.request import binary_mode, charset
 from aggregator.errors import Unsupported
-from aggregator.receiving import binary_mode, charset
 
 
 class Format(Enum):

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import structs
 
+from aggregator.api.request import plain_events, splitting
+from aggregator.api.request.cloudevents import CLOUD
+from aggregator.api.request.parsed_event import Declined, Kind, Shape
+from aggregator.api.request.plain_event import PLAIN
 from aggregator.core import timestamp
 from aggregator.core.identity import MissingKeyPart, PayloadKind, digest_of, key_of
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
-from aggregator.receiving import plain_events, split
-from aggregator.receiving.cloud_event import CLOUD
-from aggregator.receiving.plain_event import PLAIN
-from aggregator.receiving.shape import Declined, Kind, Shape
 
 _FEW = 8  # events, of which no part is worth a look of its own
 
@@ -43,7 +43,7 @@ class Decoder:
 
     def json(self, body: bytes, arrival: Arrival) -> list[Event]:
         """The events of a JSON body: one, or an array of them."""
-        body = split.trimmed(body)
+        body = splitting.trimmed(body)
         if not body.startswith(b"["):
             return [self._single(body, arrival, PLAIN)]
         events = self.plain_array(body, arrival) or self._array(body, arrival, PLAIN)
@@ -57,14 +57,14 @@ class Decoder:
 
     def cloud_event(self, body: bytes, arrival: Arrival) -> list[Event]:
         """The one CloudEvent of a body in the structured mode."""
-        body = split.trimmed(body)
+        body = splitting.trimmed(body)
         if body.startswith(b"["):
             raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
         return [self._single(body, arrival, CLOUD)]
 
     def cloud_batch(self, body: bytes, arrival: Arrival) -> list[Event]:
         """The CloudEvents of a batch, which may be empty."""
-        body = split.trimmed(body)
+        body = splitting.trimmed(body)
         if not body.startswith(b"["):
             raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
         return self._array(body, arrival, CLOUD)
@@ -76,7 +76,7 @@ class Decoder:
     def lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
         if first + len(raws) > self.max_events:
-            raise split.too_many(self.max_events)
+            raise splitting.too_many(self.max_events)
         return self._in_parts(raws, first, arrival)
 
     def _in_parts(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
@@ -101,7 +101,7 @@ class Decoder:
             return []
         read = plain_events.of_array(body)
         if len(read) > self.max_events:
-            raise split.too_many(self.max_events)
+            raise splitting.too_many(self.max_events)
         return self._plain(read, 0, arrival)
 
     def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
@@ -127,7 +127,7 @@ class Decoder:
         ]
 
     def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
-        raws = split.elements(body, self.max_events)
+        raws = splitting.elements(body, self.max_events)
         if kind is PLAIN:
             return self._in_parts(raws, 0, arrival)
         return [self._event(raw, index, arrival, kind) for index, raw in enumerate(raws)]
@@ -188,7 +188,7 @@ class Ndjson:
     def __init__(self, decoder: Decoder, arrival: Arrival) -> None:
         self._decoder = decoder
         self._arrival = arrival
-        self._lines = split.Lines(decoder.max_event)
+        self._lines = splitting.Lines(decoder.max_event)
         self._events: list[Event] = []
 
     def feed(self, piece: bytes) -> None:

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from aggregator.receiving import strict_json
-from aggregator.receiving.plain_event import QUOTES, Members
+from aggregator.api.request import strict_json
+from aggregator.api.request.plain_event import QUOTES, Members
 
 Read: TypeAlias = list[tuple[Members, bytes]]
 """The members of each event, and its payload."""

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from aiohttp import web
 from msgspec.structs import replace
 
+from aggregator.api.request import binary_mode, body
+from aggregator.api.request.decoder import Arrival, Decoder
+from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
 from aggregator.core.budget import Reservation
 from aggregator.event import Event
-from aggregator.receiving import binary_mode, body
-from aggregator.receiving.decode import Arrival, Decoder
-from aggregator.receiving.media_type import Format, format_of
 from aggregator.store import Quarantined
 
 _SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else,

@@ -10,9 +10,9 @@ from typing import Any
 from aiohttp import ClientError, web
 from multidict import istr
 
+from aggregator.api.request.inflate import ENCODINGS, Inflater
 from aggregator.core.budget import Reservation
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
-from aggregator.receiving.inflate import ENCODINGS, Inflater
 
 _ENCODING = istr("Content-Encoding")
 _NONE = ("", "identity")

@@ -12,8 +12,8 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDictProxy, istr
 
+from aggregator.api.request import charset, splitting, strict_json
 from aggregator.errors import Unparsable
-from aggregator.receiving import charset, split, strict_json
 
 _PREFIX = "ce-"
 _VERSION, _ID, _TYPE, _SOURCE = map(istr, ("ce-specversion", "ce-id", "ce-type", "ce-source"))
@@ -81,7 +81,7 @@ def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
         charset.check_json(request)
         yield "data", _json(body)
     elif not has_type and _is_json(body):
-        yield "data", split.trimmed(body)
+        yield "data", splitting.trimmed(body)
     elif has_type and _TEXT.fullmatch(request.content_type) and _is_text(request, body):
         yield "data", msgspec.json.encode(body.decode())
     else:
@@ -90,7 +90,7 @@ def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _json(body: bytes) -> bytes:
     """The body, which is one JSON value: anything else could pass for more members."""
-    text = split.trimmed(body)
+    text = splitting.trimmed(body)
     if not _is_json(text):
         raise Unparsable(f"The body is {strict_json.faults(text)[0].detail}.")
     return text
@@ -99,7 +99,7 @@ def _json(body: bytes) -> bytes:
 def _is_json(body: bytes) -> bool:
     """Whether it is, by the grammar: what else is wrong with it is a fault of the event."""
     try:
-        json.loads(split.trimmed(body).decode(), parse_int=len, parse_float=len)
+        json.loads(splitting.trimmed(body).decode(), parse_int=len, parse_float=len)
     except (ValueError, RecursionError):
         return False
     return True

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from aggregator.api.request import strict_json
+from aggregator.api.request.parsed_event import Declined, Kind, Shape
 from aggregator.core.identity import PayloadKind
-from aggregator.receiving import strict_json
-from aggregator.receiving.shape import Declined, Kind, Shape
 
 _REQUIRED = ("specversion", "type", "id", "source")
 _ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from aggregator.api.request import strict_json
 from aggregator.core.identity import MissingKeyPart, PayloadKind
 from aggregator.outcome import Fault
-from aggregator.receiving import strict_json
 
 _LONGEST_SHOWN = 255
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from aggregator.receiving import strict_json
-from aggregator.receiving.shape import Declined, Kind, Shape
+from aggregator.api.request import strict_json
+from aggregator.api.request.parsed_event import Declined, Kind, Shape
 
 
 class Members(msgspec.Struct, forbid_unknown_fields=True):
