@@ -25,28 +25,21 @@ LAYERS = (
         "web.uri",
         "description.schemas",
     },
-    {"content", "key", "web.origins", "receiving.charset", "description.verdict_schemas"},
-    {"event", "receiving.strict_json", "web.cors"},
+    {"content", "key", "web.origins", "description.verdict_schemas"},
+    {"event", "web.cors"},
     {
         "store",
         "queue",
-        "receiving.split",
-        "receiving.inflate",
         "rules",
-        "receiving.shape",
         "description.reading_schemas",
     },
     {
         "transaction",
         "budget",
-        "receiving.plain_event",
-        "receiving.cloud_event",
-        "receiving.binary_mode",
         "description.quarantine_schemas",
     },
-    {"stage", "web.sending", "receiving.plain_events", "web.link", "web.shown", "web.accept"},
+    {"stage", "web.sending", "web.link", "web.shown", "web.accept"},
     {
-        "receiving.decode",
         "pipeline",
         "ledger",
         "settings",
@@ -65,15 +58,12 @@ LAYERS = (
         "plugins",
         "watchdog",
         "web.query",
-        "receiving.body",
-        "receiving.media_type",
         "logs",
         "web.looks",
     },
     {
         "worker",
         "web.problems",
-        "receiving.receiver",
         "web.finding",
         "web.export",
         "web.following",
@@ -140,7 +130,7 @@ def test_core_knows_the_packages_around_it_in_one_place_only() -> None:
     for path in sorted((ROOT / "aggregator").glob("*.py")):
         packages = {name.split(".")[1] for name in imports(path) if name.startswith("aggregator.")}
         if path.name not in KNOWING:
-            assert not packages & {"description", "receiving", "web"}, path.name
+            assert not packages & {"api", "description", "web"}, path.name
 
 
 def test_core_never_imports_a_plugin() -> None:

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from aggregator.api.request.inflate import ENCODINGS
+from aggregator.api.request.body import ENCODINGS
 from aggregator.description.docs_page import ASSETS
 from aggregator.web.arguments import LARGEST, LARGEST_PAGE, Whole, described
 from aggregator.web.query import PageSchema

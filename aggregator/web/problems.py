@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from aggregator.api.request.inflate import ENCODINGS
+from aggregator.api.request.body import ENCODINGS
 from aggregator.api.request.media_type import ACCEPTED
 from aggregator.errors import (
     AggregatorError,

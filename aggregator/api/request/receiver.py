@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator.api.request import binary_mode, body
+from aggregator.api.request import body, cloudevents
 from aggregator.api.request.decoder import Arrival, Decoder
 from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
@@ -102,7 +102,9 @@ class Receiver:
                 ndjson.feed(read)
                 return ndjson.finish()
             case Format.CLOUD_BINARY:
-                return self.decoder.cloud_event(binary_mode.structured(request, read), arrival)
+                return self.decoder.cloud_event(
+                    cloudevents.from_binary_mode(request, read), arrival
+                )
             case Format.CLOUD_EVENT:
                 return self.decoder.cloud_event(read, arrival)
         return self.decoder.cloud_batch(read, arrival)
