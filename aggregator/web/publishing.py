@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import istr
 
-from aggregator.api.request.decoder import Arrival
+from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.receiver import Receiver
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
@@ -41,10 +41,10 @@ class Publishing:
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         with self.budget.reserve() as reservation:
             headers = self._key_headers(request)
-            arrival = Arrival(new_submission_id(), timestamp.now(), headers)
+            context = RequestContext(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
-                arrival.submission,
-                await self.receiver.receive(request, arrival, reservation),
+                context.submission,
+                await self.receiver.receive(request, context, reservation),
                 is_strict=preferences.is_strict,
                 respond_async=preferences.is_async,
                 headers=headers,

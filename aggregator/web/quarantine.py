@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator.api.request.decoder import Arrival
+from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.receiver import Receiver
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
@@ -103,12 +103,12 @@ class Quarantine:
 
     async def _release(self, request: web.Request, page: QuarantinePage) -> web.StreamResponse:
         self.intake.check_ready()
-        arrival = Arrival(new_submission_id(), timestamp.now())
+        context = RequestContext(new_submission_id(), timestamp.now())
         with self.budget.reserve() as reservation:
-            events = await self.receiver.receive_anew(page.entries, arrival, reservation)
+            events = await self.receiver.receive_anew(page.entries, context, reservation)
             ids = [entry.id for entry in page.entries]
             settled = await asyncio.gather(*map(self._receive, events, ids))
-        answered = Submission(arrival.submission, settled, released=ids)
+        answered = Submission(context.submission, settled, released=ids)
         told = verdict.of(answered, members={"next": cursor(page.next)})
         return await self.sender.send(request, told)
 

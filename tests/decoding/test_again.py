@@ -6,13 +6,13 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.api.request.decoder import Arrival, Decoder
+from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.core.json_values import JsonValue
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.event import Event
 from spellings import objects, values
 
-ARRIVAL = Arrival("0", 0, {"x-tenant": "a"})
+CONTEXT = RequestContext("0", 0, {"x-tenant": "a"})
 USUAL = Policies(TopicPolicy.of("topic,event_id", "keep-first"))
 ODD = Policies(TopicPolicy.of("topic, source, timestamp, header:X-Tenant", "reject"))
 
@@ -84,8 +84,8 @@ def _members(event: Event) -> tuple[object, ...]:
 def _comes_back(raw: bytes, is_cloud_event: bool) -> None:
     for policies in (USUAL, ODD):
         decoder = Decoder(10, 2000, policies)
-        event = decoder.again(raw, 3, ARRIVAL, is_cloud_event)
-        again = decoder.again(event.as_sent(), 3, ARRIVAL, is_cloud_event)
+        event = decoder.again(raw, 3, CONTEXT, is_cloud_event)
+        again = decoder.again(event.as_sent(), 3, CONTEXT, is_cloud_event)
         assert _is_same(event, again)
         assert bool(event.attributes) == is_cloud_event
 
@@ -104,9 +104,9 @@ def test_cloud_event_comes_back(raw: bytes) -> None:
 
 def test_line_that_was_cut_is_still_too_long() -> None:
     decoder = Decoder(10, 20, USUAL)
-    ndjson = decoder.ndjson(ARRIVAL)
+    ndjson = decoder.ndjson(CONTEXT)
     ndjson.feed(b"{}" + b" " * 100 + b"x")
     (event,) = ndjson.finish()
     assert len(event.raw) < 30
-    again = decoder.again(event.as_sent(), 0, ARRIVAL, is_cloud_event=False)
+    again = decoder.again(event.as_sent(), 0, CONTEXT, is_cloud_event=False)
     assert again.outcome == event.outcome

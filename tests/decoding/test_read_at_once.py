@@ -8,13 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregator.api.request import plain_events
-from aggregator.api.request.decoder import Arrival, Decoder
+from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import AggregatorError
 from aggregator.event import Event
 from spellings import objects
 
-ARRIVAL = Arrival("0", 0)
+CONTEXT = RequestContext("0", 0)
 USUAL = TopicPolicy.of("topic,event_id", "keep-first")
 RULES = Policies(USUAL, {"odd": TopicPolicy.of("topic,event_id", "reject")})
 GOOD = (
@@ -86,19 +86,19 @@ def events(draw: st.DrawFn) -> bytes:
 
 
 def _array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b" [" + b" ,\n".join(raws) + b"]", ARRIVAL)
+    return decoder.json(b" [" + b" ,\n".join(raws) + b"]", CONTEXT)
 
 
 def _compact_array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b"[" + b",".join(raws) + b"]", ARRIVAL)
+    return decoder.json(b"[" + b",".join(raws) + b"]", CONTEXT)
 
 
 def _alone(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b"".join(raws), ARRIVAL)
+    return decoder.json(b"".join(raws), CONTEXT)
 
 
 def _lines(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    ndjson = decoder.ndjson(ARRIVAL)
+    ndjson = decoder.ndjson(CONTEXT)
     body = b"\r\n".join(raws)
     for piece in (body[: len(body) // 2], body[len(body) // 2 :]):
         ndjson.feed(piece)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from aggregator.api.request import splitting, strict_json
 from aggregator.api.request.media_type import check_json_charset, is_utf8
-from aggregator.api.request.parsed_event import Declined, Kind, Shape
+from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
 
@@ -27,28 +27,28 @@ _members = msgspec.json.Decoder(dict[str, Any])
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def read(raw: bytes) -> Shape:
+def read(raw: bytes) -> ParsedEvent:
     """The members of the event; one that is null is as good as absent, but for `data`.
 
-    Raises Declined.
+    Raises RejectedEvent.
     """
     try:
         members = _members.decode(raw)
         spelled = _spelled.decode(raw)
     except strict_json.UNREADABLE as error:
-        raise Declined.looked_at(raw, str(error), "type", "id") from error
+        raise RejectedEvent.looked_at(raw, str(error), "type", "id") from error
     data = bytes(spelled["data"]) if "data" in spelled else b""
     if strict_json.is_suspect(raw, data, _quotes(members)) and (faults := strict_json.faults(raw)):
-        raise Declined.of_json(faults)
+        raise RejectedEvent.of_json(faults)
     if why := _wrong(members):
-        raise Declined.looked_at(raw, why, "type", "id")
+        raise RejectedEvent.looked_at(raw, why, "type", "id")
     form, payload = _content(members, data)
     attributes = {
         name: value
         for name, value in spelled.items()
         if name not in _ELSEWHERE and members[name] is not None
     }
-    return Shape(
+    return ParsedEvent(
         members["type"],
         members["id"],
         members.get("time") or "",
@@ -59,7 +59,7 @@ def read(raw: bytes) -> Shape:
     )
 
 
-CLOUD = Kind(read, b"{}")
+CLOUD = EventParser(read, b"{}")
 
 
 def _quotes(members: Mapping[str, Any]) -> int:

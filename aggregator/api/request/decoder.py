@@ -7,7 +7,7 @@ from msgspec import structs
 
 from aggregator.api.request import plain_events, splitting
 from aggregator.api.request.cloudevents import CLOUD
-from aggregator.api.request.parsed_event import Declined, Kind, Shape
+from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
 from aggregator.api.request.plain_event import PLAIN
 from aggregator.core import timestamp
 from aggregator.core.identity import MissingKeyPart, PayloadKind, digest_of, key_of
@@ -19,7 +19,7 @@ from aggregator.outcome import Fault, Invalid
 _FEW = 8  # events, of which no part is worth a look of its own
 
 
-class Arrival(msgspec.Struct, frozen=True):
+class RequestContext(msgspec.Struct, frozen=True):
     """What the events of one request have in common."""
 
     submission: str
@@ -41,73 +41,75 @@ class Decoder:
         self.max_event = max_event
         self.policies = policies
 
-    def json(self, body: bytes, arrival: Arrival) -> list[Event]:
+    def json(self, body: bytes, context: RequestContext) -> list[Event]:
         """The events of a JSON body: one, or an array of them."""
         body = splitting.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single(body, arrival, PLAIN)]
-        events = self.plain_array(body, arrival) or self._array(body, arrival, PLAIN)
+            return [self._single(body, context, PLAIN)]
+        events = self.plain_array(body, context) or self._array(body, context, PLAIN)
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
         return events
 
-    def ndjson(self, arrival: Arrival) -> "Ndjson":
+    def ndjson(self, context: RequestContext) -> "NdjsonDecoder":
         """Decodes newline-delimited JSON, one event a line, as it arrives."""
-        return Ndjson(self, arrival)
+        return NdjsonDecoder(self, context)
 
-    def cloud_event(self, body: bytes, arrival: Arrival) -> list[Event]:
+    def cloud_event(self, body: bytes, context: RequestContext) -> list[Event]:
         """The one CloudEvent of a body in the structured mode."""
         body = splitting.trimmed(body)
         if body.startswith(b"["):
             raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
-        return [self._single(body, arrival, CLOUD)]
+        return [self._single(body, context, CLOUD)]
 
-    def cloud_batch(self, body: bytes, arrival: Arrival) -> list[Event]:
+    def cloud_batch(self, body: bytes, context: RequestContext) -> list[Event]:
         """The CloudEvents of a batch, which may be empty."""
         body = splitting.trimmed(body)
         if not body.startswith(b"["):
             raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
-        return self._array(body, arrival, CLOUD)
+        return self._array(body, context, CLOUD)
 
-    def again(self, raw: bytes, index: int, arrival: Arrival, is_cloud_event: bool) -> Event:
+    def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
         """The event that `Event.as_sent` gave these bytes for."""
-        return self._event(raw, index, arrival, CLOUD if is_cloud_event else PLAIN)
+        return self._event(raw, index, context, CLOUD if is_cloud_event else PLAIN)
 
-    def lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
+    def lines(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
         if first + len(raws) > self.max_events:
             raise splitting.too_many(self.max_events)
-        return self._in_parts(raws, first, arrival)
+        return self._in_parts(raws, first, context)
 
-    def _in_parts(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
+    def _in_parts(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
         """The plain events of these, looked at one by one in the parts alone that are in doubt."""
-        if events := self._plain_lines(raws, first, arrival):
+        if events := self._plain_lines(raws, first, context):
             return events
         if len(raws) > _FEW and self.policies.is_usual:
             half = len(raws) // 2
-            head = self._in_parts(raws[:half], first, arrival)
-            return head + self._in_parts(raws[half:], first + half, arrival)
-        return [self._event(raw, index, arrival, PLAIN) for index, raw in enumerate(raws, first)]
+            head = self._in_parts(raws[:half], first, context)
+            return head + self._in_parts(raws[half:], first + half, context)
+        return [self._event(raw, index, context, PLAIN) for index, raw in enumerate(raws, first)]
 
-    def _plain_lines(self, raws: Sequence[bytes], first: int, arrival: Arrival) -> list[Event]:
+    def _plain_lines(
+        self, raws: Sequence[bytes], first: int, context: RequestContext
+    ) -> list[Event]:
         """Their events, where they can be read at once."""
         if not self.policies.is_usual or max(map(len, raws), default=0) > self.max_event:
             return []
-        return self._plain(plain_events.of_lines(raws), first, arrival)
+        return self._plain(plain_events.of_lines(raws), first, context)
 
-    def plain_array(self, body: bytes, arrival: Arrival) -> list[Event]:
+    def plain_array(self, body: bytes, context: RequestContext) -> list[Event]:
         """Its events; none unless it is short and nothing about it is in doubt. Raises TooLarge."""
         if len(body) > self.max_event or not self.policies.is_usual:
             return []
         read = plain_events.of_array(body)
         if len(read) > self.max_events:
             raise splitting.too_many(self.max_events)
-        return self._plain(read, 0, arrival)
+        return self._plain(read, 0, context)
 
-    def _plain(self, read: plain_events.Read, first: int, arrival: Arrival) -> list[Event]:
+    def _plain(self, read: plain_events.Read, first: int, context: RequestContext) -> list[Event]:
         policies = self.policies
         usual = None if policies.by_topic else policies.usual.on_conflict
-        submission, received_at = arrival.submission, arrival.received_at
+        submission, received_at = context.submission, context.received_at
         return [
             Event(
                 index,
@@ -126,68 +128,68 @@ class Decoder:
             for index, (event, payload) in enumerate(read, first)
         ]
 
-    def _array(self, body: bytes, arrival: Arrival, kind: Kind) -> list[Event]:
+    def _array(self, body: bytes, context: RequestContext, parser: EventParser) -> list[Event]:
         raws = splitting.elements(body, self.max_events)
-        if kind is PLAIN:
-            return self._in_parts(raws, 0, arrival)
-        return [self._event(raw, index, arrival, kind) for index, raw in enumerate(raws)]
+        if parser is PLAIN:
+            return self._in_parts(raws, 0, context)
+        return [self._event(raw, index, context, parser) for index, raw in enumerate(raws)]
 
-    def _single(self, raw: bytes, arrival: Arrival, kind: Kind) -> Event:
+    def _single(self, raw: bytes, context: RequestContext, parser: EventParser) -> Event:
         if not raw:
             raise Unparsable("The body is empty: send an event or an array of events.")
         if len(raw) > self.max_event:
             raise TooLarge(self._too_long())
         try:
-            return self._read(raw, 0, arrival, kind)
-        except Declined as declined:
-            if declined.is_unreadable:
-                raise Unparsable(f"The body is {declined.faults[0].detail}.") from declined
-            return _kept_back(declined, raw, 0, arrival, kind)
+            return self._read(raw, 0, context, parser)
+        except RejectedEvent as rejected:
+            if rejected.is_unreadable:
+                raise Unparsable(f"The body is {rejected.faults[0].detail}.") from rejected
+            return _kept_back(rejected, raw, 0, context, parser)
 
-    def _event(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+    def _event(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
         try:
-            return self._read(raw, index, arrival, kind)
-        except Declined as declined:
-            return _kept_back(declined, raw, index, arrival, kind)
+            return self._read(raw, index, context, parser)
+        except RejectedEvent as rejected:
+            return _kept_back(rejected, raw, index, context, parser)
 
-    def _read(self, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+    def _read(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
         if len(raw) > self.max_event:
-            raise Declined([Fault("", self._too_long())])
-        shape = kind.read(raw)
-        policies = self.policies.of(shape.topic)
-        name = key_of(shape.topic, shape.event_id)
-        key = _key(shape, name, policies, arrival)
+            raise RejectedEvent([Fault("", self._too_long())])
+        parsed = parser.read(raw)
+        policies = self.policies.of(parsed.topic)
+        name = key_of(parsed.topic, parsed.event_id)
+        key = _key(parsed, name, policies, context)
         return Event(
             index,
-            arrival.submission,
-            arrival.received_at,
-            shape.topic,
-            shape.event_id,
-            shape.timestamp,
-            shape.source,
-            shape.payload,
+            context.submission,
+            context.received_at,
+            parsed.topic,
+            parsed.event_id,
+            parsed.timestamp,
+            parsed.source,
+            parsed.payload,
             key,
-            digest_of(shape.source, shape.payload, shape.payload_kind),
-            payload_kind=shape.payload_kind,
-            attributes=shape.attributes,
+            digest_of(parsed.source, parsed.payload, parsed.payload_kind),
+            payload_kind=parsed.payload_kind,
+            attributes=parsed.attributes,
             name=b"" if key == name else name,
             on_conflict=policies.on_conflict,
-            known_timestamp_us=timestamp.try_parse(shape.timestamp),
+            known_timestamp_us=timestamp.try_parse(parsed.timestamp),
         )
 
     def _too_long(self) -> str:
         return f"The event has more bytes than the {self.max_event:,} that max_event allows."
 
 
-class Ndjson:
+class NdjsonDecoder:
     """The events of newline-delimited JSON, decoded while the body is read.
 
     So the memory never holds both the body and its events. Blank lines are passed over.
     """
 
-    def __init__(self, decoder: Decoder, arrival: Arrival) -> None:
+    def __init__(self, decoder: Decoder, context: RequestContext) -> None:
         self._decoder = decoder
-        self._arrival = arrival
+        self._context = context
         self._lines = splitting.Lines(decoder.max_event)
         self._events: list[Event] = []
 
@@ -203,32 +205,34 @@ class Ndjson:
         return self._events
 
     def _decode(self, raws: Sequence[bytes]) -> None:
-        self._events += self._decoder.lines(raws, len(self._events), self._arrival)
+        self._events += self._decoder.lines(raws, len(self._events), self._context)
 
 
-def _key(shape: Shape, name: bytes, policies: TopicPolicy, arrival: Arrival) -> bytes:
-    """Raises Declined where a part of the key is missing."""
-    key_spec = policies.cloud_key_spec if shape.attributes else policies.key_spec
+def _key(parsed: ParsedEvent, name: bytes, policies: TopicPolicy, context: RequestContext) -> bytes:
+    """Raises RejectedEvent where a part of the key is missing."""
+    key_spec = policies.cloud_key_spec if parsed.attributes else policies.key_spec
     if key_spec.is_usual:
         return name
-    payload = shape.payload if shape.payload_kind is PayloadKind.JSON else None
+    payload = parsed.payload if parsed.payload_kind is PayloadKind.JSON else None
     try:
-        return key_spec.key(structs.asdict(shape), payload, arrival.headers)
+        return key_spec.key(structs.asdict(parsed), payload, context.headers)
     except MissingKeyPart as missing:
-        raise Declined.without_key(shape, missing) from missing
+        raise RejectedEvent.without_key(parsed, missing) from missing
 
 
-def _kept_back(declined: Declined, raw: bytes, index: int, arrival: Arrival, kind: Kind) -> Event:
+def _kept_back(
+    rejected: RejectedEvent, raw: bytes, index: int, context: RequestContext, parser: EventParser
+) -> Event:
     event = Event(
         index,
-        arrival.submission,
-        arrival.received_at,
-        declined.topic,
-        declined.event_id,
-        malformed=declined.malformed,
+        context.submission,
+        context.received_at,
+        rejected.topic,
+        rejected.event_id,
+        malformed=rejected.malformed,
         raw=raw,
-        attributes=kind.attributes,
+        attributes=parser.attributes,
     )
-    if declined.faults:
-        event.settle(Invalid(declined.faults))
+    if rejected.faults:
+        event.settle(Invalid(rejected.faults))
     return event

@@ -12,7 +12,7 @@ from aggregator.outcome import Fault
 _LONGEST_SHOWN = 255
 
 
-class Shape(msgspec.Struct, frozen=True):
+class ParsedEvent(msgspec.Struct, frozen=True):
     """The members of an event that has the shape of one."""
 
     topic: str
@@ -24,16 +24,16 @@ class Shape(msgspec.Struct, frozen=True):
     attributes: bytes = b""
 
 
-class Kind(NamedTuple):
+class EventParser(NamedTuple):
     """A kind of event: how its bytes are read, and what tells it from others."""
 
-    read: Callable[[bytes], Shape]
-    """Raises Declined."""
+    read: Callable[[bytes], ParsedEvent]
+    """Raises RejectedEvent."""
     attributes: bytes
     """Those of an event of which no more is known than its kind."""
 
 
-class Declined(Exception):
+class RejectedEvent(Exception):
     """The bytes are no event: they hold faults, or have not its shape and are `malformed`.
 
     Where they cannot even be read as JSON they are `unreadable`.
@@ -55,7 +55,7 @@ class Declined(Exception):
         self.is_unreadable = is_unreadable
 
     @classmethod
-    def looked_at(cls, raw: bytes, why: str, topic: str, event_id: str) -> "Declined":
+    def looked_at(cls, raw: bytes, why: str, topic: str, event_id: str) -> "RejectedEvent":
         """Look again, slowly, at what was declined, with the names of two members to show of it."""
         if faults := strict_json.faults(raw):
             return cls.of_json(faults)
@@ -66,20 +66,20 @@ class Declined(Exception):
         return cls((), why, _shown(members, topic), _shown(members, event_id))
 
     @classmethod
-    def without_key(cls, shape: Shape, missing: MissingKeyPart) -> "Declined":
+    def without_key(cls, parsed: ParsedEvent, missing: MissingKeyPart) -> "RejectedEvent":
         """An event that lacks a part of its key.
 
         If that is a member, it is left to a stage to say what else is wrong with the event.
         """
-        names = _cut(shape.topic), _cut(shape.event_id)
+        names = _cut(parsed.topic), _cut(parsed.event_id)
         if missing.is_member:
             return cls((), str(missing), *names)
-        payload = "/data" if shape.attributes else "/payload"
+        payload = "/data" if parsed.attributes else "/payload"
         place = f"{payload}{missing.part}" if missing.part.startswith("/") else ""
         return cls([Fault(place, str(missing))], "", *names)
 
     @classmethod
-    def of_json(cls, faults: Sequence[Fault]) -> "Declined":
+    def of_json(cls, faults: Sequence[Fault]) -> "RejectedEvent":
         """JSON that is not taken; unreadable where the fault is that of the whole."""
         return cls(faults, is_unreadable=not faults[0].pointer)
 

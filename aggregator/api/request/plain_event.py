@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from aggregator.api.request import strict_json
-from aggregator.api.request.parsed_event import Declined, Kind, Shape
+from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
 
 
 class Members(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,17 +29,17 @@ _members = msgspec.json.Decoder(Members)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def read(raw: bytes) -> Shape:
-    """The members of the event. Raises Declined."""
+def read(raw: bytes) -> ParsedEvent:
+    """The members of the event. Raises RejectedEvent."""
     try:
         members = _members.decode(raw)
         payload = bytes(members.payload)
         _object.decode(payload)
     except strict_json.UNREADABLE as error:
-        raise Declined.looked_at(raw, str(error), "topic", "event_id") from error
+        raise RejectedEvent.looked_at(raw, str(error), "topic", "event_id") from error
     if strict_json.is_suspect(raw, payload, QUOTES) and (faults := strict_json.faults(raw)):
-        raise Declined.of_json(faults)
-    return Shape(members.topic, members.event_id, members.timestamp, members.source, payload)
+        raise RejectedEvent.of_json(faults)
+    return ParsedEvent(members.topic, members.event_id, members.timestamp, members.source, payload)
 
 
-PLAIN = Kind(read, b"")
+PLAIN = EventParser(read, b"")

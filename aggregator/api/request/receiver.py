@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from aggregator.api.request import body, cloudevents
-from aggregator.api.request.decoder import Arrival, Decoder
+from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
 from aggregator.core.budget import Reservation
@@ -32,7 +32,7 @@ class Receiver:
     settings: Settings
 
     async def receive(
-        self, request: web.Request, arrival: Arrival, reservation: Reservation
+        self, request: web.Request, context: RequestContext, reservation: Reservation
     ) -> list[Event]:
         """The events of the request; what it takes of the memory is held in the share.
 
@@ -41,32 +41,36 @@ class Receiver:
         format_ = format_of(request)
         read = body.at_once(request, reservation, self.settings.max_body)
         if read is None:
-            return await self._receive_late(format_, request, arrival, reservation)
+            return await self._receive_late(format_, request, context, reservation)
         if len(read) <= _SMALL:
-            return self._decode(format_, request, read, arrival)
-        return await self._decoded(format_, request, read, arrival)
+            return self._decode(format_, request, read, context)
+        return await self._decoded(format_, request, read, context)
 
     async def _receive_late(
-        self, format_: Format, request: web.Request, arrival: Arrival, reservation: Reservation
+        self,
+        format_: Format,
+        request: web.Request,
+        context: RequestContext,
+        reservation: Reservation,
     ) -> list[Event]:
         """The same where the body is still on its way."""
         limits = self.settings.max_body, self.settings.body_timeout
         async with aclosing(body.pieces(request, reservation, *limits)) as pieces:
             if format_ is Format.NDJSON:
-                return await self._lines(pieces, arrival)
+                return await self._lines(pieces, context)
             read = b"".join([piece async for piece in pieces])
-        return await self._decoded(format_, request, read, arrival)
+        return await self._decoded(format_, request, read, context)
 
     async def receive_anew(
-        self, kept: Sequence[Quarantined], arrival: Arrival, reservation: Reservation
+        self, kept: Sequence[Quarantined], context: RequestContext, reservation: Reservation
     ) -> list[Event]:
         """The events that are in quarantine, as if they came now. Raises QueueFull."""
         size = sum(len(entry.body) for entry in kept)
         reservation.take(size)
-        return await _beside(size, self._decode_anew, kept, arrival)
+        return await _beside(size, self._decode_anew, kept, context)
 
-    async def _lines(self, pieces: AsyncIterator[bytes], arrival: Arrival) -> list[Event]:
-        ndjson = self.decoder.ndjson(arrival)
+    async def _lines(self, pieces: AsyncIterator[bytes], context: RequestContext) -> list[Event]:
+        ndjson = self.decoder.ndjson(context)
         waiting: list[bytes] = []
         size = 0
         async for piece in pieces:
@@ -80,39 +84,39 @@ class Receiver:
         return ndjson.finish()
 
     async def _decoded(
-        self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
+        self, format_: Format, request: web.Request, read: bytes, context: RequestContext
     ) -> list[Event]:
         is_worth_a_try = (
             format_ is Format.JSON
             and _SMALL < len(read) <= _PLAIN
             and read.count(b"[") + read.count(b"{") < _BRACKETS
         )
-        if is_worth_a_try and (events := self.decoder.plain_array(read, arrival)):
+        if is_worth_a_try and (events := self.decoder.plain_array(read, context)):
             return events
-        return await _beside(len(read), self._decode, format_, request, read, arrival)
+        return await _beside(len(read), self._decode, format_, request, read, context)
 
     def _decode(
-        self, format_: Format, request: web.Request, read: bytes, arrival: Arrival
+        self, format_: Format, request: web.Request, read: bytes, context: RequestContext
     ) -> list[Event]:
         if format_ is Format.JSON:
-            return self.decoder.json(read, arrival)
+            return self.decoder.json(read, context)
         match format_:
             case Format.NDJSON:
-                ndjson = self.decoder.ndjson(arrival)
+                ndjson = self.decoder.ndjson(context)
                 ndjson.feed(read)
                 return ndjson.finish()
             case Format.CLOUD_BINARY:
                 return self.decoder.cloud_event(
-                    cloudevents.from_binary_mode(request, read), arrival
+                    cloudevents.from_binary_mode(request, read), context
                 )
             case Format.CLOUD_EVENT:
-                return self.decoder.cloud_event(read, arrival)
-        return self.decoder.cloud_batch(read, arrival)
+                return self.decoder.cloud_event(read, context)
+        return self.decoder.cloud_batch(read, context)
 
-    def _decode_anew(self, kept: Sequence[Quarantined], arrival: Arrival) -> list[Event]:
+    def _decode_anew(self, kept: Sequence[Quarantined], context: RequestContext) -> list[Event]:
         return [
             self.decoder.again(
-                entry.body, index, replace(arrival, headers=entry.headers), entry.is_cloud_event
+                entry.body, index, replace(context, headers=entry.headers), entry.is_cloud_event
             )
             for index, entry in enumerate(kept)
         ]
