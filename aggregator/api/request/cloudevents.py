@@ -22,13 +22,14 @@ from aggregator.errors import Unparsable
 
 _REQUIRED = ("specversion", "type", "id", "source")
 _ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")
+_QUOTES = 2  # around the name of a member
 
 _members = msgspec.json.Decoder(dict[str, Any])
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def read(raw: bytes) -> ParsedEvent:
-    """The members of the event; one that is null is as good as absent, but for `data`.
+def _parse(raw: bytes) -> ParsedEvent:
+    """One event in the structured mode; a member that is null is absent, unless it is `data`.
 
     Raises RejectedEvent.
     """
@@ -37,12 +38,13 @@ def read(raw: bytes) -> ParsedEvent:
         spelled = _spelled.decode(raw)
     except strict_json.UNREADABLE as error:
         raise RejectedEvent.looked_at(raw, str(error), "type", "id") from error
-    data = bytes(spelled["data"]) if "data" in spelled else b""
-    if strict_json.is_suspect(raw, data, _quotes(members)) and (faults := strict_json.faults(raw)):
+    values = [bytes(value) for value in spelled.values()]
+    is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
+    if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)
     if why := _wrong(members):
         raise RejectedEvent.looked_at(raw, why, "type", "id")
-    form, payload = _content(members, data)
+    form, payload = _content(members, spelled)
     attributes = {
         name: value
         for name, value in spelled.items()
@@ -59,13 +61,7 @@ def read(raw: bytes) -> ParsedEvent:
     )
 
 
-CLOUD = EventParser(read, b"{}")
-
-
-def _quotes(members: Mapping[str, Any]) -> int:
-    """How many stand around `data` where no name stands twice."""
-    texts = sum(1 for name, value in members.items() if isinstance(value, str) and name != "data")
-    return 2 * (len(members) + texts)
+CLOUD = EventParser(_parse, b"{}")
 
 
 def _wrong(members: Mapping[str, Any]) -> str:
@@ -100,11 +96,17 @@ def is_base64(encoded: object) -> bool:
     return True
 
 
-def _content(members: Mapping[str, Any], data: bytes) -> tuple[PayloadKind, bytes]:
+def _content(
+    members: Mapping[str, Any], spelled: Mapping[str, msgspec.Raw]
+) -> tuple[PayloadKind, bytes]:
     encoded = members.get("data_base64")
     if encoded is not None:
         return PayloadKind.BYTES, base64.b64decode(encoded)
-    return (PayloadKind.JSON, data) if data else (PayloadKind.NOTHING, b"")
+    return (
+        (PayloadKind.JSON, bytes(spelled["data"]))
+        if "data" in spelled
+        else (PayloadKind.NOTHING, b"")
+    )
 
 
 _PREFIX = "ce-"

@@ -1,22 +1,26 @@
-"""Turns bodies into events; what is no event it refuses, event by event."""
+"""Turns bodies into events; what is no event is rejected, event by event."""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import structs
 
-from aggregator.api.request import plain_events, splitting
+from aggregator.api.request import splitting
 from aggregator.api.request.cloudevents import CLOUD
-from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
-from aggregator.api.request.plain_event import PLAIN
+from aggregator.api.request.parsed_event import (
+    OWN,
+    EventParser,
+    ParsedEvent,
+    RejectedEvent,
+    parse_array,
+    parse_lines,
+)
 from aggregator.core import timestamp
-from aggregator.core.identity import MissingKeyPart, PayloadKind, digest_of, key_of
-from aggregator.core.policy import Policies, TopicPolicy
+from aggregator.core.identity import KeySpec, MissingKeyPart, PayloadKind, digest_of, key_of
+from aggregator.core.policy import Policies
 from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
-
-_FEW = 8  # events, of which no part is worth a look of its own
 
 
 class RequestContext(msgspec.Struct, frozen=True):
@@ -45,8 +49,10 @@ class Decoder:
         """The events of a JSON body: one, or an array of them."""
         body = splitting.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single(body, context, PLAIN)]
-        events = self.plain_array(body, context) or self._array(body, context, PLAIN)
+            return [self._single(body, context, OWN)]
+        events = self.short_array(body, context) or self.lines(
+            splitting.elements(body, self.max_events), 0, context
+        )
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
         return events
@@ -67,72 +73,42 @@ class Decoder:
         body = splitting.trimmed(body)
         if not body.startswith(b"["):
             raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
-        return self._array(body, context, CLOUD)
+        raws = splitting.elements(body, self.max_events)
+        return [self._one_of_many(raw, index, context, CLOUD) for index, raw in enumerate(raws)]
 
     def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
         """The event that `Event.as_sent` gave these bytes for."""
-        return self._event(raw, index, context, CLOUD if is_cloud_event else PLAIN)
+        return self._one_of_many(raw, index, context, CLOUD if is_cloud_event else OWN)
 
     def lines(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
         if first + len(raws) > self.max_events:
             raise splitting.too_many(self.max_events)
-        return self._in_parts(raws, first, context)
-
-    def _in_parts(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
-        """The plain events of these, looked at one by one in the parts alone that are in doubt."""
-        if events := self._plain_lines(raws, first, context):
+        if max(map(len, raws), default=0) <= self.max_event and (
+            events := self._together(parse_lines(raws), first, context)
+        ):
             return events
-        if len(raws) > _FEW and self.policies.is_usual:
-            half = len(raws) // 2
-            head = self._in_parts(raws[:half], first, context)
-            return head + self._in_parts(raws[half:], first + half, context)
-        return [self._event(raw, index, context, PLAIN) for index, raw in enumerate(raws, first)]
-
-    def _plain_lines(
-        self, raws: Sequence[bytes], first: int, context: RequestContext
-    ) -> list[Event]:
-        """Their events, where they can be read at once."""
-        if not self.policies.is_usual or max(map(len, raws), default=0) > self.max_event:
-            return []
-        return self._plain(plain_events.of_lines(raws), first, context)
-
-    def plain_array(self, body: bytes, context: RequestContext) -> list[Event]:
-        """Its events; none unless it is short and nothing about it is in doubt. Raises TooLarge."""
-        if len(body) > self.max_event or not self.policies.is_usual:
-            return []
-        read = plain_events.of_array(body)
-        if len(read) > self.max_events:
-            raise splitting.too_many(self.max_events)
-        return self._plain(read, 0, context)
-
-    def _plain(self, read: plain_events.Read, first: int, context: RequestContext) -> list[Event]:
-        policies = self.policies
-        usual = None if policies.by_topic else policies.usual.on_conflict
-        submission, received_at = context.submission, context.received_at
         return [
-            Event(
-                index,
-                submission,
-                received_at,
-                event.topic,
-                event.event_id,
-                event.timestamp,
-                event.source,
-                payload,
-                key_of(event.topic, event.event_id),
-                digest_of(event.source, payload),
-                on_conflict=usual or policies.of(event.topic).on_conflict,
-                known_timestamp_us=timestamp.try_parse(event.timestamp),
-            )
-            for index, (event, payload) in enumerate(read, first)
+            self._one_of_many(raw, index, context, OWN) for index, raw in enumerate(raws, first)
         ]
 
-    def _array(self, body: bytes, context: RequestContext, parser: EventParser) -> list[Event]:
-        raws = splitting.elements(body, self.max_events)
-        if parser is PLAIN:
-            return self._in_parts(raws, 0, context)
-        return [self._event(raw, index, context, parser) for index, raw in enumerate(raws)]
+    def short_array(self, body: bytes, context: RequestContext) -> list[Event]:
+        """Its events; none unless it is short and none of them is in doubt. Raises TooLarge."""
+        if len(body) > self.max_event:
+            return []
+        parsed = parse_array(body)
+        if len(parsed) > self.max_events:
+            raise splitting.too_many(self.max_events)
+        return self._together(parsed, 0, context)
+
+    def _together(
+        self, parsed: Sequence[ParsedEvent], first: int, context: RequestContext
+    ) -> list[Event]:
+        """The events, unless a part of a key is missing: then they are to be decoded one by one."""
+        try:
+            return self._events(parsed, first, context)
+        except RejectedEvent:
+            return []
 
     def _single(self, raw: bytes, context: RequestContext, parser: EventParser) -> Event:
         if not raw:
@@ -140,42 +116,58 @@ class Decoder:
         if len(raw) > self.max_event:
             raise TooLarge(self._too_long())
         try:
-            return self._read(raw, 0, context, parser)
+            return self._event(raw, 0, context, parser)
         except RejectedEvent as rejected:
             if rejected.is_unreadable:
                 raise Unparsable(f"The body is {rejected.faults[0].detail}.") from rejected
-            return _kept_back(rejected, raw, 0, context, parser)
+            return _invalid(rejected, raw, 0, context, parser)
+
+    def _one_of_many(
+        self, raw: bytes, index: int, context: RequestContext, parser: EventParser
+    ) -> Event:
+        try:
+            return self._event(raw, index, context, parser)
+        except RejectedEvent as rejected:
+            return _invalid(rejected, raw, index, context, parser)
 
     def _event(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
-        try:
-            return self._read(raw, index, context, parser)
-        except RejectedEvent as rejected:
-            return _kept_back(rejected, raw, index, context, parser)
-
-    def _read(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
+        """Raises RejectedEvent."""
         if len(raw) > self.max_event:
             raise RejectedEvent([Fault("", self._too_long())])
-        parsed = parser.read(raw)
-        policies = self.policies.of(parsed.topic)
-        name = key_of(parsed.topic, parsed.event_id)
-        key = _key(parsed, name, policies, context)
-        return Event(
-            index,
-            context.submission,
-            context.received_at,
-            parsed.topic,
-            parsed.event_id,
-            parsed.timestamp,
-            parsed.source,
-            parsed.payload,
-            key,
-            digest_of(parsed.source, parsed.payload, parsed.payload_kind),
-            payload_kind=parsed.payload_kind,
-            attributes=parsed.attributes,
-            name=b"" if key == name else name,
-            on_conflict=policies.on_conflict,
-            known_timestamp_us=timestamp.try_parse(parsed.timestamp),
-        )
+        (event,) = self._events([parser.parse(raw)], index, context)
+        return event
+
+    def _events(
+        self, parsed: Sequence[ParsedEvent], first: int, context: RequestContext
+    ) -> list[Event]:
+        """Raises RejectedEvent where a part of a key is missing."""
+        submission, received_at = context.submission, context.received_at
+        events = []
+        for index, event in enumerate(parsed, first):
+            policies = self.policies.of(event.topic)
+            key_spec = policies.cloud_key_spec if event.attributes else policies.key_spec
+            name = key_of(event.topic, event.event_id)
+            key = name if key_spec.is_usual else _key(event, key_spec, context)
+            events.append(
+                Event(
+                    index,
+                    submission,
+                    received_at,
+                    event.topic,
+                    event.event_id,
+                    event.timestamp,
+                    event.source,
+                    event.payload,
+                    key,
+                    digest_of(event.source, event.payload, event.payload_kind),
+                    payload_kind=event.payload_kind,
+                    attributes=event.attributes,
+                    name=b"" if key is name else name,
+                    on_conflict=policies.on_conflict,
+                    known_timestamp_us=timestamp.try_parse(event.timestamp),
+                )
+            )
+        return events
 
     def _too_long(self) -> str:
         return f"The event has more bytes than the {self.max_event:,} that max_event allows."
@@ -208,21 +200,19 @@ class NdjsonDecoder:
         self._events += self._decoder.lines(raws, len(self._events), self._context)
 
 
-def _key(parsed: ParsedEvent, name: bytes, policies: TopicPolicy, context: RequestContext) -> bytes:
+def _key(event: ParsedEvent, key_spec: KeySpec, context: RequestContext) -> bytes:
     """Raises RejectedEvent where a part of the key is missing."""
-    key_spec = policies.cloud_key_spec if parsed.attributes else policies.key_spec
-    if key_spec.is_usual:
-        return name
-    payload = parsed.payload if parsed.payload_kind is PayloadKind.JSON else None
+    payload = event.payload if event.payload_kind is PayloadKind.JSON else None
     try:
-        return key_spec.key(structs.asdict(parsed), payload, context.headers)
+        return key_spec.key(structs.asdict(event), payload, context.headers)
     except MissingKeyPart as missing:
-        raise RejectedEvent.without_key(parsed, missing) from missing
+        raise RejectedEvent.without_key(event, missing) from missing
 
 
-def _kept_back(
+def _invalid(
     rejected: RejectedEvent, raw: bytes, index: int, context: RequestContext, parser: EventParser
 ) -> Event:
+    """The event that stands for bytes that were rejected; a malformed one is left to the stages."""
     event = Event(
         index,
         context.submission,

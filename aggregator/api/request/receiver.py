@@ -91,7 +91,7 @@ class Receiver:
             and _SMALL < len(read) <= _PLAIN
             and read.count(b"[") + read.count(b"{") < _BRACKETS
         )
-        if is_worth_a_try and (events := self.decoder.plain_array(read, context)):
+        if is_worth_a_try and (events := self.decoder.short_array(read, context)):
             return events
         return await _beside(len(read), self._decode, format_, request, read, context)
 
