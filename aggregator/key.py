@@ -1,0 +1,133 @@
+"""What makes two events the same.
+
+All hashes here are written into every store. Changing one makes stored events new, so they carry
+a version, and the recipes are kept in the store and compared at every start.
+"""
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from aggregator.core import json_pointer, json_values
+
+DEFAULT_KEY_SPEC = "topic,event_id"
+"""The recipe of a key unless a setting names another one: its parts, in order."""
+
+_SIZE = 16
+_MEMBERS = ("topic", "event_id", "source", "timestamp")
+_OPTIONAL = "timestamp"
+_HEADER = "header:"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def key_of(topic: str, event_id: str) -> bytes:
+    """The key by the usual recipe: blake2b, 16 bytes, over version, recipe and the parts.
+
+    A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
+    also the name by which an event of any other recipe is found.
+    """
+    return _hashed(_USUAL, topic.encode(), event_id.encode())
+
+
+class MissingKeyPart(ValueError):
+    """An event lacks a part of its key, as recipes spell it."""
+
+    def __init__(self, part: str, detail: str) -> None:
+        super().__init__(detail)
+        self.part = part
+        self.is_member = part in _MEMBERS
+
+
+class KeySpec:
+    """The parts of which a key is made, in order.
+
+    Each is a member of the event (`topic`, `event_id`, `source`, `timestamp`), a JSON pointer into
+    its payload (`/order/id`), or a header of the request (`header:X-GitHub-Delivery`).
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read `topic, /order/id`. Raises ValueError."""
+        self.parts = tuple(_part(part.strip()) for part in text.split(","))
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"{text!r} names a part twice")
+        if all(part == "topic" for part in self.parts):
+            raise ValueError(f"{text!r} would make all events of a topic the same")
+        self.text = ",".join(self.parts)
+        self.is_usual = self.text == DEFAULT_KEY_SPEC
+        self._begun = _begun(self.text)
+        self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
+
+    def with_source(self) -> "KeySpec":
+        """The same for CloudEvents, whose ids are unique by source only."""
+        return self if "source" in self.parts else KeySpec(f"{self.text},source")
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """The names of the headers that the key is made of."""
+        found = (part.removeprefix(_HEADER) for part in self.parts if part.startswith(_HEADER))
+        return frozenset(found)
+
+    def key(
+        self, members: Mapping[str, str], payload: bytes | None, headers: Mapping[str, str]
+    ) -> bytes:
+        """The key of an event; `payload` is None if it is no JSON. Raises Missing."""
+        return _hashed(
+            self._begun, *(self._value(part, members, payload, headers) for part in self.parts)
+        )
+
+    def _value(
+        self,
+        part: str,
+        members: Mapping[str, str],
+        payload: bytes | None,
+        headers: Mapping[str, str],
+    ) -> bytes:
+        if part in _MEMBERS:
+            if part == _OPTIONAL and not members[part]:
+                raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
+            return members[part].encode()
+        if part.startswith(_HEADER):
+            name = part.removeprefix(_HEADER)
+            if not headers.get(name):
+                raise MissingKeyPart(
+                    part, f"The key is made of the header {name}, which was not sent."
+                )
+            return headers[name].encode(errors="surrogateescape")
+        found = None if payload is None else json_values.scalar(payload, self._pointers[part])
+        if found is None:
+            raise MissingKeyPart(
+                part, "The key is made of this; it should be a string, a number or a boolean."
+            )
+        return found
+
+
+def _part(part: str) -> str:
+    """The part as recipes spell it. Raises ValueError if it is none."""
+    if part in _MEMBERS:
+        return part
+    if part.startswith("/"):
+        json_pointer.parse(part)
+        return part
+    name = part.removeprefix(_HEADER)
+    if name != part and _TOKEN.fullmatch(name):
+        return _HEADER + name.lower()
+    raise ValueError(
+        f"{part!r} is no part of a key; try {', '.join(_MEMBERS)}, /a/pointer/into/the/payload "
+        "or header:Some-Name"
+    )
+
+
+def _begun(key_spec: str) -> blake2b:
+    """The hash up to the first part. It is begun once a recipe: a copy costs half of a new one."""
+    prefix = b"\x01" + len(key_spec).to_bytes(4, "big") + key_spec.encode()
+    return blake2b(prefix, digest_size=_SIZE)
+
+
+def _hashed(begun: blake2b, *parts: bytes) -> bytes:
+    hashed = begun.copy()
+    for part in parts:
+        hashed.update(len(part).to_bytes(4, "big") + part)
+    return hashed.digest()
+
+
+_USUAL = _begun(DEFAULT_KEY_SPEC)
