@@ -1,15 +1,15 @@
 """From a request to its events: reads the body in the format that it claims, and decodes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator.api.request import body, cloudevents
+from aggregator.api.request import cloudevents
+from aggregator.api.request.body import Body
 from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
@@ -39,26 +39,10 @@ class Receiver:
         Raises RequestError, or QueueFull where too much is under way.
         """
         format_ = format_of(request)
-        read = body.at_once(request, reservation, self.settings.max_body)
-        if read is None:
-            return await self._receive_late(format_, request, context, reservation)
-        if len(read) <= _SMALL:
-            return self._decode(format_, request, read, context)
-        return await self._decoded(format_, request, read, context)
-
-    async def _receive_late(
-        self,
-        format_: Format,
-        request: web.Request,
-        context: RequestContext,
-        reservation: Reservation,
-    ) -> list[Event]:
-        """The same where the body is still on its way."""
-        limits = self.settings.max_body, self.settings.body_timeout
-        async with aclosing(body.pieces(request, reservation, *limits)) as pieces:
-            if format_ is Format.NDJSON:
-                return await self._lines(pieces, context)
-            read = b"".join([piece async for piece in pieces])
+        body = Body(request, reservation, self.settings.max_body, self.settings.body_timeout)
+        if format_ is Format.NDJSON:
+            return await self._lines(body, context)
+        read = b"".join([piece async for piece in body])
         return await self._decoded(format_, request, read, context)
 
     async def receive_anew(
@@ -69,11 +53,11 @@ class Receiver:
         reservation.take(size)
         return await _beside(size, self._decode_anew, kept, context)
 
-    async def _lines(self, pieces: AsyncIterator[bytes], context: RequestContext) -> list[Event]:
+    async def _lines(self, body: Body, context: RequestContext) -> list[Event]:
         ndjson = self.decoder.ndjson(context)
         waiting: list[bytes] = []
         size = 0
-        async for piece in pieces:
+        async for piece in body:
             waiting.append(piece)
             size += len(piece)
             if size > _SMALL:
@@ -101,10 +85,6 @@ class Receiver:
         if format_ is Format.JSON:
             return self.decoder.json(read, context)
         match format_:
-            case Format.NDJSON:
-                ndjson = self.decoder.ndjson(context)
-                ndjson.feed(read)
-                return ndjson.finish()
             case Format.CLOUD_BINARY:
                 return self.decoder.cloud_event(
                     cloudevents.from_binary_mode(request, read), context
