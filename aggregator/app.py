@@ -19,7 +19,6 @@ from aggregator.event import Submission
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake, new_submission_id
 from aggregator.pipeline.pending import PendingSubmissions
-from aggregator.pipeline.prompt import PromptLine
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugins
@@ -59,7 +58,7 @@ def create_app(
     settings = configuration.settings
     left, right = plugins.line(PipelineSpec.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
-    intake_line = PromptLine(left, settings.stage_timeout, stuck)
+    intake_line = StageRunner(left, settings.stage_timeout, stuck)
     batch_line = StageRunner(right, settings.stage_timeout, stuck)
     ledger = PendingSubmissions()
     books = BatchRecorder(

@@ -51,7 +51,7 @@ LAYERS = (
         "change_key",
         "web.turn",
     },
-    {"checks", "prompt"},
+    {"checks"},
     {"configuration"},
     {
         "settling",

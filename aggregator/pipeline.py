@@ -1,0 +1,259 @@
+"""The order of the stages, and the care with which they are run.
+
+The order reads like the picture: in `validate | dedup persist` the bar is the queue. What a stage
+hands back is checked against the contract in `stage.py`; a breach is a StageFault that names it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from operator import is_
+from types import coroutine
+from typing import Any
+
+from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
+from aggregator.event import Event, Pending
+from aggregator.stage import BatchStage, IntakeStage, Stage
+from aggregator.transaction import Transaction, UnitOfWork
+
+_GOING, _WAITING = Pending.GOING, Pending.WAITING
+_MOST_ROUNDS = 1000
+_LONGEST = 500  # bytes of an error's words
+
+Call = Coroutine[Any, Any, Sequence[Event]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """The names of the stages on each side of the bar."""
+
+    intake: tuple[str, ...]
+    batch: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "PipelineSpec":
+        """Read `validate | dedup persist`. Raises SettingError."""
+        sides = text.split("|")
+        if len(sides) != 2:
+            raise SettingError(
+                f"pipeline: {text!r} needs exactly one bar: it stands for the queue, "
+                "as in 'validate | dedup persist'"
+            )
+        if not sides[1].split():
+            raise SettingError(f"pipeline: in {text!r} no stage stands right of the bar to store")
+        order = cls(*(tuple(side.split()) for side in sides))
+        names = order.intake + order.batch
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise SettingError(f"pipeline: {', '.join(doubled)} stands in {text!r} twice")
+        return order
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.intake)} | {' '.join(self.batch)}".strip()
+
+
+@dataclass(frozen=True)
+class NamedStage:
+    """A stage, and the name that the pipeline knows it by."""
+
+    name: str
+    stage: Stage
+
+
+class StageRunner:
+    """The stages of one side of the bar, run in order over lists of events.
+
+    A stage that has not answered after `timeout` seconds is cancelled, which is its fault; one
+    that does not even end when cancelled is reported to `stuck`, for nothing can go on then.
+    """
+
+    def __init__(
+        self, stages: Sequence[NamedStage], timeout: float, stuck: Callable[[str], None]
+    ) -> None:
+        self.stages = stages
+        self.timeout = timeout
+        self.stuck = stuck
+
+    async def run(self, events: Sequence[Event], work: UnitOfWork | None = None) -> list[Event]:
+        """Run the events through all stages; return those that no stage kept back.
+
+        Those that a stage made wait come to it again once the others are through. Raises
+        StageFault or StoreError.
+        """
+        passed: list[Event] = []
+        parts: deque[tuple[int, Sequence[Event]]] = deque([(0, events)])
+        rounds = 0
+        while parts:
+            rounds += 1
+            if rounds > _MOST_ROUNDS:
+                raise StageFault(f"{self.names}: events still wait after {_MOST_ROUNDS} rounds")
+            first, going = parts.popleft()
+            for place, named in enumerate(self.stages[first:], first):
+                given = going
+                going = await self._pass(named, given, work) if given else given
+                if len(going) == len(given):
+                    continue  # nobody waits
+                if waiting := [event for event in given if event.verdict is _WAITING]:
+                    if place == first and len(waiting) == len(given):
+                        raise StageFault(f"{named.name}: all events wait for each other")
+                    parts.append((place, waiting))
+                    for event in waiting:
+                        event.resume()
+            passed += going
+        return passed
+
+    @property
+    def names(self) -> str:
+        """The names of the stages, for messages."""
+        return " ".join(named.name for named in self.stages)
+
+    async def close(self) -> None:
+        """Close every stage, the last one first."""
+        for named in reversed(self.stages):
+            try:
+                await named.stage.close()
+            except Exception:
+                log.exception("%s: could not be closed", named.name)
+
+    async def _pass(
+        self, named: NamedStage, events: Sequence[Event], work: UnitOfWork | None
+    ) -> Sequence[Event]:
+        limit = asyncio.timeout(self.timeout)
+        try:
+            if isinstance(named.stage, IntakeStage):
+                returned = await self._begin(named, _process(named.stage, events), limit)
+            else:
+                async with self._limited(named, limit):
+                    returned = await _process_batch(named.stage, events, work, limit)
+            _check(events, returned)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or _is_cancelled():
+                raise
+            raise _blamed(named.name, error, work, limit) from error
+        if work and work.failure:
+            raise _blamed(named.name, work.failure, work, limit)
+        return returned
+
+    async def _begin(
+        self, named: NamedStage, call: Call, limit: asyncio.Timeout
+    ) -> Sequence[Event]:
+        """Await the call, its time limited from where it first waits.
+
+        Most stages left of the bar never wait. Nothing could interrupt them, and the timers would
+        take longer than such a stage does.
+        """
+        try:
+            awaited = call.send(None)
+        except StopIteration as end:
+            answer: Sequence[Event] = end.value
+            return answer
+        async with self._limited(named, limit):
+            return await _rest_of(call, awaited)
+
+    @asynccontextmanager
+    async def _limited(self, named: NamedStage, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        async with limit:
+            with self._guarded(named.name, limit):
+                yield
+
+    @contextmanager
+    def _guarded(self, name: str, limit: asyncio.Timeout) -> Iterator[None]:
+        """Report a stage that goes on though its time was up long ago."""
+        clock = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            if limit.expired():
+                self.stuck(name)
+            timer = clock.call_later(self.timeout, look)
+
+        timer = clock.call_later(2 * self.timeout, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _is_cancelled() -> bool:
+    """Whether the pipeline's own task was cancelled, and not something inside a stage."""
+    task = asyncio.current_task()
+    return bool(task and task.cancelling())
+
+
+def _blamed(
+    name: str, error: BaseException, work: UnitOfWork | None, limit: asyncio.Timeout
+) -> AggregatorError:
+    """Whose fault it is: the store's if a call to it failed, whatever the stage made of that."""
+    if work and isinstance(work.failure, StoreError):
+        return work.failure
+    if isinstance(error, TimeoutError) and limit.expired():
+        return StageFault(f"{name}: no answer in time (stage_timeout)")
+    if isinstance(error, StageFault):
+        return StageFault(f"{name}: {_told(error)}")
+    return StageFault(f"{name}: {type(error).__name__}: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    """What it says, in characters that can be sent on, and no more of it than helps."""
+    return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
+
+
+async def _process(stage: IntakeStage, events: Sequence[Event]) -> Sequence[Event]:
+    return list(await stage.process(list(events)))
+
+
+async def _process_batch(
+    stage: Stage, events: Sequence[Event], work: UnitOfWork | None, limit: asyncio.Timeout
+) -> Sequence[Event]:
+    assert isinstance(stage, BatchStage)
+    assert work is not None
+    tx = Transaction(work, limit)
+    try:
+        return list(await stage.process(list(events), tx))
+    finally:
+        await tx.end()
+
+
+@coroutine
+def _rest_of(call: Call, awaited: Any) -> Generator[Any, Any, Sequence[Event]]:
+    """Await the rest of a call that was begun, and waits for something."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:  # noqa: BLE001, it is for the call
+            step = partial(call.throw, error)
+        else:
+            step = partial(call.send, sent)
+        try:
+            awaited = step()
+        except StopIteration as end:
+            answer: Sequence[Event] = end.value
+            return answer
+        finally:
+            del step  # what was thrown refers to this frame
+
+
+def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
+    """Raise StageFault unless each given event went on, in order, or was kept back."""
+    going = [event for event in given if event.verdict is _GOING]
+    if len(going) != len(returned) or not all(map(is_, going, returned)):
+        raise StageFault(_breach(given, returned))
+
+
+def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:
+    following = iter(returned)
+    expected = next(following, None)
+    for event in given:
+        if event is expected:
+            if event.verdict is not _GOING:
+                return f"event {event.index} was kept back and returned as well"
+            expected = next(following, None)
+        elif event.verdict is _GOING:
+            return f"event {event.index} was lost: neither settled nor returned in its place"
+    return "returned an event that it was not given, or gave it back twice"
