@@ -21,7 +21,6 @@ LAYERS = (
         "pointer",
         "commits",
         "unique",
-        "web.lean",
         "web.uri",
         "description.schemas",
     },
