@@ -28,10 +28,9 @@ def digest_of(source: str, payload: bytes, form: PayloadKind = PayloadKind.JSON)
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
     values, which `Value` decides.
     """
-    content = (_JSON if form is PayloadKind.JSON else _BEGUN[form]).copy()
+    content = (_BEGUN_JSON if form is _JSON else _BEGUN[form]).copy()
     encoded = source.encode()
-    content.update(len(encoded).to_bytes(4, "big") + encoded)
-    content.update(payload)
+    content.update(len(encoded).to_bytes(4, "big") + encoded + payload)
     return _VERSION + content.digest()
 
 
@@ -40,7 +39,8 @@ _BEGUN = {
     form: blake2b(digest_size=_SIZE, person=person)  # begun once: a copy costs half of a new one
     for form, person in _PERSONS.items()
 }
-_JSON = _BEGUN[PayloadKind.JSON]  # nearly always; to hash a member of an enumeration takes longer
+_JSON = PayloadKind.JSON  # looked up once: enumerations take their time, and to hash them more
+_BEGUN_JSON = _BEGUN[_JSON]
 
 
 def is_damaged(source: str, payload: bytes | None, digest: bytes, form: PayloadKind) -> bool:

@@ -141,15 +141,15 @@ def _unless_in_doubt(members: Sequence[_OwnMembers], text: bytes) -> list[Parsed
 
 def _parse(raw: bytes) -> ParsedEvent:
     """One event in the service's own form. Raises RejectedEvent."""
-    if parsed := parse_lines([raw]):
-        return parsed[0]
     try:
         event = _one.decode(raw)
         payload = bytes(event.payload)
-        _object.decode(payload)
+        if payload[0] != _OBJECT:
+            _object.decode(payload)  # raises, with the words for it
     except strict_json.UNREADABLE as error:
         raise RejectedEvent.looked_at(raw, str(error), "topic", "event_id") from error
-    if faults := strict_json.faults(raw):
+    is_in_doubt = not strict_json.is_surely_taken(raw, [payload], _QUOTES)
+    if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)
     return ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
 

@@ -54,13 +54,18 @@ def is_surely_taken(text: bytes, values: Sequence[bytes], quotes: int) -> bool:
     is how many quotes stand outside of the values if no member of an event stands twice.
     """
     joined = b"".join(values)
+    large = [value for value in values if len(value) >= _SMALL]
     return (
         text.count(b'"') == joined.count(b'"') + quotes  # one that stands twice has more
-        and b"\\u0000" not in text
+        and (b"\\" not in text or b"\\u0000" not in text)
         and (text.isascii() or _is_utf8(text))
-        and not any(is_too_deep(b"{" + value) for value in values if len(value) >= _SMALL)
+        and not any(map(_is_too_deep_inside, large))
         and _are_numbers_held(values, joined)
     )
+
+
+def _is_too_deep_inside(value: bytes) -> bool:
+    return is_too_deep(b"{" + value)  # as a member of its event
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -75,7 +80,7 @@ def _is_utf8(text: bytes) -> bool:
 def _are_numbers_held(values: Sequence[bytes], joined: bytes) -> bool:
     """Whether a double holds every number."""
     alike = joined.translate(_ALIKE, _SIGNS)
-    if _LONG in alike:
+    if len(joined) >= len(_LONG) and _LONG in alike:
         return False
     if _LARGE in alike:  # most often a hash in hexadecimal
         try:
