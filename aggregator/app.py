@@ -14,6 +14,8 @@ from aggregator.api.middleware import Cors, Origins, as_problems, with_options
 from aggregator.api.openapi import ROUTES, OpenApiHandler
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.request.decoder import Decoder
+from aggregator.api.request.receiver import Receiver
 from aggregator.api.routes import add_routes, table
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.status import StatusHandlers
@@ -25,13 +27,10 @@ from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
 from aggregator.pipeline.pending import PendingSubmissions, Statistics
-from aggregator.pipeline.prompt import PromptLine
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugins
 from aggregator.queue import Queue
-from aggregator.receiving.decode import Decoder
-from aggregator.receiving.receiver import Receiver
 from aggregator.route import RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, Store
 from aggregator.watchdog import end_stuck
@@ -53,7 +52,7 @@ def create_app(
     settings = configuration.settings
     left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
-    intake_runner = PromptLine(left, settings.stage_timeout, stuck)
+    intake_runner = StageRunner(left, settings.stage_timeout, stuck)
     batch_runner = StageRunner(right, settings.stage_timeout, stuck)
     pending = PendingSubmissions()
     limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)

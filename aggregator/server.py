@@ -11,13 +11,13 @@ import threading
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
 from aggregator.errors import SettingError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
-from aggregator.receiving import body
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)

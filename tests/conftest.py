@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from aggregator.api.request import body
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.plugins import Plugins
-from aggregator.receiving import body
 from events import event
 from killed import COMMITS, Killed
 from running import Service

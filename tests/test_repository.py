@@ -21,32 +21,24 @@ LAYERS = (
         "pointer",
         "commits",
         "unique",
-        "web.lean",
         "web.uri",
         "description.schemas",
     },
-    {"content", "key", "web.origins", "receiving.charset", "description.verdict_schemas"},
-    {"event", "receiving.strict_json", "web.cors"},
+    {"content", "key", "web.origins", "description.verdict_schemas"},
+    {"event", "web.cors"},
     {
         "store",
         "queue",
-        "receiving.split",
-        "receiving.inflate",
         "rules",
-        "receiving.shape",
         "description.reading_schemas",
     },
     {
         "transaction",
         "budget",
-        "receiving.plain_event",
-        "receiving.cloud_event",
-        "receiving.binary_mode",
         "description.quarantine_schemas",
     },
-    {"stage", "web.sending", "receiving.plain_events", "web.link", "web.shown", "web.accept"},
+    {"stage", "web.sending", "web.link", "web.shown", "web.accept"},
     {
-        "receiving.decode",
         "pipeline",
         "ledger",
         "settings",
@@ -58,22 +50,19 @@ LAYERS = (
         "change_key",
         "web.turn",
     },
-    {"checks", "prompt"},
+    {"checks"},
     {"configuration"},
     {
         "settling",
         "plugins",
         "watchdog",
         "web.query",
-        "receiving.body",
-        "receiving.media_type",
         "logs",
         "web.looks",
     },
     {
         "worker",
         "web.problems",
-        "receiving.receiver",
         "web.finding",
         "web.export",
         "web.following",
@@ -134,7 +123,7 @@ def test_core_knows_the_packages_around_it_in_one_place_only() -> None:
     for path in sorted((ROOT / "aggregator").glob("*.py")):
         packages = {name.split(".")[1] for name in imports(path) if name.startswith("aggregator.")}
         if path.name not in KNOWING:
-            assert not packages & {"description", "receiving", "web"}, path.name
+            assert not packages & {"api", "description", "web"}, path.name
 
 
 def test_core_never_imports_a_plugin() -> None:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from aggregator.api import stored_event
 from aggregator.api.export import Exporter
 from aggregator.api.query import EventSelector, EventSelectorSchema, PageSchema, TopicsSchema, parse
+from aggregator.api.request.media_type import NDJSON
 from aggregator.api.responses import (
     CLOUD_EVENT,
     CLOUD_EVENTS,
@@ -37,7 +38,6 @@ from aggregator.api.stored_event import payload_state, render_cloud_event, rende
 from aggregator.core import timestamp
 from aggregator.core.identity import key_of
 from aggregator.errors import NotFound
-from aggregator.receiving.media_type import NDJSON
 from aggregator.store import (
     ConflictStats,
     History,

@@ -7,6 +7,8 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from aggregator.api.request.body import ENCODINGS
+from aggregator.api.request.media_type import ACCEPTED
 from aggregator.api.responses import problem_response
 from aggregator.errors import (
     AggregatorError,
@@ -22,8 +24,6 @@ from aggregator.errors import (
     Unsupported,
     UnsupportedCoding,
 )
-from aggregator.receiving.inflate import ENCODINGS
-from aggregator.receiving.media_type import ACCEPTED
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from marshmallow import Schema, fields, validate
 from aggregator import __version__
 from aggregator.api.publish import AnyResult, Result
 from aggregator.api.query import JsonPointer, JsonScalar, Timestamp
+from aggregator.api.request.media_type import NDJSON
 from aggregator.api.responses import (
     CLOUD_EVENT,
     CLOUD_EVENTS,
@@ -28,7 +29,6 @@ from aggregator.api.responses import (
 )
 from aggregator.api.sending import Sender
 from aggregator.config import Settings
-from aggregator.receiving.media_type import NDJSON
 from aggregator.route import Route
 from aggregator.stage import Stage
 

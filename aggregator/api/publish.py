@@ -9,6 +9,8 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
+from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     Answer,
     Count,
@@ -27,8 +29,6 @@ from aggregator.errors import Unparsable
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
-from aggregator.receiving.decode import Arrival
-from aggregator.receiving.receiver import Receiver
 
 _PREFER = istr("Prefer")
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
@@ -59,10 +59,10 @@ class PublishHandler:
             preferences = replace(preferences, is_async=False)
         with self.budget.reserve() as reservation:
             headers = self._key_headers(request)
-            arrival = Arrival(new_submission_id(), timestamp.now(), headers)
+            context = RequestContext(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
-                arrival.submission,
-                await self.receiver.receive(request, arrival, reservation),
+                context.submission,
+                await self.receiver.receive(request, context, reservation),
                 is_strict=preferences.is_strict,
                 respond_async=preferences.is_async,
                 headers=headers,

@@ -14,6 +14,9 @@ from msgspec.structs import replace
 from aggregator import store
 from aggregator.api.publish import released_response
 from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
+from aggregator.api.request import strict_json
+from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     NO_CACHE,
     Answer,
@@ -32,9 +35,6 @@ from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline.intake import Intake, new_submission_id
-from aggregator.receiving import strict_json
-from aggregator.receiving.decode import Arrival
-from aggregator.receiving.receiver import Receiver
 from aggregator.store import QuarantineQuery, QuarantineReason
 
 _decode_faults = msgspec.json.Decoder(list[Fault]).decode
@@ -166,12 +166,12 @@ class QuarantineHandlers:
         self, request: web.Request, page: store.QuarantinePage
     ) -> web.StreamResponse:
         self.intake.check_ready()
-        arrival = Arrival(new_submission_id(), timestamp.now())
+        context = RequestContext(new_submission_id(), timestamp.now())
         with self.budget.reserve() as reservation:
-            events = await self.receiver.receive_anew(page.entries, arrival, reservation)
+            events = await self.receiver.receive_anew(page.entries, context, reservation)
             ids = [entry.id for entry in page.entries]
             settled = await asyncio.gather(*map(self._receive, events, ids))
-        released = Submission(arrival.submission, settled, released=ids)
+        released = Submission(context.submission, settled, released=ids)
         answer = released_response(released, next_after(page.next))
         return await self.sender.send(request, answer)
 

@@ -16,9 +16,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from aggregator.api.request.media_type import Format
 from aggregator.errors import NotAcceptable
-from aggregator.receiving.media_type import Format
-from aggregator.web.lean import Lean
 
 JSON = Format.JSON.value
 CLOUD_EVENT = Format.CLOUD_EVENT.value
@@ -69,7 +68,7 @@ def json_response(
 ) -> web.Response:
     """An answer whose body is that value as JSON."""
     encoded = msgspec.json.encode(body)
-    return Lean(body=encoded, status=status, headers=headers, content_type=media_type)
+    return web.Response(body=encoded, status=status, headers=headers, content_type=media_type)
 
 
 def problem_response(

@@ -26,12 +26,12 @@ from aggregator.api.query import (
     WholeNumber,
     described,
 )
+from aggregator.api.request.body import ENCODINGS
+from aggregator.api.request.media_type import NDJSON
 from aggregator.api.responses import CLOUD_EVENT, CLOUD_EVENTS, JSON, Answer
 from aggregator.api.status import Stats, Status, StatusHandlers
 from aggregator.api.stored_event import StoredEvent
 from aggregator.api.stream import StreamHandler
-from aggregator.receiving.inflate import ENCODINGS
-from aggregator.receiving.media_type import NDJSON
 from aggregator.route import Route
 from aggregator.store import KeepsHistory, KeepsQuarantine, Store
 

@@ -7,7 +7,6 @@ a version, and what keys are made of is kept in the store and compared at every 
 import re
 from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
 from hashlib import blake2b
 
 from aggregator.core import json_pointer, json_values
@@ -17,7 +16,6 @@ DEFAULT_KEY_SPEC = "topic,event_id"
 
 KEY_SIZE = 16
 """Bytes of a key."""
-_LONGEST_KNOWN = 255  # of a topic or source with which hashing is begun once only
 _MEMBERS = ("topic", "event_id", "source", "timestamp")
 _OPTIONAL = "timestamp"
 _HEADER = "header:"
@@ -30,12 +28,7 @@ def key_of(topic: str, event_id: str) -> bytes:
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
     also the name by which an event of any other recipe is found.
     """
-    begun = _known_topic(topic) if len(topic) <= _LONGEST_KNOWN else _key_hash_begun(topic)
-    hashed = begun.copy()
-    encoded = event_id.encode()
-    length = len(encoded)
-    hashed.update((_LENGTHS[length] if length < _SHORT else _length(length)) + encoded)
-    return hashed.digest()
+    return _hashed(_USUAL, topic.encode(), event_id.encode())
 
 
 class MissingKeyPart(ValueError):
@@ -63,7 +56,7 @@ class KeySpec:
             raise ValueError(f"{text!r} would make all events of a topic the same")
         self.text = ",".join(self.parts)
         self.is_usual = self.text == DEFAULT_KEY_SPEC
-        self._prefix = _prefix(self.text)
+        self._begun = _begun(self.text)
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
     def with_source(self) -> "KeySpec":
@@ -81,7 +74,7 @@ class KeySpec:
     ) -> bytes:
         """The key of an event; `payload` is None if it is no JSON. Raises Missing."""
         return _hashed(
-            self._prefix, *(self._value(part, members, payload, headers) for part in self.parts)
+            self._begun, *(self._value(part, members, payload, headers) for part in self.parts)
         )
 
     def _value(
@@ -126,38 +119,20 @@ def _part(part: str) -> str:
     )
 
 
-def _prefix(key_spec: str) -> bytes:
-    return b"\x01" + len(key_spec).to_bytes(4, "big") + key_spec.encode()
+def _begun(key_spec: str) -> blake2b:
+    """The hash up to the first part, begun once a key spec: a copy costs half of a new one."""
+    prefix = b"\x01" + len(key_spec).to_bytes(4, "big") + key_spec.encode()
+    return blake2b(prefix, digest_size=KEY_SIZE)
 
 
-def _hashed(prefix: bytes, *parts: bytes) -> bytes:
-    hashed = blake2b(prefix, digest_size=KEY_SIZE)
+def _hashed(begun: blake2b, *parts: bytes) -> bytes:
+    hashed = begun.copy()
     for part in parts:
-        hashed.update(_with_length(part))
+        hashed.update(len(part).to_bytes(4, "big") + part)
     return hashed.digest()
 
 
-def _with_length(part: bytes) -> bytes:
-    return _length(len(part)) + part
-
-
-def _length(length: int) -> bytes:
-    return length.to_bytes(4, "big")
-
-
-_SHORT = 256
-_LENGTHS = tuple(map(_length, range(_SHORT)))
-
-
-_USUAL = _prefix(DEFAULT_KEY_SPEC)
-
-
-def _key_hash_begun(topic: str) -> blake2b:
-    """The hash of a key by the usual recipe, up to the id."""
-    return blake2b(_USUAL + _with_length(topic.encode()), digest_size=KEY_SIZE)
-
-
-_known_topic = lru_cache(1024)(_key_hash_begun)
+_USUAL = _begun(DEFAULT_KEY_SPEC)
 
 
 _DIGEST_VERSION = b"\x01"
@@ -174,33 +149,27 @@ class PayloadKind(Enum):
     NOTHING = 2
 
 
-def digest_of(source: str, payload: bytes, form: PayloadKind = PayloadKind.JSON) -> bytes:
+def digest_of(source: str, payload: bytes, kind: PayloadKind = PayloadKind.JSON) -> bytes:
     """A version byte and blake2b (16 bytes) over the content as it was sent.
 
     Equal digests mean equal contents; unequal ones may still be spellings of the same JSON
     values, which `JsonValue` decides.
     """
-    if form is _JSON and len(source) <= _LONGEST_KNOWN:
-        content = _known_source(source).copy()
-    else:
-        content = _digest_begun(source, form)
-    content.update(payload)
+    content = (_BEGUN_JSON if kind is _JSON else _BEGUN[kind]).copy()
+    encoded = source.encode()
+    content.update(len(encoded).to_bytes(4, "big") + encoded + payload)
     return _DIGEST_VERSION + content.digest()
 
 
-_JSON = PayloadKind.JSON  # looked up once: enumerations take their time, and to hash them more
 _PERSONS = {PayloadKind.JSON: b"", PayloadKind.BYTES: b"bytes", PayloadKind.NOTHING: b"nothing"}
+_BEGUN = {
+    kind: blake2b(digest_size=_DIGEST_SIZE, person=person)  # a copy costs half of a new one
+    for kind, person in _PERSONS.items()
+}
+_JSON = PayloadKind.JSON  # looked up once: enumerations take their time, and to hash them more
+_BEGUN_JSON = _BEGUN[_JSON]
 
 
-def _digest_begun(source: str, form: PayloadKind = PayloadKind.JSON) -> blake2b:
-    encoded = source.encode()
-    length = len(encoded).to_bytes(4, "big")
-    return blake2b(length + encoded, digest_size=_DIGEST_SIZE, person=_PERSONS[form])
-
-
-_known_source = lru_cache(1024)(_digest_begun)
-
-
-def is_damaged(source: str, payload: bytes | None, digest: bytes, form: PayloadKind) -> bool:
+def is_damaged(source: str, payload: bytes | None, digest: bytes, kind: PayloadKind) -> bool:
     """Whether what was read back is not what the digest was made of; a payload may be gone."""
-    return payload is not None and digest_of(source, payload, form) != digest
+    return payload is not None and digest_of(source, payload, kind) != digest

@@ -7,10 +7,13 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from operator import is_
+from types import coroutine
+from typing import Any
 
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
@@ -20,6 +23,8 @@ from aggregator.transaction import Transaction, UnitOfWork
 _GOING, _WAITING = Pending.GOING, Pending.WAITING
 _MOST_ROUNDS = 1000
 _LONGEST = 500  # bytes of an error's words
+
+Call = Coroutine[Any, Any, Sequence[Event]]
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +123,13 @@ class StageRunner:
     async def _pass(
         self, named: NamedStage, events: Sequence[Event], work: UnitOfWork | None
     ) -> Sequence[Event]:
+        limit = asyncio.timeout(self.timeout)
         try:
-            async with asyncio.timeout(self.timeout) as limit:
-                with self._guarded(named.name, limit):
-                    returned = await _process(named.stage, events, work, limit)
+            if isinstance(named.stage, IntakeStage):
+                returned = await self._begin(named, _process(named.stage, events), limit)
+            else:
+                async with self._limited(named, limit):
+                    returned = await _process_batch(named.stage, events, work, limit)
             _check(events, returned)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
@@ -130,6 +138,28 @@ class StageRunner:
         if work and work.failure:
             raise _blamed(named.name, work.failure, work, limit)
         return returned
+
+    async def _begin(
+        self, named: NamedStage, call: Call, limit: asyncio.Timeout
+    ) -> Sequence[Event]:
+        """Await the call, its time limited from where it first waits.
+
+        Most stages left of the bar never wait. Nothing could interrupt them, and the timers would
+        take longer than such a stage does.
+        """
+        try:
+            awaited = call.send(None)
+        except StopIteration as end:
+            answer: Sequence[Event] = end.value
+            return answer
+        async with self._limited(named, limit):
+            return await _rest_of(call, awaited)
+
+    @asynccontextmanager
+    async def _limited(self, named: NamedStage, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        async with limit:
+            with self._guarded(named.name, limit):
+                yield
 
     @contextmanager
     def _guarded(self, name: str, limit: asyncio.Timeout) -> Iterator[None]:
@@ -174,11 +204,13 @@ def _told(error: BaseException) -> str:
     return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 
-async def _process(
+async def _process(stage: IntakeStage, events: Sequence[Event]) -> Sequence[Event]:
+    return list(await stage.process(list(events)))
+
+
+async def _process_batch(
     stage: Stage, events: Sequence[Event], work: UnitOfWork | None, limit: asyncio.Timeout
 ) -> Sequence[Event]:
-    if isinstance(stage, IntakeStage):
-        return list(await stage.process(list(events)))
     assert isinstance(stage, BatchStage)
     assert work is not None
     tx = Transaction(work, limit)
@@ -188,16 +220,30 @@ async def _process(
         await tx.end()
 
 
+@coroutine
+def _rest_of(call: Call, awaited: Any) -> Generator[Any, Any, Sequence[Event]]:
+    """Await the rest of a call that was begun, and waits for something."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:  # noqa: BLE001, it is for the call
+            step = partial(call.throw, error)
+        else:
+            step = partial(call.send, sent)
+        try:
+            awaited = step()
+        except StopIteration as end:
+            answer: Sequence[Event] = end.value
+            return answer
+        finally:
+            del step  # what was thrown refers to this frame
+
+
 def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
     """Raise StageFault unless each given event went on, in order, or was kept back."""
-    if not go_on(given, returned):
-        raise StageFault(_breach(given, returned))
-
-
-def go_on(given: Sequence[Event], returned: Sequence[Event]) -> bool:
-    """Whether those that were returned are the given ones that were not kept back, in order."""
     going = [event for event in given if event.verdict is _GOING]
-    return len(going) == len(returned) and all(map(is_, going, returned))
+    if len(going) != len(returned) or not all(map(is_, going, returned)):
+        raise StageFault(_breach(given, returned))
 
 
 def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:

@@ -1,25 +1,40 @@
-"""Holds each event to the contract of an event, and says everything that is wrong with it."""
+"""Holds each event to the schema of an event, and says everything that is wrong with it."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
 
-from marshmallow import Schema
+import msgspec
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from msgspec import UNSET
 
+from aggregator.core import json_pointer
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
-from aggregator_stages.accept import Accept
-from aggregator_stages.contract import Contract
-from aggregator_stages.schemas import CloudEventSchema, EventSchema
+from aggregator_stages.schemas import (
+    CloudEventSchema,
+    EventSchema,
+    OneLine,
+    Timestamp,
+    extension_faults,
+)
 
-_FEW = 100  # more declined events, or larger ones, are looked at in a thread
+_FEW = 100  # more invalid events, or larger ones, are explained in a thread
 _LARGE = 65_536  # bytes
 _EXPLAINED = 1000  # further ones are told their first fault only
+_OWN = ("topic", "event_id", "timestamp", "source")
+_LONGEST_ATTRIBUTES = 65_536  # bytes
+_TOO_LONG = Fault("", f"The attributes come to more than {_LONGEST_ATTRIBUTES:,} bytes.")
+_MOST = 10  # faults of one event
+_MOST_KNOWN = 1000  # topics and sources
+
+_object = msgspec.json.Decoder(dict[str, Any])
 
 
 class Validate(IntakeStage):
-    """Settles as invalid what the schema of its kind does not accept."""
+    """Settles as invalid what the schema of its form does not accept."""
 
     accepts: ClassVar[dict[str, type[Schema]]] = {
         "application/json": EventSchema,
@@ -27,43 +42,162 @@ class Validate(IntakeStage):
     }
 
     def __init__(self) -> None:
-        self._accept = Accept(EventSchema())
-        self._plain = Contract(EventSchema())
+        self._own = Contract(EventSchema())
         self._cloud = Contract(CloudEventSchema())
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return the events that keep the contract."""
-        sees = self._accept.sees
-        doubtful = [event for event in events if not sees(event)]
-        if not doubtful:
-            return events
-        if sum(len(event.attributes) for event in doubtful) > _LARGE:
-            declined = await asyncio.to_thread(self._declined, doubtful)
+        """Return the events that keep the schema."""
+        if sum([len(event.attributes) for event in events]) > _LARGE:
+            invalid = await asyncio.to_thread(self._invalid, events)
         else:
-            declined = self._declined(doubtful)
-        if not declined:
+            invalid = self._invalid(events)
+        if not invalid:
             return events
-        if len(declined) > _FEW or sum(len(event.raw) for event, _ in declined) > _LARGE:
-            await asyncio.to_thread(self._refuse, declined)
+        if len(invalid) > _FEW or sum(len(event.raw) for event, _ in invalid) > _LARGE:
+            await asyncio.to_thread(self._refuse, invalid)
         else:
-            self._refuse(declined)
+            self._refuse(invalid)
         return [event for event in events if event.outcome is None]
 
-    def _declined(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
-        return [(event, why) for event in events if (why := self._first_fault(event))]
+    def _invalid(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
+        own, cloud = self._own.first_fault, self._cloud.first_fault
+        return [
+            (event, fault)
+            for event in events
+            if (fault := (cloud if event.attributes else own)(event))
+        ]
 
-    def _contract(self, event: Event) -> Contract:
-        return self._cloud if event.attributes else self._plain
+    def _contract(self, event: Event) -> "Contract":
+        return self._cloud if event.attributes else self._own
 
-    def _first_fault(self, event: Event) -> Fault | None:
-        if event.malformed:
-            return Fault("", event.malformed)
-        fault = self._contract(event).first_fault(event)
-        if not fault and not event.attributes:
-            self._accept.learn(event)
-        return fault
-
-    def _refuse(self, declined: Sequence[tuple[Event, Fault]]) -> None:
-        for count, (event, first) in enumerate(declined):
+    def _refuse(self, invalid: Sequence[tuple[Event, Fault]]) -> None:
+        for count, (event, first) in enumerate(invalid):
             faults = self._contract(event).faults(event) if count < _EXPLAINED else []
             event.settle(Invalid(tuple(faults or [first])))
+
+
+class Contract:
+    """What a schema asks of events.
+
+    An event that could be parsed has members of the right types, so `first_fault` only runs the
+    schema's own validators, and not on topics and sources that they have accepted before.
+    marshmallow itself looks at what they decline, and lists every fault.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._names = {name: field.data_key or name for name, field in schema.fields.items()}
+        texts = {n: field for n, field in schema.fields.items() if isinstance(field, fields.String)}
+        checks = [(name, self._names[name], _checks(field)) for name, field in texts.items()]
+        self._own = [check for check in checks if check[0] in _OWN]
+        self._attributes = [check for check in checks if check[0] not in _OWN]
+        self._optional = {name for name, field in texts.items() if not field.required}
+        self._shortest, self._longest = _lengths(texts["event_id"], OneLine)
+        _, self._longest_timestamp = _lengths(texts["timestamp"], Timestamp)
+        self._topics: set[str] = set()
+        self._sources: set[str] = set()
+
+    def first_fault(self, event: Event) -> Fault | None:
+        """What is wrong with the event, or None."""
+        if event.malformed:
+            return Fault("", event.malformed)
+        is_plainly_good = (  # as nearly all are; the validators take several times as long
+            event.topic in self._topics
+            and event.source in self._sources
+            and self._shortest <= len(event.event_id) <= self._longest
+            and event.event_id.isprintable()
+            and event.known_timestamp_us is not None
+            and event.known_timestamp_us is not UNSET
+            and len(event.timestamp) <= self._longest_timestamp
+        )
+        if not is_plainly_good and (fault := self._fault_of_members(event)):
+            return fault
+        return self._fault_of_attributes(event.attributes) if event.attributes else None
+
+    def faults(self, event: Event) -> list[Fault]:
+        """Everything that is wrong with the event, up to a limit."""
+        members = msgspec.json.decode(event.raw) if event.malformed else self._members(event)
+        if isinstance(members, dict):
+            known = {shown: members[shown] for shown in self._names.values() if shown in members}
+            members = known | {name: members[name] for name in islice(self._odd(members), _MOST)}
+        found = list(islice(_flatten((), self._schema.validate(members)), _MOST))
+        return [_TOO_LONG, *found] if len(event.attributes) > _LONGEST_ATTRIBUTES else found
+
+    def _fault_of_members(self, event: Event) -> Fault | None:
+        for name, shown, checks in self._own:
+            value = getattr(event, name)
+            if not value and name in self._optional:
+                continue
+            if fault := _fault(shown, value, checks):
+                return fault
+        for known, value in ((self._topics, event.topic), (self._sources, event.source)):
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known.add(value)
+        return None
+
+    def _fault_of_attributes(self, attributes: bytes) -> Fault | None:
+        if len(attributes) > _LONGEST_ATTRIBUTES:
+            return _TOO_LONG
+        members = _object.decode(attributes)
+        for _, shown, checks in self._attributes:
+            if shown in members and (fault := _fault(shown, members[shown], checks)):
+                return fault
+        for name, told in extension_faults(members):
+            return Fault(json_pointer.to(name), told)
+        return None
+
+    def _odd(self, members: Mapping[str, Any]) -> Iterator[str]:
+        """The names of members that the schema has none for and would not let pass."""
+        if self._schema.unknown == RAISE:
+            return (name for name in members if name not in self._names)
+        return (name for name, _ in extension_faults(members))
+
+    def _members(self, event: Event) -> dict[str, Any]:
+        """The event as the schema takes it. Its payload keeps the contract already."""
+        own: dict[str, Any] = {self._names[name]: getattr(event, name) for name in _OWN}
+        if not event.attributes:
+            return own | {"payload": {}}
+        if not event.timestamp:
+            del own[self._names["timestamp"]]
+        return own | _object.decode(event.attributes)
+
+
+def _checks(field: fields.Field[Any]) -> list[validate.Validator]:
+    return [check for check in field.validators if isinstance(check, validate.Validator)]
+
+
+def _lengths(field: fields.Field[Any], kind: type[validate.Validator]) -> tuple[int, int]:
+    """The shortest and the longest text that the field accepts where `kind` accepts it.
+
+    None at all unless its validators are one of lengths and one of exactly that kind.
+    """
+    checks = _checks(field)
+    if [type(check) for check in checks] != [validate.Length, kind]:
+        return 0, -1
+    length = checks[0]
+    assert isinstance(length, validate.Length)
+    assert length.max is not None
+    return length.min or 0, length.max
+
+
+def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fault | None:
+    if not isinstance(value, str):
+        return Fault(json_pointer.to(name), "Not a valid string.")
+    try:
+        for check in checks:
+            check(value)
+    except ValidationError as error:
+        return Fault(json_pointer.to(name), str(error.messages[0]))
+    return None
+
+
+def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:
+    if isinstance(errors, Mapping):
+        for name, inner in errors.items():
+            yield from _flatten(path if name == "_schema" else (*path, str(name)), inner)
+    elif isinstance(errors, list):
+        for inner in errors:
+            yield from _flatten(path, inner)
+    else:
+        yield Fault(json_pointer.to(*path), str(errors))

@@ -1,63 +1,17 @@
 """An event that was kept as it was sent is the same event when it is decoded again."""
 
-import base64
-import json
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import cloud, plain
 
+from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.core.json_values import JsonValue
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.event import Event
-from aggregator.receiving.decode import Arrival, Decoder
-from spellings import objects, values
 
-ARRIVAL = Arrival("0", 0, {"x-tenant": "a"})
+CONTEXT = RequestContext("0", 0, {"x-tenant": "a"})
 USUAL = Policies(TopicPolicy.of("topic,event_id", "keep-first"))
 ODD = Policies(TopicPolicy.of("topic, source, timestamp, header:X-Tenant", "reject"))
-
-_texts = st.text(max_size=8)
-_blank = st.sampled_from(["", " ", "\n\t"])
-_wrong = st.sampled_from(["null", "1", "[]", '"\\ud800"', "NaN", '""', "nope"])
-
-
-def _object(members: dict[str, str], blank: str) -> bytes:
-    inner = (f"{blank}{json.dumps(name)}{blank}:{blank}{text}" for name, text in members.items())
-    return ("{" + ",".join(inner) + blank + "}").encode(errors="surrogatepass")
-
-
-@st.composite
-def plain(draw: st.DrawFn) -> bytes:
-    """A plain event, most often a good one."""
-    names = ("topic", "event_id", "timestamp", "source")
-    members = {name: json.dumps(draw(_texts)) for name in names}
-    members["payload"] = draw(objects)
-    return _mostly(draw, members)
-
-
-@st.composite
-def cloud(draw: st.DrawFn) -> bytes:
-    """A CloudEvent, most often a good one."""
-    names = ("specversion", "type", "id", "source")
-    members = {name: json.dumps(draw(_texts)) for name in names}
-    members |= draw(st.dictionaries(st.sampled_from(["time", "a", "subject", "é"]), values))
-    encoded = draw(st.binary(max_size=9))
-    data = st.sampled_from([None, "data", "data_base64"])
-    match draw(data):
-        case "data":
-            members["data"] = draw(values)
-        case "data_base64":
-            members["data_base64"] = json.dumps(base64.b64encode(encoded).decode())
-    return _mostly(draw, members)
-
-
-def _mostly(draw: st.DrawFn, members: dict[str, str]) -> bytes:
-    if draw(st.integers(0, 4)) == 0:
-        members[draw(st.sampled_from([*members, "odd"]))] = draw(_wrong)
-    if draw(st.integers(0, 9)) == 0:
-        members.pop(draw(st.sampled_from(list(members))))
-    order = draw(st.permutations(list(members)))
-    return _object({name: members[name] for name in order}, draw(_blank))
 
 
 def _is_same(one: Event, other: Event) -> bool:
@@ -84,8 +38,8 @@ def _members(event: Event) -> tuple[object, ...]:
 def _comes_back(raw: bytes, is_cloud_event: bool) -> None:
     for policies in (USUAL, ODD):
         decoder = Decoder(10, 2000, policies)
-        event = decoder.again(raw, 3, ARRIVAL, is_cloud_event)
-        again = decoder.again(event.as_sent(), 3, ARRIVAL, is_cloud_event)
+        event = decoder.again(raw, 3, CONTEXT, is_cloud_event)
+        again = decoder.again(event.as_sent(), 3, CONTEXT, is_cloud_event)
         assert _is_same(event, again)
         assert bool(event.attributes) == is_cloud_event
 
@@ -104,9 +58,9 @@ def test_cloud_event_comes_back(raw: bytes) -> None:
 
 def test_line_that_was_cut_is_still_too_long() -> None:
     decoder = Decoder(10, 20, USUAL)
-    ndjson = decoder.ndjson(ARRIVAL)
+    ndjson = decoder.ndjson(CONTEXT)
     ndjson.feed(b"{}" + b" " * 100 + b"x")
     (event,) = ndjson.finish()
     assert len(event.raw) < 30
-    again = decoder.again(event.as_sent(), 0, ARRIVAL, is_cloud_event=False)
+    again = decoder.again(event.as_sent(), 0, CONTEXT, is_cloud_event=False)
     assert again.outcome == event.outcome

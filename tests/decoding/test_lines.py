@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.receiving.split import Lines
+from aggregator.api.request.splitting import Lines
 
 LONGEST = 6
 

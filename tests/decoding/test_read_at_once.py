@@ -1,4 +1,4 @@
-"""Many events read at once are what they are when each is looked at by itself."""
+"""What the quick check of strict JSON passes, the slow look at each event passes too."""
 
 import json
 from collections.abc import Callable
@@ -6,16 +6,18 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_up import cloud
 
+from aggregator.api.request import strict_json
+from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.core.policy import Policies, TopicPolicy
 from aggregator.errors import AggregatorError
 from aggregator.event import Event
-from aggregator.receiving import plain_events
-from aggregator.receiving.decode import Arrival, Decoder
 from spellings import objects
 
-ARRIVAL = Arrival("0", 0)
+CONTEXT = RequestContext("0", 0)
 USUAL = TopicPolicy.of("topic,event_id", "keep-first")
+ODD = Policies(TopicPolicy.of("topic, /a, timestamp", "keep-first"))
 RULES = Policies(USUAL, {"odd": TopicPolicy.of("topic,event_id", "reject")})
 GOOD = (
     b'{"topic": "t", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z", "source": "s",'
@@ -25,16 +27,6 @@ COMPACT = GOOD.replace(b": ", b":").replace(b", ", b",")
 """As msgspec would write it."""
 CUT = len(GOOD) + 40
 """Where a decoder of these tests finds an event too long."""
-
-
-class Careful(Decoder):
-    """Looks at each event by itself."""
-
-    def plain_array(self, *_: object) -> list[Event]:
-        return []
-
-    def _plain_lines(self, *_: object) -> list[Event]:
-        return []
 
 
 HOSTILE = [
@@ -86,34 +78,51 @@ def events(draw: st.DrawFn) -> bytes:
 
 
 def _array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b" [" + b" ,\n".join(raws) + b"]", ARRIVAL)
+    return decoder.json(b" [" + b" ,\n".join(raws) + b"]", CONTEXT)
 
 
 def _compact_array(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b"[" + b",".join(raws) + b"]", ARRIVAL)
+    return decoder.json(b"[" + b",".join(raws) + b"]", CONTEXT)
 
 
 def _alone(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    return decoder.json(b"".join(raws), ARRIVAL)
+    return decoder.json(b"".join(raws), CONTEXT)
 
 
 def _lines(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    ndjson = decoder.ndjson(ARRIVAL)
+    ndjson = decoder.ndjson(CONTEXT)
     body = b"\r\n".join(raws)
     for piece in (body[: len(body) // 2], body[len(body) // 2 :]):
         ndjson.feed(piece)
     return ndjson.finish()
 
 
-def _outcome(
-    way: Callable[[Decoder, list[bytes]], list[Event]], decoder: Decoder, raws: list[bytes]
-) -> object:
+def _cloud_event(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    return decoder.cloud_event(b"".join(raws), CONTEXT)
+
+
+def _cloud_batch(decoder: Decoder, raws: list[bytes]) -> list[Event]:
+    return decoder.cloud_batch(b"[" + b",".join(raws) + b"]", CONTEXT)
+
+
+Way = Callable[[Decoder, list[bytes]], list[Event]]
+
+
+def _outcome(way: Way, decoder: Decoder, raws: list[bytes]) -> object:
     try:
         return [(event, event.timestamp_us) for event in way(decoder, raws)]
     except AggregatorError as error:
         return type(error), str(error)
 
 
+def _slow_outcome(way: Way, decoder: Decoder, raws: list[bytes]) -> object:
+    """The same where each event is looked at slowly, by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_json, "is_surely_taken", lambda *_: False)
+        return _outcome(way, decoder, raws)
+
+
+@pytest.mark.parametrize("policies", [RULES, ODD])
 @pytest.mark.parametrize("way", [_array, _compact_array, _alone, _lines])
 @settings(deadline=None, max_examples=300)
 @given(raws=st.lists(events() | st.binary(max_size=9), max_size=4), limits=st.booleans())
@@ -123,19 +132,17 @@ def _outcome(
 @example(raws=[COMPACT, COMPACT.replace(b'{"t', b'{"topic":"t","t')], limits=False)
 @example(raws=[b'{"topic":"t","payload":{"x":[{}', b"{}]}}", b"%b,%b" % (GOOD, GOOD)], limits=False)
 def test_read_at_once_or_one_by_one(
-    way: Callable[[Decoder, list[bytes]], list[Event]], raws: list[bytes], limits: bool
+    way: Way, policies: Policies, raws: list[bytes], limits: bool
 ) -> None:
-    bounds = (2, CUT) if limits else (10, 100_000)
-    careful = _outcome(way, Careful(*bounds, RULES), raws)
-    assert _outcome(way, Decoder(*bounds, RULES), raws) == careful
+    decoder = Decoder(*((2, CUT) if limits else (10, 100_000)), policies)
+    assert _outcome(way, decoder, raws) == _slow_outcome(way, decoder, raws)
 
 
 @pytest.mark.parametrize("way", [_array, _compact_array, _alone, _lines])
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("good", [GOOD, COMPACT])
-def test_no_value_makes_a_difference(
-    way: Callable[[Decoder, list[bytes]], list[Event]], good: bytes, value: bytes
-) -> None:
+def test_no_value_makes_a_difference(way: Way, good: bytes, value: bytes) -> None:
+    decoder = Decoder(30, 100_000, RULES)
     for raw in (
         good.replace(b"{}", b'{"a":%b}' % value),
         good.replace(b"{}", b'{"a":"%b","b":%b}' % (b"x" * 300, value)),
@@ -143,8 +150,33 @@ def test_no_value_makes_a_difference(
         good.replace(b'"t"', value),
     ):
         for raws in ([raw], [raw, good], [good] * 20 + [raw] + [good] * 7):
-            careful = _outcome(way, Careful(30, 100_000, RULES), raws)
-            assert _outcome(way, Decoder(30, 100_000, RULES), raws) == careful
+            assert _outcome(way, decoder, raws) == _slow_outcome(way, decoder, raws)
+
+
+CLOUD = b'{"specversion":"1.0","type":"t","id":"1","source":"s","a":"b","data":{}}'
+
+
+@pytest.mark.parametrize("way", [_cloud_event, _cloud_batch])
+@pytest.mark.parametrize("value", HOSTILE)
+def test_no_value_makes_a_difference_in_a_cloud_event(way: Way, value: bytes) -> None:
+    decoder = Decoder(30, 100_000, RULES)
+    for raw in (
+        CLOUD.replace(b"{}", b'{"a":%b}' % value),
+        CLOUD.replace(b"{}", value),
+        CLOUD.replace(b'"b"', value),
+        CLOUD.replace(b'"a":"b"', b'"a":"%b","b":%b' % (b"x" * 300, value)),
+        CLOUD.replace(b'"a":"b"', b"%b:1" % value),
+        CLOUD.replace(b'"t"', value),
+        CLOUD.replace(b'"data":{}', b'"data":%b,"data":1' % value),
+    ):
+        assert _outcome(way, decoder, [raw]) == _slow_outcome(way, decoder, [raw])
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(cloud(), max_size=3))
+def test_cloud_events_are_taken_as_by_the_slow_look(raws: list[bytes]) -> None:
+    decoder = Decoder(30, 2000, RULES)
+    assert _outcome(_cloud_batch, decoder, raws) == _slow_outcome(_cloud_batch, decoder, raws)
 
 
 PAYLOADS = [
@@ -156,8 +188,12 @@ PAYLOADS = [
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_usual_events_are_read_at_once(payload: bytes) -> None:
-    for good in (GOOD, COMPACT, COMPACT.replace(b'"s"', b'"a \\"source\\""')):
+@pytest.mark.parametrize("way", [_array, _compact_array, _lines])
+def test_usual_events_are_never_looked_at_slowly(
+    monkeypatch: pytest.MonkeyPatch, way: Way, payload: bytes
+) -> None:
+    monkeypatch.setattr(strict_json, "faults", None)
+    decoder = Decoder(30, 100_000, RULES)
+    for good in (GOOD, COMPACT):
         raws = [good, good.replace(b"{}", payload)]
-        assert len(plain_events.of_array(b"[%b]" % b",".join(raws))) == len(raws)
-        assert len(plain_events.of_lines(raws)) == len(raws)
+        assert len(way(decoder, raws)) == len(raws)

@@ -16,12 +16,12 @@ from openapi_spec_validator import validate
 
 from added import with_stages
 from aggregator.api.openapi import HEADERS, portable
+from aggregator.api.request.media_type import ACCEPTED, NDJSON, Format
 from aggregator.api.stored_event import render_line
 from aggregator.app import INTAKE
 from aggregator.core.identity import PayloadKind, digest_of
 from aggregator.event import Verdict
 from aggregator.outcome import Outcome
-from aggregator.receiving.media_type import ACCEPTED, NDJSON, Format
 from aggregator.stage import IntakeStage
 from aggregator.store import StoredEvent
 from calls import calls

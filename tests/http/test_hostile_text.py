@@ -7,9 +7,9 @@ import wire
 from bodies import PROBLEM
 
 from aggregator.api.publish import Preferences
+from aggregator.api.request import strict_json
 from aggregator.api.stored_event import uri_reference
 from aggregator.core import json_pointer, timestamp
-from aggregator.receiving import strict_json
 from aggregator_stages.schemas import CloudEventSchema
 from conftest import Client
 

@@ -12,11 +12,11 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from aggregator.api.openapi import ROUTES, describe
+from aggregator.api.request.media_type import NDJSON
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.plugins import Plugins
-from aggregator.receiving.media_type import NDJSON
 from events import event
 from running import Service
 

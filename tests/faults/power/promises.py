@@ -16,11 +16,11 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from aggregator.api.request import body
 from aggregator.app import create_app
 from aggregator.config import load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
-from aggregator.receiving import body
 from aggregator_sqlite.runs import load_runs
 from events import event
 from power.cuts import Answered, Cut, Key, cuts

@@ -1,11 +1,13 @@
-"""Events looked at together are accepted when marshmallow accepts each of them, and only then."""
+"""The quick check of an event passes what marshmallow accepts, and nothing else."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aggregator.core import timestamp
 from aggregator.event import Event
 from aggregator.outcome import Invalid
-from aggregator_stages.schemas import EventSchema
+from aggregator_stages.schemas import EventSchema, OneLine
 from aggregator_stages.validate import Validate
 
 _character = st.sampled_from("aZ 0é€😀\u00a0\u00ad\u200b\ue000\n\r\t\0\x1f\x7f\x85\x9f\u2028\u2029")
@@ -26,6 +28,11 @@ def _is_accepted(members: Members) -> bool:
     return not _schema.validate({**dict(zip(names, members, strict=True)), "payload": {}})
 
 
+def _event(index: int, members: Members) -> Event:
+    """As the decoder makes it."""
+    return Event(index, "0", 0, *members, known_timestamp_us=timestamp.try_parse(members[2]))
+
+
 _events = st.tuples(_names, _names, _times, _names) | st.just(("t", "1", _good, "s"))
 _stage = Validate()
 """One for all, since it knows what it has accepted before."""
@@ -35,10 +42,20 @@ _stage = Validate()
 @given(st.lists(_events, min_size=1, max_size=20))
 @example([("t", "1", _good, "s")] * 19 + [("t", "\u2028", _good, "s")])
 @example([("t", "1", _good, "s"), ("t\n", "1", _good, "s"), ("t", "1", _good[:-1], "s")])
-async def test_events_are_accepted_together_as_one_by_one(given_: list[Members]) -> None:
-    events = [Event(index, "0", 0, *members) for index, members in enumerate(given_)]
+async def test_quick_check_agrees_with_marshmallow(given_: list[Members]) -> None:
+    events = [_event(index, members) for index, members in enumerate(given_)]
     going = await _stage.process(events)
     assert going == [event for event in events if event.outcome is None]
     for event, members in zip(events, given_, strict=True):
         assert (event.outcome is None) == _is_accepted(members), members
         assert event.outcome is None or isinstance(event.outcome, Invalid)
+
+
+async def test_no_validator_runs_where_topic_and_source_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Validate()
+    await stage.process([_event(0, ("t", "1", _good, "s"))])
+    monkeypatch.setattr(OneLine, "__call__", None)
+    events = [_event(index, ("t", str(index), _good, "s")) for index in range(3)]
+    assert await stage.process(events) == events

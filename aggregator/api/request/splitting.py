@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from aggregator.api.request import strict_json
 from aggregator.errors import TooLarge, Unparsable
-from aggregator.receiving import strict_json
 
 _BLANK = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -4,13 +4,16 @@ The grammar of RFC 8259 allows text that breaks readers. Refused beyond it: lone
 U+0000 (no string elsewhere can hold them), numbers beyond a double (RFC 7493, 2.2: they become
 infinite), nesting deeper than MAX_DEPTH, and a member of the event itself that stands twice. Digits
 are not limited otherwise: an integer of 30 is kept.
+
+The rules are applied twice. `is_surely_taken` is quick, looks at one event or many together, and
+may be in doubt about JSON that is fine. `faults` is slow, looks at one event, and decides.
 """
 
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
 import msgspec
@@ -31,27 +34,61 @@ BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % _STRING, re.DOTALL)
 MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
 """The same, up to a bracket or a comma."""
 
-_DIGITS_OF_A_DOUBLE = 308
-_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_DIGITS_OF_A_DOUBLE + 1))
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
 
+_SMALL = 200  # bytes; a smaller value is neither nested too deep nor holds a number too long
+# Where every digit is 0 and signs are left out, _LARGE is in every number beyond a double that has
+# an exponent, and _LONG in every other one.
+_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
+_SIGNS = b"+-"
+_LARGE = b"0e000"
+_LONG = b"0" * _SMALL
 
-def is_suspect(raw: bytes, payload: bytes, quotes: int) -> bool:
-    """Whether msgspec may have let something through that is not taken; cheap.
 
-    `quotes` is how many stand around the payload if no member of the event is there twice.
+def is_surely_taken(text: bytes, values: Sequence[bytes], quotes: int) -> bool:
+    """Whether `text` holds nothing but JSON that is taken; if not, ask `faults` of each event.
+
+    The text is what msgspec has decoded, which has checked the grammar and refuses lone surrogates.
+    It is one event or many, `values` are the members of these that may hold anything, and `quotes`
+    is how many quotes stand outside of the values if no member of an event stands twice.
     """
+    joined = b"".join(values)
+    large = [value for value in values if len(value) >= _SMALL]
     return (
-        raw.count(b'"') != payload.count(b'"') + quotes
-        or (b"\\" in raw and _has_suspect_escapes(raw, payload))
-        or (len(raw) > 2 * MAX_DEPTH and is_too_deep(raw))
-        or (len(raw) > _DIGITS_OF_A_DOUBLE and _LONG_NUMBER.search(raw) is not None)
+        text.count(b'"') == joined.count(b'"') + quotes  # one that stands twice has more
+        and (b"\\" not in text or b"\\u0000" not in text)
+        and (text.isascii() or _is_utf8(text))
+        and not any(map(_is_too_deep_inside, large))
+        and _are_numbers_held(values, joined)
     )
 
 
-def _has_suspect_escapes(raw: bytes, payload: bytes) -> bool:
-    return b"\\u0000" in raw or raw.count(b"\\") > payload.count(b"\\")
+def _is_too_deep_inside(value: bytes) -> bool:
+    return is_too_deep(b"{" + value)  # as a member of its event
+
+
+def _is_utf8(text: bytes) -> bool:
+    """Whether it is: msgspec passes over strings that it does not decode."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _are_numbers_held(values: Sequence[bytes], joined: bytes) -> bool:
+    """Whether a double holds every number."""
+    alike = joined.translate(_ALIKE, _SIGNS)
+    if len(joined) >= len(_LONG) and _LONG in alike:
+        return False
+    if _LARGE in alike:  # most often a hash in hexadecimal
+        try:
+            for value in values:
+                msgspec.json.decode(value)  # refuses a number with an exponent too large
+        except UNREADABLE:
+            return False
+    return True
 
 
 def is_too_deep(raw: bytes) -> bool:
@@ -69,7 +106,7 @@ def is_too_deep(raw: bytes) -> bool:
 
 
 def faults(raw: bytes) -> list[Fault]:
-    """What in `raw` is not taken, the first few of it; empty if nothing. Slow: for suspects."""
+    """What in `raw` is not taken, the first few of it; empty if nothing. Slow."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A stage that is called before its time is limited does what it does in any other line."""
+"""A stage whose time is limited from its first wait does what it does if it waits at once."""
 
 import asyncio
 import gc
@@ -10,11 +10,25 @@ import pytest
 from aggregator.errors import StageFault
 from aggregator.event import Event
 from aggregator.outcome import Filtered
-from aggregator.pipeline.prompt import PromptLine
 from aggregator.pipeline.runner import NamedStage, StageRunner
 from aggregator.stage import IntakeStage
 
 SHORT = 0.05  # seconds
+
+
+class WaitsFirst(IntakeStage):
+    """The same stage, whose time is limited before it is asked."""
+
+    def __init__(self, stage: IntakeStage) -> None:
+        self._stage = stage
+
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        await asyncio.sleep(0)
+        return await self._stage.process(events)
+
+
+def _as_it_is(stage: IntakeStage) -> IntakeStage:
+    return stage
 
 
 class Passes(IntakeStage):
@@ -140,25 +154,38 @@ async def outcome(line: Awaitable[list[Event]]) -> object:
 
 @pytest.mark.parametrize("second", STAGES)
 @pytest.mark.parametrize("first", STAGES)
-async def test_called_before_its_time_is_limited(
+async def test_time_is_limited_from_the_first_wait(
     first: type[IntakeStage], second: type[IntakeStage]
 ) -> None:
+    timeout = SHORT if Hangs in (first, second) else 60
     ways = []
-    for kind in (StageRunner, PromptLine):
+    for kind in (_as_it_is, WaitsFirst):
         events = [Event(index, "0", 0) for index in range(3)]
-        line = kind([NamedStage("first", first()), NamedStage("second", second())], SHORT, print)
+        stages = [NamedStage("first", kind(first())), NamedStage("second", kind(second()))]
+        line = StageRunner(stages, timeout, print)
         going = await outcome(line.run(events))
         ways.append((going, [event.verdict for event in events]))
     assert ways[0] == ways[1]
 
 
+async def test_no_timer_is_set_for_a_stage_that_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = StageRunner(
+        [NamedStage("passes", Passes()), NamedStage("filters", Filters())], SHORT, print
+    )
+    events = [Event(index, "0", 0) for index in range(3)]
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_at", None)
+    assert await line.run(events) == events[1:]
+
+
 async def test_nothing_goes_in_and_nothing_comes_out() -> None:
-    line = PromptLine([NamedStage("raises", Raises())], SHORT, print)
+    line = StageRunner([NamedStage("raises", Raises())], SHORT, print)
     assert await line.run([]) == []
 
 
 async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
-    line = PromptLine([NamedStage("hangs", Hangs())], 60, print)
+    line = StageRunner([NamedStage("hangs", Hangs())], 60, print)
     task = asyncio.create_task(line.run([Event(0, "0", 0)]))
     await asyncio.sleep(0)
     task.cancel()
@@ -170,7 +197,7 @@ async def test_stage_is_cancelled_with_who_waits_for_it() -> None:
 async def test_events_of_a_failed_stage_are_freed_without_the_collector(
     stage: type[IntakeStage],
 ) -> None:
-    line = PromptLine([NamedStage("stage", stage())], SHORT, print)
+    line = StageRunner([NamedStage("stage", stage())], SHORT, print)
     gc.collect()
     gc.disable()
     try:

@@ -3,10 +3,9 @@
 from enum import Enum
 
 from aiohttp import web
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from aggregator.errors import Unsupported
-from aggregator.receiving import binary_mode, charset
 
 
 class Format(Enum):
@@ -34,24 +33,42 @@ _CONTENT_TYPE = istr("Content-Type")
 _USUAL = Format.JSON.value
 _LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
+_VERSION, _ID, _TYPE, _SOURCE = map(istr, ("ce-specversion", "ce-id", "ce-type", "ce-source"))
+_UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
 def format_of(request: web.Request) -> Format:
     """The format of the body. Raises Unsupported if it is none that is read."""
     said = request.headers.get(_CONTENT_TYPE, "")
-    if said == _USUAL and not binary_mode.is_meant(request.headers):
+    if said == _USUAL and not is_binary_mode(request.headers):
         return Format.JSON
     if len(said) > _LONGEST:
         raise Unsupported("The Content-Type is too long to be one.")
     claimed = request.content_type if _CONTENT_TYPE in request.headers else ""
-    if not claimed.startswith(_CLOUD_EVENTS) and binary_mode.is_meant(request.headers):
+    if not claimed.startswith(_CLOUD_EVENTS) and is_binary_mode(request.headers):
         return Format.CLOUD_BINARY
     if _CONTENT_TYPE not in request.headers:
         return Format.JSON
-    charset.check_json(request)
+    check_json_charset(request)
     if claimed not in _FORMATS:
         raise Unsupported(
             f"A body of type {claimed} is not read. Send {ACCEPTED}: "
             "with curl, add -H 'Content-Type: application/json'."
         )
     return _FORMATS[claimed]
+
+
+def is_binary_mode(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the headers are those of a CloudEvent; that of its data's type may be any."""
+    return _ID in headers or _TYPE in headers or _SOURCE in headers or _VERSION in headers
+
+
+def is_utf8(request: web.Request) -> bool:
+    """Whether the body claims to be UTF-8, or nothing else."""
+    return (request.charset or "utf-8").lower() in _UTF8
+
+
+def check_json_charset(request: web.Request) -> None:
+    """Raise Unsupported where a body of JSON claims to be in another charset."""
+    if not is_utf8(request):
+        raise Unsupported(f"JSON is UTF-8; the charset {request.charset} is not read.")

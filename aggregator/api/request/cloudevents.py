@@ -1,0 +1,202 @@
+"""Reads a CloudEvent 1.0, in the structured mode (JSON) or the binary mode of HTTP.
+
+`type`, `id`, `source` and `time` are an event's topic, event_id, source and timestamp; `data` or
+`data_base64` is its payload; everything else is kept beside it, spelled as it came.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+
+from aggregator.api.request import splitting, strict_json
+from aggregator.api.request.media_type import check_json_charset, is_utf8
+from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
+from aggregator.core.identity import PayloadKind
+from aggregator.errors import Unparsable
+
+_REQUIRED = ("specversion", "type", "id", "source")
+_ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")
+_QUOTES = 2  # around the name of a member
+
+_members = msgspec.json.Decoder(dict[str, Any])
+_spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _parse(raw: bytes) -> ParsedEvent:
+    """One event in the structured mode; a member that is null is absent, unless it is `data`.
+
+    Raises RejectedEvent.
+    """
+    try:
+        members = _members.decode(raw)
+        spelled = _spelled.decode(raw)
+    except strict_json.UNREADABLE as error:
+        raise RejectedEvent.looked_at(raw, str(error), "type", "id") from error
+    values = [bytes(value) for value in spelled.values()]
+    is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
+    if is_in_doubt and (faults := strict_json.faults(raw)):
+        raise RejectedEvent.of_json(faults)
+    if why := _wrong(members):
+        raise RejectedEvent.looked_at(raw, why, "type", "id")
+    form, payload = _content(members, spelled)
+    attributes = {
+        name: value
+        for name, value in spelled.items()
+        if name not in _ELSEWHERE and members[name] is not None
+    }
+    return ParsedEvent(
+        members["type"],
+        members["id"],
+        members.get("time") or "",
+        members["source"],
+        payload,
+        form,
+        msgspec.json.encode(attributes),
+    )
+
+
+CLOUD = EventParser(_parse, b"{}")
+
+
+def _wrong(members: Mapping[str, Any]) -> str:
+    """Why this has not the shape of a CloudEvent; empty if it has."""
+    for name in _REQUIRED:
+        if not isinstance(members.get(name), str):
+            return f"A CloudEvent has a {name}, which is a string."
+    time = members.get("time")
+    if time is not None and not (isinstance(time, str) and time):
+        return "The time of a CloudEvent is a timestamp, if it has one."
+    if has_data_twice(members):
+        return "A CloudEvent has data or data_base64, not both."
+    encoded = members.get("data_base64")
+    if encoded is not None and not is_base64(encoded):
+        return "The data_base64 of a CloudEvent is base64."
+    return ""
+
+
+def has_data_twice(members: Mapping[str, Any]) -> bool:
+    """Whether it has both JSON and bytes as its data; null is neither beside the other."""
+    return members.get("data") is not None and members.get("data_base64") is not None
+
+
+def is_base64(encoded: object) -> bool:
+    """Whether it is text that stands for bytes (RFC 4648, 4)."""
+    if not isinstance(encoded, str):
+        return False
+    try:
+        base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _content(
+    members: Mapping[str, Any], spelled: Mapping[str, msgspec.Raw]
+) -> tuple[PayloadKind, bytes]:
+    encoded = members.get("data_base64")
+    if encoded is not None:
+        return PayloadKind.BYTES, base64.b64decode(encoded)
+    return (
+        (PayloadKind.JSON, bytes(spelled["data"]))
+        if "data" in spelled
+        else (PayloadKind.NOTHING, b"")
+    )
+
+
+_PREFIX = "ce-"
+_NOT_HEADERS = {
+    "data": "the body is its data",
+    "data_base64": "the body is its data",
+    "datacontenttype": "Content-Type says what its data is",
+}
+_JSON = re.compile(r"[^/]+/(?:[^/]+\+)?json")
+_TEXT = re.compile(r"text/[^/]+|[^/]+/(?:[^/]+\+)?xml")
+_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def from_binary_mode(request: web.Request, body: bytes) -> bytes:
+    """The event as JSON, as long as its parts; a header given twice is a member given twice.
+
+    Raises Unparsable where a header is not UTF-8 or says what is said elsewhere, or the body is not
+    the JSON that it claims to be; Unsupported where that is in another charset.
+    """
+    members = [*_attributes(request.headers.items()), *_data(request, body)]
+    spelled = (b"%b:%b" % (msgspec.json.encode(name), text) for name, text in members)
+    return b"{" + b",".join(spelled) + b"}"
+
+
+def _attributes(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+    for header, value in headers:
+        name = header.lower().removeprefix(_PREFIX)
+        if header.lower() == "content-type" and value:
+            yield "datacontenttype", _text(header, _bytes(value))
+        elif name in _NOT_HEADERS and name != header.lower():
+            raise Unparsable(f"{header} is no header of a CloudEvent: {_NOT_HEADERS[name]}.")
+        elif name != header.lower():
+            yield name, _text(header, unquote_to_bytes(_bytes(_unquoted(value))))
+
+
+def _unquoted(value: str) -> str:
+    quoted = _QUOTED.fullmatch(value)
+    return _ESCAPED.sub(r"\1", quoted.group(1)) if quoted else value
+
+
+def _bytes(value: str) -> bytes:
+    """The header's value as it came: bytes that are not UTF-8 are lone surrogates in it."""
+    return value.encode(errors="surrogateescape")
+
+
+def _text(header: str, value: bytes) -> bytes:
+    try:
+        return msgspec.json.encode(value.decode())
+    except UnicodeDecodeError as error:
+        raise Unparsable(f"The header {header} is not UTF-8: {error.reason}.") from error
+
+
+def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The body as a member, in the form that its media type asks for; none if there is no body."""
+    if not body:
+        return
+    has_type = bool(request.headers.get("Content-Type"))
+    if has_type and _JSON.fullmatch(request.content_type):
+        check_json_charset(request)
+        yield "data", _json(body)
+    elif not has_type and _is_json(body):
+        yield "data", splitting.trimmed(body)
+    elif has_type and _TEXT.fullmatch(request.content_type) and _is_text(request, body):
+        yield "data", msgspec.json.encode(body.decode())
+    else:
+        yield "data_base64", msgspec.json.encode(body)
+
+
+def _json(body: bytes) -> bytes:
+    """The body, which is one JSON value: anything else could pass for more members."""
+    text = splitting.trimmed(body)
+    if not _is_json(text):
+        raise Unparsable(f"The body is {strict_json.faults(text)[0].detail}.")
+    return text
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether it is, by the grammar: what else is wrong with it is a fault of the event."""
+    try:
+        json.loads(splitting.trimmed(body).decode(), parse_int=len, parse_float=len)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_text(request: web.Request, body: bytes) -> bool:
+    """Whether a JSON string can hold the body."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in body and is_utf8(request)

@@ -1,0 +1,228 @@
+"""Turns bodies into events; what is no event is rejected, event by event."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import structs
+
+from aggregator.api.request import splitting
+from aggregator.api.request.cloudevents import CLOUD
+from aggregator.api.request.parsed_event import (
+    OWN,
+    EventParser,
+    ParsedEvent,
+    RejectedEvent,
+    parse_array,
+    parse_lines,
+)
+from aggregator.core import timestamp
+from aggregator.core.identity import KeySpec, MissingKeyPart, PayloadKind, digest_of, key_of
+from aggregator.core.policy import Policies
+from aggregator.errors import TooLarge, Unparsable
+from aggregator.event import Event
+from aggregator.outcome import Fault, Invalid
+
+
+class RequestContext(msgspec.Struct, frozen=True):
+    """What the events of one request have in common."""
+
+    submission: str
+    received_at: int
+    headers: Mapping[str, str] = {}
+    """Those that keys are made of, by their names in lower case."""
+
+
+class Decoder:
+    """Decodes bodies under two limits: events in a submission, and bytes of one event.
+
+    What is wrong with one event of several settles that one as invalid, so that its neighbours
+    are not refused with it. Raises Unparsable where no event can be told from another, and
+    TooLarge over a limit.
+    """
+
+    def __init__(self, max_events: int, max_event: int, policies: Policies) -> None:
+        self.max_events = max_events
+        self.max_event = max_event
+        self.policies = policies
+
+    def json(self, body: bytes, context: RequestContext) -> list[Event]:
+        """The events of a JSON body: one, or an array of them."""
+        body = splitting.trimmed(body)
+        if not body.startswith(b"["):
+            return [self._single(body, context, OWN)]
+        events = self.short_array(body, context) or self.lines(
+            splitting.elements(body, self.max_events), 0, context
+        )
+        if not events:
+            raise Unparsable("The array is empty: send at least one event.")
+        return events
+
+    def ndjson(self, context: RequestContext) -> "NdjsonDecoder":
+        """Decodes newline-delimited JSON, one event a line, as it arrives."""
+        return NdjsonDecoder(self, context)
+
+    def cloud_event(self, body: bytes, context: RequestContext) -> list[Event]:
+        """The one CloudEvent of a body in the structured mode."""
+        body = splitting.trimmed(body)
+        if body.startswith(b"["):
+            raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
+        return [self._single(body, context, CLOUD)]
+
+    def cloud_batch(self, body: bytes, context: RequestContext) -> list[Event]:
+        """The CloudEvents of a batch, which may be empty."""
+        body = splitting.trimmed(body)
+        if not body.startswith(b"["):
+            raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
+        raws = splitting.elements(body, self.max_events)
+        return [self._one_of_many(raw, index, context, CLOUD) for index, raw in enumerate(raws)]
+
+    def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
+        """The event that `Event.as_sent` gave these bytes for."""
+        return self._one_of_many(raw, index, context, CLOUD if is_cloud_event else OWN)
+
+    def lines(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
+        """The events of these lines, of which the first is the submission's `first`."""
+        if first + len(raws) > self.max_events:
+            raise splitting.too_many(self.max_events)
+        if max(map(len, raws), default=0) <= self.max_event and (
+            events := self._together(parse_lines(raws), first, context)
+        ):
+            return events
+        return [
+            self._one_of_many(raw, index, context, OWN) for index, raw in enumerate(raws, first)
+        ]
+
+    def short_array(self, body: bytes, context: RequestContext) -> list[Event]:
+        """Its events; none unless it is short and none of them is in doubt. Raises TooLarge."""
+        if len(body) > self.max_event:
+            return []
+        parsed = parse_array(body)
+        if len(parsed) > self.max_events:
+            raise splitting.too_many(self.max_events)
+        return self._together(parsed, 0, context)
+
+    def _together(
+        self, parsed: Sequence[ParsedEvent], first: int, context: RequestContext
+    ) -> list[Event]:
+        """The events, unless a part of a key is missing: then they are to be decoded one by one."""
+        try:
+            return self._events(parsed, first, context)
+        except RejectedEvent:
+            return []
+
+    def _single(self, raw: bytes, context: RequestContext, parser: EventParser) -> Event:
+        if not raw:
+            raise Unparsable("The body is empty: send an event or an array of events.")
+        if len(raw) > self.max_event:
+            raise TooLarge(self._too_long())
+        try:
+            return self._event(raw, 0, context, parser)
+        except RejectedEvent as rejected:
+            if rejected.is_unreadable:
+                raise Unparsable(f"The body is {rejected.faults[0].detail}.") from rejected
+            return _invalid(rejected, raw, 0, context, parser)
+
+    def _one_of_many(
+        self, raw: bytes, index: int, context: RequestContext, parser: EventParser
+    ) -> Event:
+        try:
+            return self._event(raw, index, context, parser)
+        except RejectedEvent as rejected:
+            return _invalid(rejected, raw, index, context, parser)
+
+    def _event(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
+        """Raises RejectedEvent."""
+        if len(raw) > self.max_event:
+            raise RejectedEvent([Fault("", self._too_long())])
+        (event,) = self._events([parser.parse(raw)], index, context)
+        return event
+
+    def _events(
+        self, parsed: Sequence[ParsedEvent], first: int, context: RequestContext
+    ) -> list[Event]:
+        """Raises RejectedEvent where a part of a key is missing."""
+        submission, received_at = context.submission, context.received_at
+        events = []
+        for index, event in enumerate(parsed, first):
+            policies = self.policies.of(event.topic)
+            key_spec = policies.cloud_key_spec if event.attributes else policies.key_spec
+            name = key_of(event.topic, event.event_id)
+            key = name if key_spec.is_usual else _key(event, key_spec, context)
+            events.append(
+                Event(
+                    index,
+                    submission,
+                    received_at,
+                    event.topic,
+                    event.event_id,
+                    event.timestamp,
+                    event.source,
+                    event.payload,
+                    key,
+                    digest_of(event.source, event.payload, event.payload_kind),
+                    payload_kind=event.payload_kind,
+                    attributes=event.attributes,
+                    name=b"" if key is name else name,
+                    on_conflict=policies.on_conflict,
+                    known_timestamp_us=timestamp.try_parse(event.timestamp),
+                )
+            )
+        return events
+
+    def _too_long(self) -> str:
+        return f"The event has more bytes than the {self.max_event:,} that max_event allows."
+
+
+class NdjsonDecoder:
+    """The events of newline-delimited JSON, decoded while the body is read.
+
+    So the memory never holds both the body and its events. Blank lines are passed over.
+    """
+
+    def __init__(self, decoder: Decoder, context: RequestContext) -> None:
+        self._decoder = decoder
+        self._context = context
+        self._lines = splitting.Lines(decoder.max_event)
+        self._events: list[Event] = []
+
+    def feed(self, piece: bytes) -> None:
+        """Decode the lines that end in this piece of the body. Raises TooLarge."""
+        self._decode(self._lines.feed(piece))
+
+    def finish(self) -> list[Event]:
+        """All events. Raises TooLarge, or Unparsable if there is none."""
+        self._decode(self._lines.finish())
+        if not self._events:
+            raise Unparsable("The body is empty: send at least one event, one a line.")
+        return self._events
+
+    def _decode(self, raws: Sequence[bytes]) -> None:
+        self._events += self._decoder.lines(raws, len(self._events), self._context)
+
+
+def _key(event: ParsedEvent, key_spec: KeySpec, context: RequestContext) -> bytes:
+    """Raises RejectedEvent where a part of the key is missing."""
+    payload = event.payload if event.payload_kind is PayloadKind.JSON else None
+    try:
+        return key_spec.key(structs.asdict(event), payload, context.headers)
+    except MissingKeyPart as missing:
+        raise RejectedEvent.without_key(event, missing) from missing
+
+
+def _invalid(
+    rejected: RejectedEvent, raw: bytes, index: int, context: RequestContext, parser: EventParser
+) -> Event:
+    """The event that stands for bytes that were rejected; a malformed one is left to the stages."""
+    event = Event(
+        index,
+        context.submission,
+        context.received_at,
+        rejected.topic,
+        rejected.event_id,
+        malformed=rejected.malformed,
+        raw=raw,
+        attributes=parser.attributes,
+    )
+    if rejected.faults:
+        event.settle(Invalid(rejected.faults))
+    return event

@@ -1,0 +1,157 @@
+"""What the bytes of an event say, or why they are rejected; parses the service's own form."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aggregator.api.request import strict_json
+from aggregator.core.identity import MissingKeyPart, PayloadKind
+from aggregator.outcome import Fault
+
+_LONGEST_SHOWN = 255
+
+
+class ParsedEvent(msgspec.Struct, frozen=True):
+    """The members of an event that has the shape of one."""
+
+    topic: str
+    event_id: str
+    timestamp: str
+    source: str
+    payload: bytes
+    payload_kind: PayloadKind = PayloadKind.JSON
+    attributes: bytes = b""
+
+
+class EventParser(NamedTuple):
+    """Parses one event of a certain form."""
+
+    parse: Callable[[bytes], ParsedEvent]
+    """Raises RejectedEvent."""
+    attributes: bytes
+    """Those of an event that cannot be parsed; where they are empty, it is no CloudEvent."""
+
+
+class RejectedEvent(Exception):
+    """The bytes are no event: they hold faults, or have not its shape and are `malformed`.
+
+    Where they cannot even be read as JSON they are `unreadable`.
+    """
+
+    def __init__(
+        self,
+        faults: Sequence[Fault] = (),
+        malformed: str = "",
+        topic: str = "",
+        event_id: str = "",
+        is_unreadable: bool = False,
+    ) -> None:
+        super().__init__(malformed, faults)
+        self.faults = tuple(faults)
+        self.malformed = malformed
+        self.topic = topic
+        self.event_id = event_id
+        self.is_unreadable = is_unreadable
+
+    @classmethod
+    def looked_at(cls, raw: bytes, why: str, topic: str, event_id: str) -> "RejectedEvent":
+        """Look again, slowly, at what was declined, with the names of two members to show of it."""
+        if faults := strict_json.faults(raw):
+            return cls.of_json(faults)
+        try:
+            members = msgspec.json.decode(raw)
+        except strict_json.UNREADABLE:
+            return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
+        return cls((), why, _shown(members, topic), _shown(members, event_id))
+
+    @classmethod
+    def without_key(cls, parsed: ParsedEvent, missing: MissingKeyPart) -> "RejectedEvent":
+        """An event that lacks a part of its key.
+
+        If that is a member, it is left to a stage to say what else is wrong with the event.
+        """
+        names = _cut(parsed.topic), _cut(parsed.event_id)
+        if missing.is_member:
+            return cls((), str(missing), *names)
+        payload = "/data" if parsed.attributes else "/payload"
+        place = f"{payload}{missing.part}" if missing.part.startswith("/") else ""
+        return cls([Fault(place, str(missing))], "", *names)
+
+    @classmethod
+    def of_json(cls, faults: Sequence[Fault]) -> "RejectedEvent":
+        """JSON that is not taken; unreadable where the fault is that of the whole."""
+        return cls(faults, is_unreadable=not faults[0].pointer)
+
+
+def _shown(members: Any, name: str) -> str:
+    member = members.get(name) if isinstance(members, dict) else None
+    return _cut(member) if isinstance(member, str) else ""
+
+
+def _cut(name: str) -> str:
+    return name[:_LONGEST_SHOWN]
+
+
+class _OwnMembers(msgspec.Struct, forbid_unknown_fields=True):
+    """The members of an event in the service's own form."""
+
+    topic: str
+    event_id: str
+    timestamp: str
+    source: str
+    payload: msgspec.Raw
+
+
+_QUOTES = 18  # around five names and four strings
+_OBJECT = ord("{")
+
+_one = msgspec.json.Decoder(_OwnMembers)
+_many = msgspec.json.Decoder(list[_OwnMembers])
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+def parse_array(array: bytes) -> list[ParsedEvent]:
+    """The events of an array in the service's own form; none where any of them is in doubt."""
+    try:
+        return _unless_in_doubt(_many.decode(array), array)
+    except strict_json.UNREADABLE:
+        return []
+
+
+def parse_lines(lines: Sequence[bytes]) -> list[ParsedEvent]:
+    """The same for events that are split already."""
+    try:
+        return _unless_in_doubt([_one.decode(line) for line in lines], b",".join(lines))
+    except strict_json.UNREADABLE:
+        return []
+
+
+def _unless_in_doubt(members: Sequence[_OwnMembers], text: bytes) -> list[ParsedEvent]:
+    payloads = [bytes(event.payload) for event in members]
+    if {payload[0] for payload in payloads} != {_OBJECT}:
+        return []
+    if not strict_json.is_surely_taken(text, payloads, _QUOTES * len(members)):
+        return []
+    return [
+        ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
+        for event, payload in zip(members, payloads, strict=True)
+    ]
+
+
+def _parse(raw: bytes) -> ParsedEvent:
+    """One event in the service's own form. Raises RejectedEvent."""
+    try:
+        event = _one.decode(raw)
+        payload = bytes(event.payload)
+        if payload[0] != _OBJECT:
+            _object.decode(payload)  # raises, with the words for it
+    except strict_json.UNREADABLE as error:
+        raise RejectedEvent.looked_at(raw, str(error), "topic", "event_id") from error
+    is_in_doubt = not strict_json.is_surely_taken(raw, [payload], _QUOTES)
+    if is_in_doubt and (faults := strict_json.faults(raw)):
+        raise RejectedEvent.of_json(faults)
+    return ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
+
+
+OWN = EventParser(_parse, b"")

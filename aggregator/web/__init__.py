@@ -1,1 +1,0 @@
-"""The HTTP face: what each call does, and how it is answered."""
