@@ -37,6 +37,7 @@ async def _read_page(client: Client, after: int) -> bytes:
         return await response.read()
 
 
+@pytest.mark.every_store
 @_often
 @given(payloads=st.lists(objects, min_size=1, max_size=5))
 async def test_payload_comes_back_byte_for_byte(client: Client, payloads: list[str]) -> None:
@@ -65,6 +66,7 @@ async def test_payload_of_a_line_comes_back_byte_for_byte(client: Client, payloa
     assert (await _read(client, "logins", event_id)).endswith(b'"payload":%s}' % payload.encode())
 
 
+@pytest.mark.every_store
 @_often
 @given(topic=names, event_id=names, source=names)
 @example("..", ".", "s")
@@ -92,6 +94,7 @@ async def test_names_come_back_exactly(
     assert topic in (await get(client, "/stats"))["processed_topics"]
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize(
     "text",
     [
