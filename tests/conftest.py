@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web_app
 from aiohttp.test_utils import TestClient, TestServer
 
 import lanes
@@ -142,6 +143,11 @@ def killed(original: Killed, tmp_path: Path) -> Killed:
     """A copy of it for each test."""
     shutil.copytree(original.folder / "data", tmp_path / "data")
     return Killed(tmp_path, original.ends)
+
+
+def pytest_runtest_teardown() -> None:
+    """Let go of the apps of the test: aiohttp's cache would keep a thousand, of 5 MB each."""
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.hookimpl(hookwrapper=True)

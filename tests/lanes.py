@@ -144,7 +144,7 @@ LONG: Tests = {
     "http/test_quarantine.py": ("test_no_batch_is_so_large_that_quarantine_outgrows_its_bound",),
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
-    "model/test_against_a_dictionary.py": ("TestWithSmallRuns",),
+    "model/test_against_a_dictionary.py": (),
 }
 """Tests of the other folders that take long."""
 

@@ -83,6 +83,7 @@ def test_recorded_log_was_full_and_began_anew(steps: list[Step]) -> None:
     assert began_anew
 
 
+@pytest.mark.timeout(300)  # a minute, where nothing else runs
 async def test_what_was_answered_survives_a_power_cut_at_any_moment(
     steps: list[Step], seed: int, tmp_path: Path
 ) -> None:

@@ -33,7 +33,6 @@ async def _export(client: Client, arguments: str = "") -> list[int]:
     return [json.loads(line)["seq"] for line in body.splitlines()]
 
 
-@pytest.mark.every_store
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     {

@@ -37,7 +37,6 @@ async def _read_page(client: Client, after: int) -> bytes:
         return await response.read()
 
 
-@pytest.mark.every_store
 @_often
 @given(payloads=st.lists(objects, min_size=1, max_size=5))
 async def test_payload_comes_back_byte_for_byte(client: Client, payloads: list[str]) -> None:
