@@ -141,12 +141,15 @@ SAMPLE: dict[str, Tests] = {
 
 LONG: Tests = {
     "decoding/test_read_at_once.py": ("test_read_at_once_or_one_by_one",),
+    "http/test_cloud_events_sdks.py": (
+        "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",
+    ),
     "http/test_quarantine.py": ("test_no_batch_is_so_large_that_quarantine_outgrows_its_bound",),
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
     "model/test_against_a_dictionary.py": (),
 }
-"""Tests of the other folders that take long."""
+"""Tests of the other folders that take long, or install something."""
 
 ALONE: Tests = {
     "faults/test_hostile_clients.py": (),
