@@ -7,13 +7,19 @@ INSTALLED := $(VENV)/installed
 PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
-.PHONY: help run demo prove bench test check format test-container overload clean
+# Two processes of tests on two cores; what one of them has left to do the other takes over.
+PYTEST := $(BIN)/python -m pytest -q
+SIDE_BY_SIDE := -n auto --dist worksteal
+
+.PHONY: help run demo prove bench test test-rest test-all check format test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
 	@echo 'make prove           kill a service 1,000 times, and check every word it gave (a quarter of an hour)'
 	@echo 'make bench           measure the service beside its limits and its peers (half an hour)'
-	@echo 'make test            run all tests'
+	@echo 'make test            run a test of everything (3 minutes)'
+	@echo 'make test-rest       run the other tests: all the variants, long proofs, what takes the time'
+	@echo 'make test-all        both'
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'
 	@echo 'make test-container  build and run the containers for real, with podman'
@@ -33,7 +39,13 @@ bench: $(INSTALLED)
 	@exec $(BIN)/python -m loadgen.bench $(or $(BENCH),--output docs/benchmarks.md)
 
 test: $(DEVELOPING)
-	$(BIN)/python -m pytest -q
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not rest'
+
+test-rest: $(DEVELOPING)
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'rest and not alone'
+	$(PYTEST) -m alone
+
+test-all: test test-rest
 
 check: $(DEVELOPING)
 	$(BIN)/ruff check

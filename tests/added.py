@@ -4,11 +4,14 @@ from importlib.metadata import EntryPoint
 
 from aggregator.plugins import STAGES, Plugin, Plugins
 
+INSTALLED = Plugins.installed()
+"""Looked up once: it takes longer than starting the app."""
+
 
 def with_stages(**targets: str) -> Plugins:
     """What is installed, and stages under further names: `with_stages(loses="module:Class")`."""
     added = [with_plugin(STAGES, name, target) for name, target in targets.items()]
-    return Plugins([*Plugins.installed().found, *added])
+    return Plugins([*INSTALLED.found, *added])
 
 
 def with_plugin(group: str, name: str, target: str) -> Plugin:

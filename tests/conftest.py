@@ -5,12 +5,17 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from aiohttp import web_app
 from aiohttp.test_utils import TestClient, TestServer
 
+import lanes
+from added import INSTALLED
 from aggregator.api.request import body
 from aggregator.app import create_app
 from aggregator.config import load
@@ -32,20 +37,34 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store; every test that asks for it runs once on each kind."""
-    return {"sqlite": f"sqlite:///{tmp_path}/aggregator.db", "memory": "memory:"}[request.param]
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into its lane."""
+    lanes.mark(items, Path(__file__).parent)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that is marked `every_store` once on each kind of store."""
+    if metafunc.definition.get_closest_marker("every_store"):
+        metafunc.parametrize("store_url", ["sqlite", "memory"], indirect=True)
 
 
 @pytest.fixture
-async def start(store_url: str) -> AsyncIterator[Start]:
-    """Starts the app with settings of the test's own: `await start(max_events=5)`."""
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store: of SQLite, unless the test is marked `every_store`."""
+    if getattr(request, "param", "sqlite") == "memory":
+        return "memory:"
+    return f"sqlite:///{tmp_path}/aggregator.db"
+
+
+@asynccontextmanager
+async def starting(store_url: str) -> AsyncIterator[Start]:
+    """Starts apps on the store; all are closed in the end."""
     clients: list[Client] = []
 
     async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
         configuration = load({"store": store_url, **flags}, {})
-        app = create_app(configuration, plugins or Plugins.installed())
+        app = create_app(configuration, plugins or INSTALLED)
         server = TestServer(app)
         client = TestClient(server)
         clients.append(client)
@@ -58,9 +77,33 @@ async def start(store_url: str) -> AsyncIterator[Start]:
 
 
 @pytest.fixture
+async def start(store_url: str) -> AsyncIterator[Start]:
+    """Starts the app with settings of the test's own: `await start(max_events=5)`."""
+    async with starting(store_url) as start:
+        yield start
+
+
+@pytest.fixture
 async def client(start: Start) -> Client:
     """The app with default settings."""
     return await start()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """One app for all the cases of a file that are marked `in_shared_app`.
+
+    It is for many cases of one kind: what one of them leaves behind, the others meet.
+    """
+    folder = tmp_path_factory.mktemp("shared")
+    async with starting(f"sqlite:///{folder}/aggregator.db") as start:
+        client = await start()
+        yield client
+        async with client.get("/stats") as response:
+            assert (await response.json())["queue_size_current"] == 0
+
+
+in_shared_app = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
@@ -100,6 +143,11 @@ def killed(original: Killed, tmp_path: Path) -> Killed:
     """A copy of it for each test."""
     shutil.copytree(original.folder / "data", tmp_path / "data")
     return Killed(tmp_path, original.ends)
+
+
+def pytest_runtest_teardown() -> None:
+    """Let go of the apps of the test: aiohttp's cache would keep a thousand, of 5 MB each."""
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -29,6 +29,7 @@ LOG = f"{DATABASE}-wal"
 FULL = 1000 * (4096 + 24)  # bytes, https://sqlite.org/pragma.html#pragma_wal_autocheckpoint
 MOMENTS = 300
 FEWER = 60
+FEW = 15
 
 pytestmark = pytest.mark.usefixtures("strace")
 
@@ -82,6 +83,7 @@ def test_recorded_log_was_full_and_began_anew(steps: list[Step]) -> None:
     assert began_anew
 
 
+@pytest.mark.timeout(300)  # a minute, where nothing else runs
 async def test_what_was_answered_survives_a_power_cut_at_any_moment(
     steps: list[Step], seed: int, tmp_path: Path
 ) -> None:
@@ -99,8 +101,17 @@ async def test_power_cut_while_runs_of_keys_are_made_and_merged_forgets_no_key(
     assert examiner.examined > FEWER
 
 
+async def test_what_was_answered_survives_a_power_cut_at_a_few_moments(
+    service: Service, seed: int, tmp_path: Path
+) -> None:
+    steps = recorded(service, "sqlite", commits=10)
+    examiner = Examiner(steps, tmp_path / "cuts", seed)
+    await examiner.examine(moments(steps, FEW, Random(seed)))
+    assert examiner.examined > FEW
+
+
 def recorded(service: Service, scheme: str, commits: int) -> list[Step]:
-    """A run on a store of the tests, killed in the end."""
+    """A run on a store of that kind, killed in the end."""
     recording = Recording(service)
     flags = ("--store", f"{scheme}:///{DATABASE}")
     recording.start(*flags, environ={"PYTHONPATH": str(MUTANTS)})

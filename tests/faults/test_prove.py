@@ -57,6 +57,7 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "mutant", "broken"),
     [
+        ("--store", "memory:", "an answer means stored"),
         ("--store", "claims-first:///a.db", "an answer means stored"),
         ("--store", "keys-apart:///a.db", "every event is answered"),
         ("--store", "answers-early:///a.db", "an answer means stored"),
@@ -67,7 +68,6 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
         ("--store", "moves-counts:///a.db", "the numbers add up"),
         ("--store", "shifts-times:///a.db", "what was answered stays true"),
         ("--store", "stows-away:///a.db", "an answer means stored"),
-        ("--store", "memory:", "an answer means stored"),
         ("--queue", "gives-twice:", "the numbers add up"),
         ("--queue", "loses:", "every event is answered"),
     ],

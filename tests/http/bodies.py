@@ -69,3 +69,15 @@ async def stored_ids(client: Client) -> list[str]:
     page = await get(client, "/events?limit=1000")
     assert page["next"] is None
     return [event["event_id"] for event in page["events"]]
+
+
+async def newest(client: Client) -> int:
+    """The seq of the newest event stored; 0 if there is none."""
+    page = await get(client, "/events?order=desc&limit=1")
+    return page["events"][0]["seq"] if page["events"] else 0
+
+
+async def ids_after(client: Client, seq: int) -> list[str]:
+    """The ids of the events stored after that one, in order."""
+    page = await get(client, f"/events?after={seq}")
+    return [event["event_id"] for event in page["events"]]

@@ -1,10 +1,15 @@
 """What no generator makes up, in arguments, paths and headers: it is refused or finds nothing."""
 
+from collections.abc import AsyncIterator
+
 import pytest
+import pytest_asyncio
 from bodies import PROBLEM, publish, spelled
 from yarl import URL
 
-from conftest import Client, Start
+from conftest import Client, in_shared_app, starting
+
+pytestmark = in_shared_app
 
 TEXTS = {
     "a surrogate": "%ED%A0%80",
@@ -60,13 +65,18 @@ WHOLE = ("/events?after=", "/events?limit=", "/events/a/b?seq=", "/topics?limit=
 QUARANTINE = ("/quarantine?after=", "/quarantine?limit=")
 
 
-@pytest.fixture
-async def filled(start: Start) -> Client:
-    """The app with an event stored and one in quarantine."""
-    client = await start(on_invalid="quarantine")
-    await publish(client, spelled())
-    await publish(client, spelled(topic="5"))
-    return client
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """The app with an event stored and one in quarantine, which no argument here changes."""
+    folder = tmp_path_factory.mktemp("filled")
+    async with starting(f"sqlite:///{folder}/aggregator.db") as start:
+        client = await start(on_invalid="quarantine")
+        await publish(client, spelled())
+        await publish(client, spelled(topic="5"))
+        yield client
+        async with client.get("/stats") as response:
+            stats = await response.json()
+        assert (stats["unique_processed"], stats["quarantined"]) == (1, 1)
 
 
 async def _statuses(client: Client, targets: list[str]) -> dict[str, int]:

@@ -1,13 +1,27 @@
 """One event with a fault is refused with the place of it, and harms no event beside it."""
 
 import json
+from itertools import count
 from typing import Any
 
 import pytest
 from bad_events import BAD, UNREADABLE, Bad
-from bodies import JSON, NDJSON, array, get, good, publish, spelled, stored_ids
+from bodies import (
+    JSON,
+    NDJSON,
+    array,
+    get,
+    good,
+    ids_after,
+    newest,
+    publish,
+    spelled,
+    stored_ids,
+)
 
-from conftest import Client
+from conftest import Client, in_shared_app
+
+_numbers = count()
 
 each_bad = pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 
@@ -20,9 +34,11 @@ def _tells(result: dict[str, Any], bad: Bad) -> None:
     assert len(faults[0]["detail"]) < 1000
 
 
+@in_shared_app
 @each_bad
-async def test_bad_event_alone_is_refused_and_told_why(client: Client, bad: Bad) -> None:
-    status, answer = await publish(client, bad.raw)
+async def test_bad_event_alone_is_refused_and_told_why(shared: Client, bad: Bad) -> None:
+    before = await newest(shared)
+    status, answer = await publish(shared, bad.raw)
     if bad in UNREADABLE.values():
         assert status == 400
         assert bad.detail in answer["detail"]
@@ -31,22 +47,28 @@ async def test_bad_event_alone_is_refused_and_told_why(client: Client, bad: Bad)
         assert (answer["received"], answer["invalid"]) == (1, 1)
         _tells(answer["results"][0], bad)
     assert status in {400, 422}
-    assert await stored_ids(client) == []
+    assert await newest(shared) == before
 
 
+@in_shared_app
 @each_bad
 @pytest.mark.parametrize("kind", [JSON, NDJSON])
-async def test_neighbours_of_a_bad_event_are_stored(client: Client, bad: Bad, kind: str) -> None:
-    events = [good("before"), bad.raw, good("after")]
+async def test_neighbours_of_a_bad_event_are_stored(shared: Client, bad: Bad, kind: str) -> None:
+    before, seq = await get(shared, "/stats"), await newest(shared)
+    ids = [f"before {next(_numbers)}", f"after {next(_numbers)}"]
+    events = [good(ids[0]), bad.raw, good(ids[1])]
     body = array(events) if kind == JSON else b"\r\n".join(events)
-    status, answer = await publish(client, body, kind)
+    status, answer = await publish(shared, body, kind)
     assert status == 207
     assert (answer["received"], answer["stored"], answer["invalid"]) == (3, 2, 1)
     assert [result["status"] for result in answer["results"]] == ["stored", "invalid", "stored"]
     _tells(answer["results"][1], bad)
-    assert await stored_ids(client) == ["before", "after"]
-    stats = await get(client, "/stats")
-    assert (stats["received_total"], stats["unique_processed"], stats["invalid"]) == (3, 2, 1)
+    assert await ids_after(shared, seq) == ids
+    stats = await get(shared, "/stats")
+    counted = [
+        stats[name] - before[name] for name in ("received_total", "unique_processed", "invalid")
+    ]
+    assert counted == [3, 2, 1]
 
 
 async def test_array_of_nothing_but_bad_events_is_a_problem_for_each(client: Client) -> None:

@@ -1,10 +1,14 @@
 """A CloudEvent with a fault is refused with the place of it, whatever stages there are."""
 
-import pytest
-from bodies import good, publish
-from clouds import BATCH, ONE, batch, cloud, kept_ids, result_of
+from itertools import count
 
-from conftest import Client, Start
+import pytest
+from bodies import good, ids_after, newest, publish
+from clouds import BATCH, ONE, batch, cloud, result_of
+
+from conftest import Client, Start, in_shared_app
+
+_numbers = count()
 
 _LONG = '"' + "x" * 256 + '"'
 
@@ -86,11 +90,13 @@ _UNREADABLE = ("not UTF-8", "nested deeper", "not JSON")
 each_bad = pytest.mark.parametrize(("event", "pointer", "detail"), BAD.values(), ids=BAD)
 
 
+@in_shared_app
 @each_bad
 async def test_bad_cloud_event_alone_is_refused_and_told_why(
-    client: Client, event: bytes, pointer: str, detail: str
+    shared: Client, event: bytes, pointer: str, detail: str
 ) -> None:
-    status, answer = await publish(client, event, ONE)
+    before = await newest(shared)
+    status, answer = await publish(shared, event, ONE)
     if detail in _UNREADABLE:
         assert status == 400
         assert detail in answer["detail"]
@@ -99,19 +105,23 @@ async def test_bad_cloud_event_alone_is_refused_and_told_why(
         assert (answer["received"], answer["invalid"]) == (1, 1)
         faults = {fault["pointer"]: fault["detail"] for fault in answer["results"][0]["errors"]}
         assert any(words in faults[pointer] for words in detail.split("|")), faults
-    assert await kept_ids(client) == []
+    assert await newest(shared) == before
 
 
+@in_shared_app
 @each_bad
 async def test_neighbours_of_a_bad_cloud_event_are_stored(
-    client: Client, event: bytes, pointer: str, detail: str
+    shared: Client, event: bytes, pointer: str, detail: str
 ) -> None:
-    status, answer = await publish(client, batch([cloud(id='"a"'), event, cloud(id='"b"')]), BATCH)
+    seq = await newest(shared)
+    ids = [f"before {next(_numbers)}", f"after {next(_numbers)}"]
+    before, after = (cloud(id=f'"{event_id}"') for event_id in ids)
+    status, answer = await publish(shared, batch([before, event, after]), BATCH)
     assert status == 207
     assert [result["status"] for result in answer["results"]] == ["stored", "invalid", "stored"]
     told = {fault["pointer"] for fault in answer["results"][1]["errors"]}
     assert pointer in told
-    assert await kept_ids(client) == ["a", "b"]
+    assert await ids_after(shared, seq) == ids
 
 
 async def test_every_fault_of_a_cloud_event_is_told(client: Client) -> None:

@@ -55,6 +55,7 @@ def _check(told: dict[str, Any], received_at: str) -> None:
     }
 
 
+@pytest.mark.every_store
 async def test_what_came_again_is_told_with_what_differed(client: Client) -> None:
     await _come(client)
     received_at = (await get(client, "/events/logins/1"))["received_at"]
@@ -71,11 +72,9 @@ async def test_event_that_came_once_is_told_so(client: Client) -> None:
     assert {name: told[name] for name in seen} == seen
 
 
-async def test_it_is_still_known_after_a_restart(start: Start, store_url: str) -> None:
+async def test_it_is_still_known_after_a_restart(start: Start) -> None:
     client = await start()
     await _come(client)
-    if store_url == "memory:":
-        return  # which forgets
     received_at = (await get(client, "/events/logins/1"))["received_at"]
     await client.close()
     client = await start()
@@ -87,6 +86,7 @@ async def test_it_is_still_known_after_a_restart(start: Start, store_url: str) -
     _check(told, received_at)
 
 
+@pytest.mark.every_store
 async def test_contents_beyond_those_remembered_are_counted_and_said_to_be_cut(
     client: Client,
 ) -> None:

@@ -9,7 +9,7 @@ from aiohttp import ClientPayloadError
 from bodies import NDJSON, PROBLEM, get, publish, spelled
 from stored import store
 
-from added import with_plugin
+from added import INSTALLED, with_plugin
 from aggregator.app import STORE
 from aggregator.plugins import STORES, Plugins
 from aggregator.store import PAGE_BYTES
@@ -74,6 +74,7 @@ async def test_line_is_the_event_as_on_a_page(client: Client) -> None:
     assert b'"n": 1.50' in line
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_export_ends_with_what_was_there_at_its_start_while_more_is_published(
     client: Client, order: str
@@ -141,7 +142,7 @@ class TestStoreThatFails:
     @pytest.fixture
     def plugins(self) -> Iterator[Plugins]:
         failing = with_plugin(STORES, "fails-reading", "failing:FailingReads")
-        return Plugins([*Plugins.installed().found, failing])
+        return Plugins([*INSTALLED.found, failing])
 
     async def test_client_sees_that_the_answer_is_not_whole(
         self, start: Start, plugins: Plugins

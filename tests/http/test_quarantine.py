@@ -87,6 +87,7 @@ async def test_dropped_event_is_gone(keeping: Client) -> None:
     assert (await get(keeping, "/stats"))["quarantined"] == 0
 
 
+@pytest.mark.every_store
 async def test_ids_are_never_given_again(keeping: Client) -> None:
     for expected in (1, 2):
         await publish(keeping, spelled(topic="5"))
@@ -105,6 +106,7 @@ async def _fill(client: Client) -> None:
 FILTERS = {"?topic=a": 3, "?reason=conflict": 4, "?topic=b&reason=invalid": 1, "?topic=c": 0}
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize(("arguments", "expected"), FILTERS.items())
 async def test_quarantine_is_read_and_dropped_by_filter(
     keeping: Client, arguments: str, expected: int
@@ -116,6 +118,7 @@ async def test_quarantine_is_read_and_dropped_by_filter(
     assert len(await _entries(keeping)) == 6 - expected
 
 
+@pytest.mark.every_store
 async def test_quarantine_is_walked_page_by_page(keeping: Client) -> None:
     await _fill(keeping)
     ids, after = [], "0"
@@ -175,6 +178,7 @@ async def test_event_that_a_stage_fails_on_keeps_no_other_from_being_released(
     assert await stored_ids(client) == ["2"]
 
 
+@pytest.mark.every_store
 async def test_quarantine_keeps_the_newest_when_it_is_full(start: Start) -> None:
     client = await start(on_invalid="quarantine", quarantine_bytes=2000)
     for number in range(20):
@@ -213,6 +217,7 @@ async def test_no_batch_is_so_large_that_quarantine_outgrows_its_bound(start: St
     assert (stats["quarantined"], stats["quarantine_evicted"]) == (0, count)
 
 
+@pytest.mark.every_store
 async def test_quarantine_lets_go_of_what_is_too_old(start: Start) -> None:
     client = await start(on_invalid="quarantine", quarantine_days=1e-9)
     for _ in range(3):

@@ -72,6 +72,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize(("arguments", "expected"), FILTERS.values(), ids=FILTERS)
 async def test_filters_choose_events(client: Client, arguments: Any, expected: Any) -> None:
     await _fill(client)
@@ -83,6 +84,7 @@ async def test_filters_choose_events(client: Client, arguments: Any, expected: A
         assert await _walk(client, limit=2, order="desc", **arguments) == backwards
 
 
+@pytest.mark.every_store
 async def test_after_counts_in_the_order_asked_for(client: Client) -> None:
     await _fill(client)
     assert await _ids(client, order="desc", after=4) == [2, 1, 0]
@@ -90,6 +92,7 @@ async def test_after_counts_in_the_order_asked_for(client: Client) -> None:
     assert await _ids(client, order="desc", after=0) == []
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize("limit", [1, 5, 8, 23, 24, 25, 1000])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_cursor_walks_everything_once(client: Client, limit: int, order: str) -> None:
@@ -109,6 +112,7 @@ async def test_page_is_100_events_unless_asked_otherwise(client: Client) -> None
     assert ([found["event_id"] for found in last["events"]], last["next"]) == (["100"], None)
 
 
+@pytest.mark.every_store
 async def test_full_page_at_the_end_has_no_next(client: Client) -> None:
     await _fill(client, 8)
     assert (await get(client, "/events?limit=8"))["next"] is None
@@ -116,6 +120,7 @@ async def test_full_page_at_the_end_has_no_next(client: Client) -> None:
     assert (await get(client, "/events?limit=1&after=7"))["next"] is None
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_cursor_passes_over_nothing_while_events_arrive(client: Client, order: str) -> None:
     before, rounds = 30, 40

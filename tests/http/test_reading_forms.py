@@ -31,6 +31,7 @@ PAYLOADS = {
 }
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize("indexed", ["", "/user/id"])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
@@ -81,6 +82,7 @@ async def test_filter_that_makes_no_sense_is_refused_and_named(
         assert name in (await response.json(content_type=PROBLEM))["detail"]
 
 
+@pytest.mark.every_store
 async def test_events_are_found_by_their_arrival(client: Client) -> None:
     for event_id in ("1", "2", "3"):
         await client.post("/publish", json=event(event_id))
@@ -173,6 +175,7 @@ async def test_page_can_be_a_batch_of_cloud_events(client: Client) -> None:
     assert "data" not in third
 
 
+@pytest.mark.every_store
 async def test_cloud_events_are_read_with_what_was_sent_with_them(client: Client) -> None:
     await store(
         client,

@@ -65,6 +65,7 @@ async def test_payload_of_a_line_comes_back_byte_for_byte(client: Client, payloa
     assert (await _read(client, "logins", event_id)).endswith(b'"payload":%s}' % payload.encode())
 
 
+@pytest.mark.every_store
 @_often
 @given(topic=names, event_id=names, source=names)
 @example("..", ".", "s")
@@ -92,6 +93,7 @@ async def test_names_come_back_exactly(
     assert topic in (await get(client, "/stats"))["processed_topics"]
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize(
     "text",
     [

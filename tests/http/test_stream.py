@@ -8,7 +8,7 @@ from bodies import PROBLEM, get, publish, spelled
 from sse import EventSource, Message
 from stored import store
 
-from added import with_plugin
+from added import INSTALLED, with_plugin
 from aggregator.api.stream import PollResult, SharedPoll
 from aggregator.app import STORE
 from aggregator.plugins import STORES, Plugins
@@ -67,6 +67,7 @@ async def test_last_id_wins_over_the_address_that_the_browser_asks_again(client:
         assert _ids(await source.take(2)) == [4, 5]
 
 
+@pytest.mark.every_store
 async def test_reader_who_comes_and_goes_misses_nothing_and_gets_nothing_twice(
     client: Client,
 ) -> None:
@@ -98,6 +99,7 @@ async def test_reader_who_was_sent_nothing_misses_nothing_either(client: Client)
         assert _ids(await source.take(1)) == [2]
 
 
+@pytest.mark.every_store
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     {
@@ -241,7 +243,7 @@ class TestStoreThatForgets:
     @pytest.fixture
     async def client(self, start: Start) -> Client:
         forgets = with_plugin(STORES, "forgets", "failing:Forgetting")
-        client = await start(Plugins([*Plugins.installed().found, forgets]), heartbeat=0.1)
+        client = await start(Plugins([*INSTALLED.found, forgets]), heartbeat=0.1)
         await _publish(client, *(event(str(number)) for number in range(10)))
         assert client.app
         kept = client.app[STORE]

@@ -27,6 +27,7 @@ async def test_good_events_are_stored_together(client: Client) -> None:
     assert await stored_ids(client) == ["1", "2"]
 
 
+@pytest.mark.every_store
 async def test_one_invalid_event_refuses_all(client: Client) -> None:
     status, statuses, answer = await strict(client, event("1"), event("2", topic=""), event("3"))
     assert (status, statuses) == (422, ["refused", "invalid", "refused"])
@@ -38,6 +39,7 @@ async def test_one_invalid_event_refuses_all(client: Client) -> None:
     assert stats["processed_topics"] == []
 
 
+@pytest.mark.every_store
 async def test_one_conflict_refuses_all_and_is_told(client: Client) -> None:
     await strict(client, event("2"))
     status, statuses, answer = await strict(
@@ -107,6 +109,7 @@ async def test_respond_async_is_passed_over_when_strict(client: Client) -> None:
     assert (status, statuses) == (200, ["stored"])
 
 
+@pytest.mark.every_store
 async def test_strict_and_lenient_neighbours_never_share_a_fate(start: Start) -> None:
     client = await start(stage_timeout=60)
 

@@ -8,6 +8,7 @@ from conftest import Client
 from events import event
 
 
+@pytest.mark.every_store
 async def test_topics_are_told_with_counts_and_their_first_and_last_event(client: Client) -> None:
     await client.post("/publish", json=[event("1", "b"), event("2", "a"), event("3", "b")])
     await client.post("/publish", json=[event("1", "b"), event("3", "b", source="other")])
@@ -25,6 +26,7 @@ async def test_topics_are_told_with_counts_and_their_first_and_last_event(client
 NAMES = ["", "a&b=c", 'é"<>;,', "%2F", "x/y", "z z", "\U0001f600"]
 
 
+@pytest.mark.every_store
 async def test_cursor_and_link_walk_all_topics_whatever_their_names(client: Client) -> None:
     names = sorted(filter(None, NAMES))
     await client.post("/publish", json=[event("1", name) for name in names])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -47,6 +48,7 @@ class AgainstADictionary(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.client.close())
+        web_app._cached_build_middleware.cache_clear()  # or it keeps the apps of all examples
         self.loop.close()
         shutil.rmtree(self.folder)
 

@@ -3,10 +3,14 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from conftest import Client, Start
 from events import event
 
 PUBLISHERS = 64
+
+pytestmark = pytest.mark.every_store
 
 
 async def verdicts(client: Client, *events: object) -> list[dict[str, object]]:

@@ -5,16 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from added import with_plugin
+from added import INSTALLED, with_plugin
 from aggregator.event import Submission
 from aggregator.plugins import QUEUES, Plugins
 from aggregator_memory.queue import MemoryQueue
 from conftest import Client, Start
 from events import event
 
-COPYING = Plugins(
-    [*Plugins.installed().found, with_plugin(QUEUES, "copying", f"{__name__}:CopyingQueue")]
-)
+COPYING = Plugins([*INSTALLED.found, with_plugin(QUEUES, "copying", f"{__name__}:CopyingQueue")])
 
 
 class CopyingQueue(MemoryQueue):
