@@ -165,7 +165,7 @@ def _rule_problems(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) 
     return found
 
 
-def _is_recipe_of_a_topic(text: str) -> None:
+def _is_key_spec_of_a_topic(text: str) -> None:
     try:
         key_spec = KeySpec(text)
     except ValueError as error:
@@ -179,7 +179,7 @@ def _is_recipe_of_a_topic(text: str) -> None:
 
 _TOPIC = Schema.from_dict(
     {
-        "key": kinds.String(validate=_is_recipe_of_a_topic),
+        "key": kinds.String(validate=_is_key_spec_of_a_topic),
         "on_conflict": kinds.String(validate=OneOf(POLICIES)),
     }
 )()

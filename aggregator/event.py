@@ -33,7 +33,10 @@ Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Refused | Pending
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event as a publisher sent it. Stages settle it; nobody changes it.
+    """One event as a publisher sent it, and what became of it.
+
+    What was sent is frozen, so that a stage that assigns to a member fails. Two members are not,
+    `verdict` and `awaited`: the methods below change them, and nothing else does.
 
     An event that lacks the shape of one (`malformed` says why) never passes the bar; its other
     members are empty and `raw` holds it as it came, for a stage that can say more about it.
@@ -46,7 +49,7 @@ class Event(msgspec.Struct, frozen=True):
     event_id: str = ""
     timestamp: str = ""  # ISO 8601 with offset, spelled as it came; a CloudEvent may have none
     source: str = ""
-    payload: bytes = b""  # byte for byte as it came; a JSON object unless `form` says otherwise
+    payload: bytes = b""  # byte for byte as it came; a JSON object unless `payload_kind` differs
     key: bytes = b""
     digest: bytes = b""
     malformed: str = ""
@@ -57,7 +60,7 @@ class Event(msgspec.Struct, frozen=True):
     on_conflict: OnConflict = OnConflict.KEEP_FIRST
     verdict: Verdict = Pending.GOING
     awaited: "Event | None" = None  # the one that it has waited for last
-    known_timestamp_us: int | UnsetType | None = UNSET  # `moment`, once the timestamp was parsed
+    known_timestamp_us: int | UnsetType | None = UNSET  # once it was parsed
 
     @property
     def outcome(self) -> Outcome | None:
@@ -99,9 +102,9 @@ class Event(msgspec.Struct, frozen=True):
         """
         if type(self.verdict) is not Pending:
             self._check_open()
-        if type(outcome) is not Stored or type(outcome.seq) is not int:  # as nearly every one is
+        if type(outcome) is not Stored or type(outcome.seq) is not int:  # nearly none is
             outcomes.check(outcome)
-        force_setattr(self, "verdict", outcome)
+        self._become(outcome)
 
     def wait(self, other: "Event") -> None:
         """Keep the event back until the other one, of the same batch, is settled.
@@ -110,21 +113,24 @@ class Event(msgspec.Struct, frozen=True):
         of another event need not guess. Raises ValueError if it has an outcome already.
         """
         self._check_open()
-        force_setattr(self, "verdict", Pending.WAITING)
+        self._become(Pending.WAITING)
         force_setattr(self, "awaited", other)
 
     def resume(self) -> None:
         """Go on after having waited. For the pipeline."""
-        force_setattr(self, "verdict", Pending.GOING)
+        self._become(Pending.GOING)
 
     def reopen(self) -> None:
         """Forget the verdict, which was rolled back. For the pipeline."""
-        force_setattr(self, "verdict", Pending.GOING)
+        self._become(Pending.GOING)
         force_setattr(self, "awaited", None)
 
     def overrule(self, outcome: Outcome) -> None:
         """Put another outcome in place of the one that a stage gave. For the pipeline."""
-        force_setattr(self, "verdict", outcome)
+        self._become(outcome)
+
+    def _become(self, verdict: Outcome | Pending) -> None:
+        force_setattr(self, "verdict", verdict)
 
     def _members(self, names: Mapping[str, str]) -> dict[str, Any]:
         return {shown: getattr(self, name) for name, shown in names.items()}

@@ -344,7 +344,7 @@ class ConflictingContent(msgspec.Struct, frozen=True):
 
 
 class Redelivery(msgspec.Struct, frozen=True):
-    """An event that came again under the key of the event `seq`; a conflict if it clashes."""
+    """An event that came again under the key of the event `seq`, perhaps with another content."""
 
     seq: int
     source: str
@@ -363,7 +363,7 @@ class RedeliveryStats(msgspec.Struct, frozen=True):
 
 
 class ConflictStats(msgspec.Struct, frozen=True):
-    """How often one clashing content came, and from which source it came first."""
+    """How often one conflicting content came, and from which source it came first."""
 
     digest: bytes
     differences: tuple[str, ...]
@@ -381,7 +381,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 MOST_CONFLICTS = 100
-"""Contents remembered that clash with one event; further ones are counted as sightings only."""
+"""Conflicting contents remembered of one event; further ones are counted only."""
 
 
 class HistoryTransaction(StoreTransaction):
@@ -391,7 +391,7 @@ class HistoryTransaction(StoreTransaction):
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         """Keep how often, when first and last, and from which source events came again.
 
-        Of those that clash keep what differed, up to CLASHES contents an event.
+        Of conflicts keep what differed, up to MOST_CONFLICTS contents an event.
         """
 
 

@@ -1,4 +1,4 @@
-"""How many bytes of requests, or of answers, may be under way at once."""
+"""How many bytes of requests, or of answers, may be in flight at once."""
 
 from types import TracebackType
 
@@ -24,12 +24,12 @@ class ByteBudget:
             raise QueueFull(f"Too many bytes of {self.what}. Try again.")
 
     def reserve(self) -> "Reservation":
-        """A request's share, given back at the end of a `with` block unless it is kept."""
+        """A request's reservation, released at the end of a `with` block unless it is kept."""
         return Reservation(self)
 
 
 class Reservation:
-    """What one request holds of the budget."""
+    """The bytes of the budget that one request holds."""
 
     __slots__ = ("_budget", "held", "is_kept")
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from aggregator.core import json_pointer, json_values
 
 DEFAULT_KEY_SPEC = "topic,event_id"
-"""The recipe of a key unless a setting names another one: its parts, in order."""
+"""What keys are made of unless a setting says otherwise: the parts, in order."""
 
 KEY_SIZE = 16
 """Bytes of a key."""
@@ -23,16 +23,16 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def key_of(topic: str, event_id: str) -> bytes:
-    """The key by the usual recipe: blake2b, 16 bytes, over version, recipe and the parts.
+    """The key by the default key spec: blake2b, 16 bytes, over version, key spec and the parts.
 
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
-    also the name by which an event of any other recipe is found.
+    also the name by which an event is found whose key is made of something else.
     """
-    return _hashed(_USUAL, topic.encode(), event_id.encode())
+    return _hashed(_DEFAULT, topic.encode(), event_id.encode())
 
 
 class MissingKeyPart(ValueError):
-    """An event lacks a part of its key, as recipes spell it."""
+    """An event lacks a part of its key; `part` is spelled as in key specs."""
 
     def __init__(self, part: str, detail: str) -> None:
         super().__init__(detail)
@@ -55,7 +55,7 @@ class KeySpec:
         if all(part == "topic" for part in self.parts):
             raise ValueError(f"{text!r} would make all events of a topic the same")
         self.text = ",".join(self.parts)
-        self.is_usual = self.text == DEFAULT_KEY_SPEC
+        self.is_default = self.text == DEFAULT_KEY_SPEC
         self._begun = _begun(self.text)
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
@@ -72,7 +72,7 @@ class KeySpec:
     def key(
         self, members: Mapping[str, str], payload: bytes | None, headers: Mapping[str, str]
     ) -> bytes:
-        """The key of an event; `payload` is None if it is no JSON. Raises Missing."""
+        """The key of an event; `payload` is None if it is no JSON. Raises MissingKeyPart."""
         return _hashed(
             self._begun, *(self._value(part, members, payload, headers) for part in self.parts)
         )
@@ -104,7 +104,7 @@ class KeySpec:
 
 
 def _part(part: str) -> str:
-    """The part as recipes spell it. Raises ValueError if it is none."""
+    """The part in its one spelling. Raises ValueError if it is none."""
     if part in _MEMBERS:
         return part
     if part.startswith("/"):
@@ -132,7 +132,7 @@ def _hashed(begun: blake2b, *parts: bytes) -> bytes:
     return hashed.digest()
 
 
-_USUAL = _begun(DEFAULT_KEY_SPEC)
+_DEFAULT = _begun(DEFAULT_KEY_SPEC)
 
 
 _DIGEST_VERSION = b"\x01"

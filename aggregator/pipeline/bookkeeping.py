@@ -127,13 +127,15 @@ def _no_longer_needed(submission: Submission) -> Iterator[int]:
 
 
 def _note_topic(event: Event, entries: _Entries) -> None:
-    """Count the event on its topic, and as a sighting if it came again."""
+    """Count the event on its topic, and as a redelivery if it came again."""
     match event.outcome:
         case Duplicate(seq=seq):
             entries.redeliveries.append(Redelivery(seq, event.source, event.received_at))
         case Conflict(seq=int(seq), differences=differences):
-            clash = ConflictingContent(event.digest, differences)
-            entries.redeliveries.append(Redelivery(seq, event.source, event.received_at, clash))
+            conflicting = ConflictingContent(event.digest, differences)
+            entries.redeliveries.append(
+                Redelivery(seq, event.source, event.received_at, conflicting)
+            )
         case _:
             return
     entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
@@ -154,10 +156,10 @@ def _reason(event: Event) -> tuple[QuarantineReason, tuple[Fault, ...]]:
     if isinstance(event.outcome, Invalid):
         return QuarantineReason.INVALID, event.outcome.faults
     assert isinstance(event.outcome, Conflict)
-    return QuarantineReason.CONFLICT, tuple(_clashing(event.outcome))
+    return QuarantineReason.CONFLICT, tuple(_faults_of(event.outcome))
 
 
-def _clashing(conflict: Conflict) -> Iterator[Fault]:
+def _faults_of(conflict: Conflict) -> Iterator[Fault]:
     stored = f"the stored event {conflict.seq}" if conflict.seq else "an event of its request"
     if not conflict.differences:
         yield Fault("", f"Another content than that of {stored}, of which only a digest is left.")

@@ -1,4 +1,4 @@
-"""What happens in the request: a submission passes the bar, and waits for what becomes of it."""
+"""Left of the bar, in the request: stages, the queue, and the wait for what becomes of it."""
 
 import itertools
 import os
@@ -43,8 +43,8 @@ class Intake:
     async def take(self, submission: Submission, reservation: Reservation) -> Submission:
         """The submission with every event settled, and stored where it says so.
 
-        A detached one comes back as soon as it is queued. Raises Unavailable or StageFault; then
-        nothing is known to be stored.
+        With `respond_async` it comes back as soon as it is queued. Raises Unavailable or
+        StageFault; then nothing is known to be stored.
         """
         self.check_ready()
         open_events = [event for event in submission.events if type(event.verdict) is Pending]

@@ -12,7 +12,7 @@ from aggregator.store import Counters, Store
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Counters as of the last commit, and the events accepted and not committed, of one moment."""
+    """Counters as of the last commit, and how many events were in flight at the same time."""
 
     counters: Counters
     queued: int
@@ -33,8 +33,8 @@ class PendingSubmissions:
     def add(self, submission: Submission, reservation: Reservation) -> asyncio.Future[Submission]:
         """Accept a submission; the future gives it back with every event settled, or raises.
 
-        Its share of the budget is kept until it is settled, even if nobody waits for it any more.
-        Nobody ever does for a detached one, and its future stays open.
+        Its reservation is kept until it is settled, even if nobody waits for it any more. Nobody
+        waits for one that is answered early, and its future stays open.
         """
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
         self._queued[submission.id] = len(submission.events), reservation
@@ -78,7 +78,7 @@ class PendingSubmissions:
         }
 
     def snapshot(self) -> Snapshot:
-        """The numbers of this moment."""
+        """The numbers as they are now."""
         return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))
 
     def _release(self, submission: Submission) -> None:
@@ -96,7 +96,7 @@ _FRESH = 1.0  # seconds for which counters that were read are shown
 
 
 class Statistics:
-    """The numbers of this moment: what was committed, and what is in flight here.
+    """The numbers as they are now: what was committed, and what is in flight here.
 
     In one process they are those of its own last commit, so that their sum is true at every moment.
     Where other processes commit too, the store is asked, and a batch that is being committed may be

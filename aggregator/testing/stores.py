@@ -264,7 +264,7 @@ class StoreContract(CommitContract):
         assert await store.events(Query(after=seq, descending=True)) == Page([], None)
         assert await store.events(Query(after=0, descending=True)) == Page([], None)
 
-    async def test_other_recipe_is_kept_only_in_place_of_the_one_that_is_named(
+    async def test_other_key_spec_is_kept_only_in_place_of_the_one_that_is_named(
         self, store: Store
     ) -> None:
         await store.close()

@@ -217,7 +217,7 @@ class MemoryTransaction(HistoryTransaction, QuarantineTransaction):
         return seqs
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
-        """Keep the sightings."""
+        """Keep what came again."""
         self._uncommitted.redeliveries += redeliveries
 
     async def quarantine(self, entries: Sequence[Quarantined]) -> None:

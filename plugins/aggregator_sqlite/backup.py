@@ -14,7 +14,7 @@ from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
 from aggregator_sqlite.connection import SqliteThread
 from aggregator_sqlite.runs import KEY
-from aggregator_sqlite.schema import check_version, read_recipe
+from aggregator_sqlite.schema import check_version, read_key_spec
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
@@ -62,7 +62,7 @@ def check_copy(db: sqlite3.Connection) -> tuple[int, int, int]:
     There may be keys without events: those that were removed by hand.
     """
     said = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if said != "ok" or read_recipe(db) is None:
+    if said != "ok" or read_key_spec(db) is None:
         raise StoreError(f"the copy is damaged: {said}")
     size, in_runs, upto, end, stored, last_seq = db.execute(CONTENTS).fetchone()
     events, newest = int(size) // KEY, (end or 1) - 1

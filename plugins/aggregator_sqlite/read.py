@@ -64,11 +64,11 @@ FROM topics WHERE name > ? AND stored > 0 ORDER BY name LIMIT ?
 """
 SIGHTINGS = """
 SELECT source, duplicates, conflicts, first_at, last_at
-FROM (SELECT * FROM sightings WHERE seq = :seq LIMIT :scanned)
+FROM (SELECT * FROM redeliveries WHERE seq = :seq LIMIT :scanned)
 ORDER BY first_at, source LIMIT :most
 """
 CLASHES_OF = """
-SELECT digest, differences, source, times, first_at, last_at FROM clashes
+SELECT digest, differences, source, times, first_at, last_at FROM conflicting_contents
 WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 """
 

@@ -1,9 +1,9 @@
 """The tables, made by numbered steps that also bring an older file up to date.
 
 `blocks` has the events, and is only ever appended to, in the order of seq. `runs` and `run_pages`
-are the index of their keys, derived from them, and are appended to as well. `sightings` and
-`clashes` are written only when an event comes again, `names` only for events whose key is not the
-usual one, `fields` only where pointers into the payload are indexed.
+are the index of their keys, derived from them, and are appended to as well. `redeliveries` and
+`conflicting_contents` are written only when an event comes again, `names` only for events whose key
+is made of something else than the default, `fields` only where pointers are indexed.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ APPLICATION_ID = 0x41474752
 STEPS = (
     (
         """CREATE TABLE meta (
-            recipe TEXT NOT NULL -- of which members a key is made
+            key_spec TEXT NOT NULL -- of which members a key is made
         )""",
         """CREATE TABLE counters (
             stored INTEGER NOT NULL DEFAULT 0,
@@ -51,7 +51,7 @@ STEPS = (
             first_seq INTEGER PRIMARY KEY, -- that of its first event; those of the others follow
             first_seq_copy INTEGER NOT NULL, -- a flipped bit in one of them is noticed
             checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
-            keys BLOB NOT NULL,        -- 16 bytes an event: hash over the recipe's members
+            keys BLOB NOT NULL,        -- 16 bytes an event: hash over the parts of the key
             digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload
             ends BLOB NOT NULL,        -- 4 bytes an event, little-endian: where in `events` it ends
             sizes BLOB NOT NULL,       -- 4 bytes an event, the same: of its payload in `events`
@@ -106,7 +106,7 @@ STEPS = (
             seq INTEGER NOT NULL,
             PRIMARY KEY (pointer_id, value, seq)
         ) WITHOUT ROWID""",
-        """CREATE TABLE sightings (
+        """CREATE TABLE redeliveries (
             seq INTEGER NOT NULL,
             source TEXT NOT NULL,
             duplicates INTEGER NOT NULL,
@@ -115,7 +115,7 @@ STEPS = (
             last_at INTEGER NOT NULL,
             PRIMARY KEY (seq, source)
         ) WITHOUT ROWID""",
-        """CREATE TABLE clashes (
+        """CREATE TABLE conflicting_contents (
             seq INTEGER NOT NULL,
             digest BLOB NOT NULL,
             differences TEXT NOT NULL, -- JSON: pointers
@@ -156,12 +156,12 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {len(STEPS)}")
 
 
-def read_recipe(db: sqlite3.Connection) -> str | None:
-    """The recipe that the file keeps, None if it is new. Raises SettingError if it is not ours."""
+def read_key_spec(db: sqlite3.Connection) -> str | None:
+    """The key spec in the file, None if it is new. Raises SettingError if it is not ours."""
     check_owner(db)
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
         return None
-    kept = db.execute("SELECT recipe FROM meta").fetchone()
+    kept = db.execute("SELECT key_spec FROM meta").fetchone()
     return str(kept[0]) if kept else None
 
 
@@ -176,17 +176,17 @@ def check_version(db: sqlite3.Connection) -> None:
 
 
 def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) -> None:
-    """Keep the recipe in a new file, or in place of the one that it `replaces`.
+    """Keep the key spec in a new file, or in place of the one that it `replaces`.
 
     Raises RecipeDiffers if the file keeps another one.
     """
-    kept = read_recipe(db)
+    kept = read_key_spec(db)
     if kept is None:
-        db.execute("INSERT INTO meta (recipe) VALUES (?)", (key_spec,))
+        db.execute("INSERT INTO meta (key_spec) VALUES (?)", (key_spec,))
     elif kept == key_spec:
         return
     elif kept == replaces:
-        db.execute("UPDATE meta SET recipe = ?", (key_spec,))
+        db.execute("UPDATE meta SET key_spec = ?", (key_spec,))
     else:
         raise KeySpecDiffers(kept, key_spec)
 

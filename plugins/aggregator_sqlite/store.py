@@ -53,7 +53,7 @@ from aggregator_sqlite.files import (
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.runs import Run
-from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_recipe
+from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -99,7 +99,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             await asyncio.to_thread(self._wal.check)
         try:
             reader = await SqliteThread.read_only(self.path)
-            return await reader.run_and_close(read_recipe)
+            return await reader.run_and_close(read_key_spec)
         except StoreError as error:
             raise unreadable(self.path, error) from error
 
@@ -266,7 +266,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             return
         guard = await SqliteThread.read_only(self.path)
         try:
-            await guard.run(read_recipe)
+            await guard.run(read_key_spec)
             yield
         finally:
             await guard.close()

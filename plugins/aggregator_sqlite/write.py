@@ -43,7 +43,7 @@ RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async,
     quarantined, evicted
 """
 ADD_SIGHTING = """
-INSERT INTO sightings (seq, source, duplicates, conflicts, first_at, last_at)
+INSERT INTO redeliveries (seq, source, duplicates, conflicts, first_at, last_at)
 VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (seq, source) DO UPDATE SET
     duplicates = duplicates + excluded.duplicates,
@@ -52,10 +52,10 @@ ON CONFLICT (seq, source) DO UPDATE SET
     last_at = max(last_at, excluded.last_at)
 """
 ADD_CLASH = """
-INSERT INTO clashes (seq, digest, differences, source, times, first_at, last_at)
+INSERT INTO conflicting_contents (seq, digest, differences, source, times, first_at, last_at)
 SELECT :seq, :digest, :differences, :source, 1, :seen_at, :seen_at
-WHERE (SELECT count(*) FROM clashes WHERE seq = :seq) < :most
-    OR EXISTS (SELECT 1 FROM clashes WHERE seq = :seq AND digest = :digest)
+WHERE (SELECT count(*) FROM conflicting_contents WHERE seq = :seq) < :most
+    OR EXISTS (SELECT 1 FROM conflicting_contents WHERE seq = :seq AND digest = :digest)
 ON CONFLICT (seq, digest) DO UPDATE SET
     times = times + 1,
     first_at = min(first_at, excluded.first_at),

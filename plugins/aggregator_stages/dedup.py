@@ -17,7 +17,7 @@ Again = list[tuple[Event, KeyOwner]]
 _MOST_DIFFERENCES = 20  # told of one conflict
 _TOLD = 5_000  # differences of one batch, after which only the first of each conflict is told
 
-Clashes = dict[tuple[int, bytes], Conflict | None]  # by the holder's seq and the rival's digest
+Comparisons = dict[tuple[int, bytes], Conflict | None]  # by the holder's seq and the rival's digest
 
 
 class Dedup(BatchStage):
@@ -65,14 +65,19 @@ def _of_copy(event: Event) -> Outcome | None:
 
 
 async def _settle(again: Again, tx: Transaction) -> None:
+    """Here an event is declared a duplicate, or a conflict: its key is held.
+
+    Equal digests mean equal contents. Unequal ones do not tell: the same JSON values may be spelled
+    otherwise, so their contents are compared.
+    """
     found = await _compared([pair for pair in again if pair[0].digest != pair[1].digest], tx)
     for event, owner in again:
-        same = event.digest == owner.digest
-        clash = None if same else found[owner.seq, event.digest]
-        event.settle(clash or Duplicate(owner.seq, owner.received_at))
+        is_same = event.digest == owner.digest
+        conflict = None if is_same else found[owner.seq, event.digest]
+        event.settle(conflict or Duplicate(owner.seq, owner.received_at))
 
 
-async def _compared(differing: Again, tx: Transaction) -> Clashes:
+async def _compared(differing: Again, tx: Transaction) -> Comparisons:
     """Of contents with unequal digests, the conflicts; those that are the same all the same, None.
 
     Off the event loop, and no more of the stored contents at a time than the store gives.
@@ -83,7 +88,7 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
         rivals.setdefault(owner.seq, {})[event.digest] = event
         owners[owner.seq] = owner
     seqs = list(rivals)
-    clashes: Clashes = {}
+    conflicts: Comparisons = {}
     told = 0
     while seqs:
         contents = await tx.contents(seqs)
@@ -93,35 +98,35 @@ async def _compared(differing: Again, tx: Transaction) -> Clashes:
             compared = list(rivals[seq].values())
             found = await tx.aside(_against, owners[seq], content, compared, room)
             told += sum(len(conflict.differences) for conflict in found.values() if conflict)
-            clashes.update(found)
-    return clashes
+            conflicts.update(found)
+    return conflicts
 
 
-def _against(owner: KeyOwner, stored: Content, rivals: Sequence[Event], room: int) -> Clashes:
+def _against(owner: KeyOwner, stored: Content, rivals: Sequence[Event], room: int) -> Comparisons:
     """What each rival content is, held against the stored one; `room` for many differences."""
     value = None
     if is_damaged(stored.source, stored.payload, owner.digest, stored.payload_kind):
         log.error("the stored event %d is damaged: nothing is the same as it", owner.seq)
     elif stored.payload is not None and stored.payload_kind is PayloadKind.JSON:
         value = JsonValue(stored.payload)
-    clashes: Clashes = {}
+    conflicts: Comparisons = {}
     for event in rivals:
         most = _MOST_DIFFERENCES if room > 0 else 1
-        clash = _clash(owner, stored, value, event, most)
-        clashes[owner.seq, event.digest] = clash
-        room -= len(clash.differences) if clash else 0
-    return clashes
+        conflict = _compare(owner, stored, value, event, most)
+        conflicts[owner.seq, event.digest] = conflict
+        room -= len(conflict.differences) if conflict else 0
+    return conflicts
 
 
 def _place(event: Event, stored: PayloadKind) -> str:
     """Where the payload of the event stands, or, if it has none, that of the stored one."""
     if not event.attributes:
         return "/payload"
-    form = stored if event.payload_kind is PayloadKind.NOTHING else event.payload_kind
-    return "/data_base64" if form is PayloadKind.BYTES else "/data"
+    kind = stored if event.payload_kind is PayloadKind.NOTHING else event.payload_kind
+    return "/data_base64" if kind is PayloadKind.BYTES else "/data"
 
 
-def _clash(
+def _compare(
     owner: KeyOwner, stored: Content, value: JsonValue | None, event: Event, most: int
 ) -> Conflict | None:
     payload = _place(event, stored.payload_kind)

@@ -96,8 +96,8 @@ GROWING = (
     "run_pages",
     "names",
     "fields",
-    "sightings",
-    "clashes",
+    "redeliveries",
+    "conflicting_contents",
 )
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
@@ -226,7 +226,7 @@ async def test_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-async def test_other_recipe_stops_the_start(store: SqliteStore) -> None:
+async def test_other_key_spec_stops_the_start(store: SqliteStore) -> None:
     await store.close()
     with pytest.raises(Exception, match="every stored event would be new"):
         await store.open("topic,event_id,source")
@@ -399,7 +399,7 @@ async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: Sqlit
 
 async def test_usual_events_cost_no_row_more(store: SqliteStore) -> None:
     await _fill(store, 3)
-    for table in ("names", "fields", "clashes", "quarantine"):
+    for table in ("names", "fields", "conflicting_contents", "quarantine"):
         assert await _by_hand(store, f"SELECT * FROM {table}") == []
 
 
@@ -468,7 +468,7 @@ async def test_page_of_quarantine_looks_at_no_more_than_it_says(
     assert (page.entries, page.next) == ([], None)
 
 
-async def test_second_process_is_told_before_the_recipe_is_looked_at(store: SqliteStore) -> None:
+async def test_second_process_is_told_before_the_key_spec_is_looked_at(store: SqliteStore) -> None:
     with pytest.raises(SettingError, match="in use by process"):
         await SqliteStore(store.url).open("topic,source", replaces=DEFAULT_KEY_SPEC)
     await store.close()

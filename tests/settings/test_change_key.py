@@ -27,7 +27,7 @@ def store(service: Service, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/data/aggregator.db"
 
 
-def test_other_recipe_stops_the_start_and_names_the_command(store: str) -> None:
+def test_other_key_spec_stops_the_start_and_names_the_command(store: str) -> None:
     result = run("serve", "--store", store, "--key", "topic,/n", "--port", "0")
     assert result.exit_code == 2
     for said in ("'topic,event_id'", "'topic,/n'", "aggregator change-key"):
@@ -55,7 +55,7 @@ def test_agreed_change_is_kept(store: str, service: Service) -> None:
     assert [event["event_id"] for event in page["events"]] == ["1", "1"]
 
 
-def test_key_of_one_topic_belongs_to_the_recipe(store: str, tmp_path: Path) -> None:
+def test_key_of_one_topic_belongs_to_the_key_spec(store: str, tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text('[topics."b"]\nkey = "topic,/n"\n')
     result = run("change-key", "--store", store, "--config", str(file))
@@ -114,7 +114,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("key", "said"), BAD.items())
-def test_bad_recipe_is_refused(key: str, said: str) -> None:
+def test_bad_key_spec_is_refused(key: str, said: str) -> None:
     result = run("serve", "--key", key)
     assert (result.exit_code, said in result.output) == (2, True), result.output
 

@@ -147,7 +147,7 @@ class Decoder:
             policies = self.policies.of(event.topic)
             key_spec = policies.cloud_key_spec if event.attributes else policies.key_spec
             name = key_of(event.topic, event.event_id)
-            key = name if key_spec.is_usual else _key(event, key_spec, context)
+            key = name if key_spec.is_default else _key(event, key_spec, context)
             events.append(
                 Event(
                     index,
