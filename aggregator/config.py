@@ -18,10 +18,9 @@ from marshmallow.validate import Length, OneOf, Range
 
 from aggregator.core import json_pointer
 from aggregator.core.identity import DEFAULT_KEY_SPEC, KeySpec
-from aggregator.core.policy import Policies, TopicPolicy
+from aggregator.core.policy import OnConflict, Policies, TopicPolicy
 from aggregator.core.redact import redact
 from aggregator.errors import SettingError
-from aggregator.event import OnConflict
 
 POLICIES = [policy.value for policy in OnConflict]
 """What `on_conflict` may be, for all topics or for one."""

@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr
 from aggregator import outcome as outcomes
 from aggregator.core import timestamp
 from aggregator.core.identity import PayloadKind
+from aggregator.core.policy import OnConflict
 from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Refused, Stored
 
 
@@ -19,14 +20,6 @@ class Pending(Enum):
 
     GOING = "going"  # on its way
     WAITING = "waiting"  # put back by a stage until the events around it are settled
-
-
-class OnConflict(Enum):
-    """What the operator wants done with an event whose key is held by another content."""
-
-    KEEP_FIRST = "keep-first"
-    REJECT = "reject"
-    QUARANTINE = "quarantine"
 
 
 Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Refused | Pending

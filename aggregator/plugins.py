@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from marshmallow import ValidationError
 
 from aggregator.config import Configuration, Settings
+from aggregator.core.policy import OnConflict
 from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.event import OnConflict
 from aggregator.pipeline.runner import NamedStage, PipelineSpec
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext, Routes

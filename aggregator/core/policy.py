@@ -3,10 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
 from aggregator.core.identity import KeySpec
-from aggregator.event import OnConflict
+
+
+class OnConflict(Enum):
+    """What the operator wants done with an event whose key is held by another content."""
+
+    KEEP_FIRST = "keep-first"
+    REJECT = "reject"
+    QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True)

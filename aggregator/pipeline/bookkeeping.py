@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from aggregator.core import timestamp
+from aggregator.core.policy import OnConflict
 from aggregator.errors import AggregatorError
-from aggregator.event import Event, OnConflict, Submission
+from aggregator.event import Event, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
 from aggregator.pipeline.maintenance import QuarantineLimits
 from aggregator.store import (
