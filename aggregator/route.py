@@ -6,16 +6,24 @@ call: an error of `aggregator.errors` becomes a problem with its status, any oth
 and answered 500, and pages of origins that are not listed may change nothing.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from aiohttp import web
 
 from aggregator.config import Settings
 from aggregator.store import Store
+
+_ENTITY_TAG = re.compile(r'"[^"]*"')
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+"""For what may be kept, but is to be asked for again each time."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,3 +79,30 @@ class Routes(ABC):
     @abstractmethod
     def routes(self) -> Sequence[Route]:
         """The routes, in the order in which a request is held against them."""
+
+
+def matches_etag(request: web.Request, etag: str) -> bool:
+    """Whether `If-None-Match` names that ETag, compared weakly."""
+    said = ",".join(request.headers.getall("If-None-Match", ()))
+    return said.strip() == "*" or etag in _ENTITY_TAG.findall(said)
+
+
+@dataclass(frozen=True)
+class StaticResponse:
+    """An answer that stays the same as long as the service runs, with an ETag."""
+
+    body: bytes
+    media_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def etag(self) -> str:
+        """A hash of the body."""
+        return f'"{blake2b(self.body, digest_size=16).hexdigest()}"'
+
+    def respond(self, request: web.Request) -> web.Response:
+        """The answer; 304 if the client has it already."""
+        headers = {**self.headers, "ETag": self.etag, **NO_CACHE}
+        if matches_etag(request, self.etag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=self.body, headers=headers, content_type=self.media_type)

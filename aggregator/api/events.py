@@ -16,7 +16,6 @@ from aggregator.api.responses import (
     CLOUD_EVENTS,
     JSON,
     NEGOTIATED,
-    NO_CACHE,
     Answer,
     AsSent,
     Count,
@@ -27,7 +26,6 @@ from aggregator.api.responses import (
     Seq,
     json_response,
     link_header,
-    matches_etag,
     negotiate,
     next_after,
     next_link,
@@ -38,6 +36,7 @@ from aggregator.api.stored_event import payload_state, render_cloud_event, rende
 from aggregator.core import timestamp
 from aggregator.core.identity import key_of
 from aggregator.errors import NotFound
+from aggregator.route import NO_CACHE, matches_etag
 from aggregator.store import (
     ConflictStats,
     History,

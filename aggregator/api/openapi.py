@@ -25,11 +25,10 @@ from aggregator.api.responses import (
     PROBLEM,
     Answer,
     Problem,
-    StaticResponse,
 )
 from aggregator.api.sending import Sender
 from aggregator.config import Settings
-from aggregator.route import Route
+from aggregator.route import Route, StaticResponse
 from aggregator.stage import Stage
 
 OpenApi = dict[str, Any]

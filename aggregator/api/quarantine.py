@@ -18,7 +18,6 @@ from aggregator.api.request import strict_json
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
-    NO_CACHE,
     Answer,
     Base64,
     Count,
@@ -35,6 +34,7 @@ from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
 from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.route import NO_CACHE
 from aggregator.store import QuarantineQuery, QuarantineReason
 
 _decode_faults = msgspec.json.Decoder(list[Fault]).decode

@@ -5,9 +5,6 @@ What an answer holds is one struct, which is encoded as it is and described as i
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import blake2b
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -18,6 +15,7 @@ from msgspec import Meta
 
 from aggregator.api.request.media_type import Format
 from aggregator.errors import NotAcceptable
+from aggregator.route import NO_CACHE
 
 JSON = Format.JSON.value
 CLOUD_EVENT = Format.CLOUD_EVENT.value
@@ -25,13 +23,10 @@ CLOUD_EVENTS = Format.CLOUD_BATCH.value
 PROBLEM = "application/problem+json"
 """The media type of every error (RFC 9457)."""
 
-NO_CACHE = {"Cache-Control": "no-cache"}
-"""For what may be kept, but is to be asked for again each time."""
 NEGOTIATED = {"Vary": "Accept", **NO_CACHE}
 """The same for what is answered in several media types."""
 
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}  # Python before 3.13 has others
-_ENTITY_TAG = re.compile(r'"[^"]*"')
 _RANGE = re.compile(r"\s*([^\s;/,]+/[^\s;/,]+)\s*(;.*)?", re.DOTALL)
 _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 
@@ -113,33 +108,6 @@ def link_header(*urls: str, rel: str) -> str:
 def url(path: str, parameters: Mapping[str, str]) -> str:
     """The path with query parameters."""
     return f"{path}?{urlencode(parameters, quote_via=quote, safe='')}"
-
-
-def matches_etag(request: web.Request, etag: str) -> bool:
-    """Whether `If-None-Match` names that ETag, compared weakly."""
-    said = ",".join(request.headers.getall("If-None-Match", ()))
-    return said.strip() == "*" or etag in _ENTITY_TAG.findall(said)
-
-
-@dataclass(frozen=True)
-class StaticResponse:
-    """An answer that stays the same as long as the service runs, with an ETag."""
-
-    body: bytes
-    media_type: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def etag(self) -> str:
-        """A hash of the body."""
-        return f'"{blake2b(self.body, digest_size=16).hexdigest()}"'
-
-    def respond(self, request: web.Request) -> web.Response:
-        """The answer; 304 if the client has it already."""
-        headers = {**self.headers, "ETag": self.etag, **NO_CACHE}
-        if matches_etag(request, self.etag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=self.body, headers=headers, content_type=self.media_type)
 
 
 class _Range(NamedTuple):

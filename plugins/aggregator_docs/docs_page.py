@@ -8,9 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from aggregator.api.responses import StaticResponse
 from aggregator.errors import NotFound
-from aggregator.route import Route, RouteContext, Routes
+from aggregator.route import Route, RouteContext, Routes, StaticResponse
 
 ASSETS = ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 """What the page is made of, by name."""
