@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 PUBLISHING := $(VENV)/publishing
 DEVELOPING := $(VENV)/developing
 
-# Two processes of tests on two cores; what one of them has left to do the other takes over.
+# A process of tests for each core; one that has nothing left to do takes over from the others.
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n auto --dist worksteal
 
@@ -17,8 +17,8 @@ help:
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
 	@echo 'make prove           kill a service 1,000 times, and check every word it gave (a quarter of an hour)'
 	@echo 'make bench           measure the service beside its limits and its peers (half an hour)'
-	@echo 'make test            run a test of everything (3 minutes)'
-	@echo 'make test-rest       run the other tests: all the variants, long proofs, what takes the time'
+	@echo 'make test            test every part (3 minutes on two cores)'
+	@echo 'make test-rest       run all other tests: more cases of each fault, long proofs, what measures time'
 	@echo 'make test-all        both'
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'

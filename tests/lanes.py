@@ -162,6 +162,7 @@ ALONE: Tests = {
     "http/test_many_conflicts.py": (),
     "http/test_slow_readers.py": (),
     "loadgen/test_bench_load.py": (),
+    "loadgen/test_loadgen_command.py": ("test_honest_trouble_is_survived",),
     "pipeline/test_prompt.py": (),
 }
 """Tests that measure or race the clock; they are in the rest, where nothing runs beside them."""
