@@ -13,6 +13,7 @@ from aggregator.pipeline.pending import Snapshot
 from aggregator.store import Page, StoredEvent, Topic
 from aggregator.web import link, shown
 from aggregator.web.finding import Found
+from aggregator.web.lean import Lean
 
 JSON = Format.JSON.value
 CLOUD_EVENT = Format.CLOUD_EVENT.value
@@ -118,8 +119,7 @@ def as_json(
     told: Any, status: int = 200, headers: Mapping[str, str] | None = None, form: str = JSON
 ) -> web.Response:
     """The value as JSON."""
-    body = msgspec.json.encode(told)
-    return web.Response(body=body, status=status, headers=headers, content_type=form)
+    return Lean(body=msgspec.json.encode(told), status=status, headers=headers, content_type=form)
 
 
 def cursor(after: int | None) -> str | None:
