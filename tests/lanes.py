@@ -158,12 +158,12 @@ ALONE: Tests = {
     ),
     "http/test_hostile_text.py": ("test_time_to_read_grows_with_the_length_only",),
     "http/test_large_input.py": (),
-    "http/test_lean.py": ("test_who_never_reads_answers_is_answered_no_further",),
+    "http/test_fast_response.py": ("test_who_never_reads_answers_is_answered_no_further",),
     "http/test_many_conflicts.py": (),
     "http/test_slow_readers.py": (),
     "loadgen/test_bench_load.py": (),
     "loadgen/test_loadgen_command.py": ("test_honest_trouble_is_survived",),
-    "pipeline/test_prompt.py": (),
+    "pipeline/test_time_limit.py": (),
 }
 """Tests that measure or race the clock; they are in the rest, where nothing runs beside them."""
 

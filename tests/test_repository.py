@@ -21,6 +21,7 @@ LAYERS = (
         "pointer",
         "commits",
         "unique",
+        "web.lean",
         "web.uri",
         "description.schemas",
     },
@@ -29,7 +30,7 @@ LAYERS = (
     {
         "store",
         "queue",
-        "rules",
+        "policies",
         "description.reading_schemas",
     },
     {

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from aggregator.api.fast_response import FastResponse
 from aggregator.api.request.media_type import Format
 from aggregator.errors import NotAcceptable
 from aggregator.route import NO_CACHE
@@ -63,7 +64,7 @@ def json_response(
 ) -> web.Response:
     """An answer whose body is that value as JSON."""
     encoded = msgspec.json.encode(body)
-    return web.Response(body=encoded, status=status, headers=headers, content_type=media_type)
+    return FastResponse(body=encoded, status=status, headers=headers, content_type=media_type)
 
 
 def problem_response(

@@ -23,6 +23,7 @@ from aggregator.transaction import Transaction, UnitOfWork
 _GOING, _WAITING = Pending.GOING, Pending.WAITING
 _MOST_ROUNDS = 1000
 _LONGEST = 500  # bytes of an error's words
+_NO_LIMIT = asyncio.Timeout(None)
 
 Call = Coroutine[Any, Any, Sequence[Event]]
 
@@ -123,11 +124,23 @@ class StageRunner:
     async def _pass(
         self, named: NamedStage, events: Sequence[Event], work: UnitOfWork | None
     ) -> Sequence[Event]:
-        limit = asyncio.timeout(self.timeout)
+        limit = _NO_LIMIT
+        returned: Sequence[Event]
         try:
-            if isinstance(named.stage, IntakeStage):
-                returned = await self._begin(named, _process(named.stage, events), limit)
+            if work is None:
+                # Most stages left of the bar never wait: then nothing could interrupt them, and to
+                # set timers would take longer than they do. So a call is begun before it is timed.
+                call = _process(named.stage, events)
+                try:
+                    awaited = call.send(None)
+                except StopIteration as end:
+                    returned = end.value
+                else:
+                    limit = asyncio.timeout(self.timeout)
+                    async with self._limited(named, limit):
+                        returned = await _rest_of(call, awaited)
             else:
+                limit = asyncio.timeout(self.timeout)
                 async with self._limited(named, limit):
                     returned = await _process_batch(named.stage, events, work, limit)
             _check(events, returned)
@@ -138,22 +151,6 @@ class StageRunner:
         if work and work.failure:
             raise _blamed(named.name, work.failure, work, limit)
         return returned
-
-    async def _begin(
-        self, named: NamedStage, call: Call, limit: asyncio.Timeout
-    ) -> Sequence[Event]:
-        """Await the call, its time limited from where it first waits.
-
-        Most stages left of the bar never wait. Nothing could interrupt them, and the timers would
-        take longer than such a stage does.
-        """
-        try:
-            awaited = call.send(None)
-        except StopIteration as end:
-            answer: Sequence[Event] = end.value
-            return answer
-        async with self._limited(named, limit):
-            return await _rest_of(call, awaited)
 
     @asynccontextmanager
     async def _limited(self, named: NamedStage, limit: asyncio.Timeout) -> AsyncIterator[None]:
@@ -204,15 +201,15 @@ def _told(error: BaseException) -> str:
     return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 
-async def _process(stage: IntakeStage, events: Sequence[Event]) -> Sequence[Event]:
+async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
+    assert isinstance(stage, IntakeStage)
     return list(await stage.process(list(events)))
 
 
 async def _process_batch(
-    stage: Stage, events: Sequence[Event], work: UnitOfWork | None, limit: asyncio.Timeout
+    stage: Stage, events: Sequence[Event], work: UnitOfWork, limit: asyncio.Timeout
 ) -> Sequence[Event]:
     assert isinstance(stage, BatchStage)
-    assert work is not None
     tx = Transaction(work, limit)
     try:
         return list(await stage.process(list(events), tx))

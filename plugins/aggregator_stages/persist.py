@@ -1,4 +1,4 @@
-"""Stores what comes through."""
+"""Stores the events that come this far."""
 
 from collections.abc import Sequence
 

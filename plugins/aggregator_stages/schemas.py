@@ -1,4 +1,4 @@
-"""The contracts of events, as publishers send them."""
+"""The schemas of events, as publishers send them."""
 
 import re
 from collections.abc import Iterator, Mapping

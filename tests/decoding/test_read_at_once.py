@@ -124,7 +124,7 @@ def _slow_outcome(way: Way, decoder: Decoder, raws: list[bytes]) -> object:
 
 @pytest.mark.parametrize("policies", [RULES, ODD])
 @pytest.mark.parametrize("way", [_array, _compact_array, _alone, _lines])
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(raws=st.lists(events() | st.binary(max_size=9), max_size=4), limits=st.booleans())
 @example(raws=[GOOD, GOOD.replace(b"{}", b'{"a":1e400}')], limits=False)
 @example(raws=[GOOD, GOOD.replace(b"}}", b'},"topic":"t"}')], limits=False)

@@ -5,7 +5,7 @@ The bytes must come as they were sent: the runner is made with RUNNER, or aiohtt
 
 import asyncio
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from aiohttp import ClientError, web
@@ -28,68 +28,58 @@ _ZLIB_METHOD = 8
 RUNNER: dict[str, Any] = {"auto_decompress": False}
 
 
-class Body:
-    """The body of a request as it arrives, piece by piece, decompressed.
+def at_once(request: web.Request, reservation: Reservation, most: int) -> bytes | None:
+    """The whole body, held in the share, if all of it has arrived and is not compressed.
 
-    It is counted here, since aiohttp's own limit does not hold for a body that is read as a stream:
-    `most` bytes at most, each held in the share. Iterating raises TooLarge, TooSlow, Unparsable,
-    UnsupportedCoding or QueueFull.
+    Else None: then it comes in `pieces`. Raises TooLarge or QueueFull.
     """
+    content = request.content
+    if not content.is_eof() or content.exception() or _ENCODING in request.headers:
+        return None
+    read = content.read_nowait()
+    if len(read) > most:
+        raise TooLarge(f"The body has {len(read):,} bytes; max_body allows {most:,}.")
+    reservation.take(len(read))
+    return read
 
-    # Not an async generator: to begin and close one takes longer than all else that is done here.
 
-    def __init__(
-        self, request: web.Request, reservation: Reservation, most: int, seconds: float
-    ) -> None:
-        self._request = request
-        self._share = reservation
-        self._most = most
-        self._seconds = seconds
-        self._due = asyncio.get_running_loop().time() + seconds
-        self._inflater = _inflater(request)
-        self._pieces: Iterator[bytes] = iter(())
-        self._read = 0
-        length = request.content_length or 0
-        if length > most:
-            raise TooLarge(f"The body has {length:,} bytes; max_body allows {most:,}.")
+async def pieces(
+    request: web.Request, reservation: Reservation, most: int, seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, decompressed, `most` bytes of it at most, each held in the share.
 
-    def __aiter__(self) -> "Body":
-        """Itself, which can be iterated over once."""
-        return self
+    Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
+    TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.
+    """
+    inflater = _inflater(request)
+    if (request.content_length or 0) > most:
+        raise TooLarge(f"The body has {request.content_length:,} bytes; max_body allows {most:,}.")
+    read = 0
+    due = asyncio.get_running_loop().time() + seconds
+    try:
+        while not request.content.at_eof() and (chunk := await _chunk(request, due)):
+            for piece in inflater.feed(chunk) if inflater else (chunk,):
+                read += len(piece)
+                if read > most:
+                    raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
+                reservation.take(len(piece))
+                yield piece
+    except TimeoutError as error:
+        raise TooSlow(f"The body did not arrive within {seconds:g} s (body_timeout).") from error
+    if inflater:
+        inflater.finish()
 
-    async def __anext__(self) -> bytes:
-        """The next piece."""
-        while (piece := next(self._pieces, None)) is None:
-            if not (chunk := await self._chunk()):
-                if self._inflater:
-                    self._inflater.finish()
-                raise StopAsyncIteration
-            self._pieces = self._inflater.feed(chunk) if self._inflater else iter((chunk,))
-        self._read += len(piece)
-        if self._read > self._most:
-            raise TooLarge(f"The body has more than the {self._most:,} bytes of max_body.")
-        self._share.take(len(piece))
-        return piece
 
-    async def _chunk(self) -> bytes:
-        """What has arrived since the last one; nothing at the end."""
-        content = self._request.content
-        try:
-            # Most often all of it is there; to set a timer would take longer than to read it.
-            if (chunk := content.read_nowait()) or content.at_eof():
-                return chunk
-            async with asyncio.timeout_at(self._due):
-                return await content.readany()
-        except TimeoutError as error:
-            detail = f"The body did not arrive within {self._seconds:g} s (body_timeout)."
-            raise TooSlow(detail) from error
-        except (ClientError, web.RequestPayloadError, ConnectionError) as error:
-            raise Unparsable(f"The body ended early: {error}") from error
+async def _chunk(request: web.Request, due: float) -> bytes:
+    """What has arrived since the last one; nothing at the end."""
+    try:
+        async with asyncio.timeout_at(due):
+            return await request.content.readany()
+    except (ClientError, web.RequestPayloadError, ConnectionError) as error:
+        raise Unparsable(f"The body ended early: {error}") from error
 
 
 def _inflater(request: web.Request) -> "Inflater | None":
-    if _ENCODING not in request.headers:
-        return None
     said = ",".join(request.headers.getall(_ENCODING, ()))
     named = (coding.strip().lower() for coding in said.split(","))
     codings = [_ALIASES.get(coding, coding) for coding in named if coding not in _NONE]

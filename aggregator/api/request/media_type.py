@@ -1,4 +1,4 @@
-"""In which format a publish request claims to be."""
+"""The format and the charset that a publish request claims for its body."""
 
 from enum import Enum
 
@@ -59,7 +59,7 @@ def format_of(request: web.Request) -> Format:
 
 
 def is_binary_mode(headers: CIMultiDictProxy[str]) -> bool:
-    """Whether the headers are those of a CloudEvent; that of its data's type may be any."""
+    """Whether the headers are those of a CloudEvent, whose data may have any media type."""
     return _ID in headers or _TYPE in headers or _SOURCE in headers or _VERSION in headers
 
 

@@ -13,7 +13,7 @@ _LONGEST_SHOWN = 255
 
 
 class ParsedEvent(msgspec.Struct, frozen=True):
-    """The members of an event that has the shape of one."""
+    """The members of an event, of the right types and not yet validated."""
 
     topic: str
     event_id: str
@@ -34,9 +34,9 @@ class EventParser(NamedTuple):
 
 
 class RejectedEvent(Exception):
-    """The bytes are no event: they hold faults, or have not its shape and are `malformed`.
+    """The bytes are no event: they hold faults, or are JSON of another shape (`malformed`).
 
-    Where they cannot even be read as JSON they are `unreadable`.
+    Where they are no JSON at all, `is_unreadable` is true.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class RejectedEvent(Exception):
         self.is_unreadable = is_unreadable
 
     @classmethod
-    def looked_at(cls, raw: bytes, why: str, topic: str, event_id: str) -> "RejectedEvent":
-        """Look again, slowly, at what was declined, with the names of two members to show of it."""
+    def explained(cls, raw: bytes, why: str, topic: str, event_id: str) -> "RejectedEvent":
+        """What is wrong with bytes that msgspec declined, shown with two of its members."""
         if faults := strict_json.faults(raw):
             return cls.of_json(faults)
         try:
@@ -147,7 +147,7 @@ def _parse(raw: bytes) -> ParsedEvent:
         if payload[0] != _OBJECT:
             _object.decode(payload)  # raises, with the words for it
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.looked_at(raw, str(error), "topic", "event_id") from error
+        raise RejectedEvent.explained(raw, str(error), "topic", "event_id") from error
     is_in_doubt = not strict_json.is_surely_taken(raw, [payload], _QUOTES)
     if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)

@@ -1,15 +1,15 @@
 """From a request to its events: reads the body in the format that it claims, and decodes it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiohttp import web
 from msgspec.structs import replace
 
-from aggregator.api.request import cloudevents
-from aggregator.api.request.body import Body
+from aggregator.api.request import body, cloudevents
 from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
@@ -17,9 +17,11 @@ from aggregator.core.budget import Reservation
 from aggregator.event import Event
 from aggregator.store import Quarantined
 
-_SMALL = 65_536  # bytes; decoding more of them in the loop would hold up everybody else,
-_PLAIN = 4 * _SMALL  # unless that takes no second look,
-_BRACKETS = 5_000  # as it does where so many may be nested
+_SMALL = 65_536  # bytes; more of them are decoded in a thread, not to hold up the event loop
+# An array of up to so many bytes is decoded in the loop all the same where no event of it is in
+# doubt: that is quick, unless there are so many brackets that may be nested.
+_QUICK = 4 * _SMALL
+_BRACKETS = 5_000
 
 T = TypeVar("T")
 
@@ -39,10 +41,26 @@ class Receiver:
         Raises RequestError, or QueueFull where too much is under way.
         """
         format_ = format_of(request)
-        body = Body(request, reservation, self.settings.max_body, self.settings.body_timeout)
-        if format_ is Format.NDJSON:
-            return await self._lines(body, context)
-        read = b"".join([piece async for piece in body])
+        read = body.at_once(request, reservation, self.settings.max_body)
+        if read is None:
+            return await self._receive_in_pieces(format_, request, context, reservation)
+        if len(read) <= _SMALL:
+            return self._decode(format_, request, read, context)
+        return await self._decoded(format_, request, read, context)
+
+    async def _receive_in_pieces(
+        self,
+        format_: Format,
+        request: web.Request,
+        context: RequestContext,
+        reservation: Reservation,
+    ) -> list[Event]:
+        """The same where the body is still arriving, or compressed."""
+        limits = self.settings.max_body, self.settings.body_timeout
+        async with aclosing(body.pieces(request, reservation, *limits)) as pieces:
+            if format_ is Format.NDJSON:
+                return await self._lines(pieces, context)
+            read = b"".join([piece async for piece in pieces])
         return await self._decoded(format_, request, read, context)
 
     async def receive_anew(
@@ -51,17 +69,17 @@ class Receiver:
         """The events that are in quarantine, as if they came now. Raises QueueFull."""
         size = sum(len(entry.body) for entry in kept)
         reservation.take(size)
-        return await _beside(size, self._decode_anew, kept, context)
+        return await _aside(size, self._decode_anew, kept, context)
 
-    async def _lines(self, body: Body, context: RequestContext) -> list[Event]:
+    async def _lines(self, pieces: AsyncIterator[bytes], context: RequestContext) -> list[Event]:
         ndjson = self.decoder.ndjson(context)
         waiting: list[bytes] = []
         size = 0
-        async for piece in body:
+        async for piece in pieces:
             waiting.append(piece)
             size += len(piece)
             if size > _SMALL:
-                await _beside(size, ndjson.feed, b"".join(waiting))
+                await _aside(size, ndjson.feed, b"".join(waiting))
                 waiting.clear()
                 size = 0
         ndjson.feed(b"".join(waiting))
@@ -72,12 +90,12 @@ class Receiver:
     ) -> list[Event]:
         is_worth_a_try = (
             format_ is Format.JSON
-            and _SMALL < len(read) <= _PLAIN
+            and _SMALL < len(read) <= _QUICK
             and read.count(b"[") + read.count(b"{") < _BRACKETS
         )
         if is_worth_a_try and (events := self.decoder.short_array(read, context)):
             return events
-        return await _beside(len(read), self._decode, format_, request, read, context)
+        return await _aside(len(read), self._decode, format_, request, read, context)
 
     def _decode(
         self, format_: Format, request: web.Request, read: bytes, context: RequestContext
@@ -85,6 +103,10 @@ class Receiver:
         if format_ is Format.JSON:
             return self.decoder.json(read, context)
         match format_:
+            case Format.NDJSON:
+                ndjson = self.decoder.ndjson(context)
+                ndjson.feed(read)
+                return ndjson.finish()
             case Format.CLOUD_BINARY:
                 return self.decoder.cloud_event(
                     cloudevents.from_binary_mode(request, read), context
@@ -102,6 +124,6 @@ class Receiver:
         ]
 
 
-async def _beside(size: int, decode: Callable[..., T], *arguments: Any) -> T:
-    """Decode, beside the event loop if it is much."""
+async def _aside(size: int, decode: Callable[..., T], *arguments: Any) -> T:
+    """Decode, in a thread if it is much."""
     return decode(*arguments) if size <= _SMALL else await asyncio.to_thread(decode, *arguments)
