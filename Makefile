@@ -11,7 +11,7 @@ DEVELOPING := $(VENV)/developing
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n auto --dist worksteal
 
-.PHONY: help run demo prove bench test test-rest test-all check format test-container overload clean
+.PHONY: help run demo prove bench test test-rest test-all check format trace test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-all        both'
 	@echo 'make check           lint and type-check'
 	@echo 'make format          format the code'
+	@echo 'make trace           show which files one event passes on its way to the answer'
 	@echo 'make test-container  build and run the containers for real, with podman'
 	@echo 'make overload        publish more than a slow disk takes, for 5 minutes, and draw it; needs strace'
 	@echo 'make clean           remove what was built; the data stays'
@@ -55,6 +56,9 @@ check: $(DEVELOPING)
 format: $(DEVELOPING)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+trace: $(DEVELOPING)
+	@exec $(BIN)/python tests/trace_event.py $(EVENT)
 
 test-container:
 	tests/container/try.sh

@@ -14,6 +14,8 @@ from aggregator.core.identity import PayloadKind
 from aggregator.core.policy import OnConflict
 from aggregator.outcome import Conflict, Duplicate, Filtered, Invalid, Outcome, Refused, Stored
 
+__all__ = ["Event", "OnConflict", "PayloadKind", "Pending", "Submission", "Verdict"]
+
 
 class Pending(Enum):
     """Where an event stands that has no outcome yet."""

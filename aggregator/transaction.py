@@ -13,6 +13,8 @@ from aggregator.errors import StageFault, StoreError
 from aggregator.event import Event
 from aggregator.store import Content, KeyOwner, StoreTransaction
 
+__all__ = ["Transaction"]
+
 R = TypeVar("R")
 
 _TOO_LATE = 2**63  # microseconds since 1970 that no store can hold

@@ -16,8 +16,8 @@ from marshmallow import (
     validates_schema,
 )
 
-from aggregator.api.request.cloudevents import has_data_twice, is_base64
 from aggregator.core import timestamp
+from aggregator.core.cloudevents import has_data_twice, is_base64
 
 _LONGEST_NAME = 255
 _LONGEST_SOURCE = 1024  # a CloudEvent's source is a URI

@@ -32,7 +32,7 @@ HELD_TO = (
 def _description() -> dict[str, Any]:
     configuration = load({"store": "memory:"}, {})
     plugins = Plugins.installed()
-    left, _ = plugins.line(PipelineSpec.parse(configuration.settings.pipeline), {})
+    left, _ = plugins.stages(PipelineSpec.parse(configuration.settings.pipeline), {})
     app = create_app(configuration, plugins)
     stages = [named.stage for named in left]
     return describe(app[ROUTES], stages, configuration.settings)

@@ -17,6 +17,7 @@ from aiohttp import web
 from aggregator.api.request import splitting, strict_json
 from aggregator.api.request.media_type import check_json_charset, is_utf8
 from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
+from aggregator.core.cloudevents import has_data_twice, is_base64
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
 
@@ -78,22 +79,6 @@ def _wrong(members: Mapping[str, Any]) -> str:
     if encoded is not None and not is_base64(encoded):
         return "The data_base64 of a CloudEvent is base64."
     return ""
-
-
-def has_data_twice(members: Mapping[str, Any]) -> bool:
-    """Whether it has both JSON and bytes as its data; null is neither beside the other."""
-    return members.get("data") is not None and members.get("data_base64") is not None
-
-
-def is_base64(encoded: object) -> bool:
-    """Whether it is text that stands for bytes (RFC 4648, 4)."""
-    if not isinstance(encoded, str):
-        return False
-    try:
-        base64.b64decode(encoded, validate=True)
-    except ValueError:
-        return False
-    return True
 
 
 def _content(
