@@ -121,11 +121,18 @@ class _Decoded(IntakeStage):
 
 
 class _Store:
-    """Any store, with failpoints where it is opened, closed, and in its transactions."""
+    """Any store, with failpoints where it is opened, closed, and in its transactions.
+
+    It is an instance of what the store is one of, so that it passes for one with its mixins.
+    """
 
     def __init__(self, store: Store, failpoint: Failpoint) -> None:
         self._store = store
         self._failpoint = failpoint
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._store)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -154,6 +161,10 @@ class _Transaction:
     def __init__(self, tx: StoreTransaction, failpoint: Failpoint) -> None:
         self._tx = tx
         self._failpoint = failpoint
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._tx)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)

@@ -8,8 +8,8 @@ import pytest
 
 from aggregator.event import Event
 from aggregator.pipeline.runner import NamedStage, StageRunner
-from aggregator.stage import Stage
-from aggregator.store import Store
+from aggregator.stage import BatchStage, Stage
+from aggregator.store import Store, StoreTransaction
 from aggregator.testing.making import Rollback, make_event
 from aggregator.transaction import UnitOfWork
 
@@ -43,7 +43,7 @@ class StageContract:
         self, stage: Stage, store: Store, events: list[Event]
     ) -> None:
         async with store.transaction() as lender:
-            passed = await _run(stage, events, UnitOfWork(lender))
+            passed = await _run(stage, events, lender)
         settled = [event for event in events if event.outcome]
         assert len(passed) + len(settled) == len(events)
 
@@ -56,7 +56,7 @@ class StageContract:
                 event.reopen()
             with suppress(Rollback):
                 async with store.transaction() as lender:
-                    await _run(stage, events, UnitOfWork(lender))
+                    await _run(stage, events, lender)
                     raise Rollback
             verdicts.append([event.verdict for event in events])
         assert verdicts[0] == verdicts[1]
@@ -65,7 +65,7 @@ class StageContract:
         await stage.close()
 
 
-async def _run(stage: Stage, events: Sequence[Event], work: UnitOfWork) -> list[Event]:
+async def _run(stage: Stage, events: Sequence[Event], tx: StoreTransaction) -> list[Event]:
     """Through the pipeline's own eyes, which raise StageFault at a breach of the contract."""
-    line = StageRunner([NamedStage("stage", stage)], _TIMEOUT, pytest.fail)
-    return await line.run(events, work)
+    runner = StageRunner([NamedStage("stage", stage)], _TIMEOUT, pytest.fail)
+    return await runner.run(events, UnitOfWork(tx) if isinstance(stage, BatchStage) else None)

@@ -30,9 +30,11 @@ def impatient(tmp_path: Path) -> Iterator[Service]:
     python.write_text(
         f"#!{sys.executable}\n"
         "import sys\n"
-        "from aggregator import command, server, worker\n"
+        "from aggregator import server\n"
+        "from aggregator.cli.main import main\n"
+        "from aggregator.pipeline import worker\n"
         "worker._LONGEST_BATCH = server.LAST_CALL = 1.0\n"
-        "command.main(sys.argv[3:])  # after -m aggregator\n"
+        "main(sys.argv[3:])  # after -m aggregator\n"
     )
     python.chmod(0o755)
     with Service(tmp_path, python=str(python)) as service:

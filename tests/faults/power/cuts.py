@@ -60,7 +60,7 @@ class Cut:
     answered: Answered
 
     def __str__(self) -> str:
-        return f"power cut {self.timestamp_us}; of what was not synced, {self.kind} survives"
+        return f"power cut {self.moment}; of what was not synced, {self.kind} survives"
 
     @property
     def digest(self) -> bytes:

@@ -34,6 +34,10 @@ class Around:
     def __init__(self, tx: StoreTransaction) -> None:
         self.tx = tx
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self.tx)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tx, name)
 
