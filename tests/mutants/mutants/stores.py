@@ -286,7 +286,7 @@ class ForgetsHistory(Mutant):
     async def open(self, *given: Any, **named: Any) -> None:
         await super().open(*given, **named)
         assert self._writer
-        for statement in ("DELETE FROM sightings", "DELETE FROM clashes"):
+        for statement in ("DELETE FROM redeliveries", "DELETE FROM conflicting_contents"):
             await self._writer.run(sqlite3.Connection.execute, statement)
 
 
