@@ -1,4 +1,4 @@
-"""The store that others are held against keeps the contract, and does no more than it must."""
+"""The store that others are held against keeps the contract: that of every store, no mixin's."""
 
 from collections.abc import Callable
 from pathlib import Path
