@@ -1,6 +1,7 @@
 """Other stores against a plain UNIQUE column: the same history, the same answers to everything.
 
-That concerns SQLite's derived index of keys most, which is made so small here that it is merged always.
+SQLite's index of keys is derived from the events; here its runs are so small that they are made
+and merged all the time.
 
 What fails says its seed and its steps, and can be run again: `pytest -k 'test_long_history and 2'`,
 or with `@example(seed=…)` above `test_any_history`, which has other seeds each time.
