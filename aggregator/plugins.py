@@ -174,7 +174,7 @@ def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
 
 
 def _check_abilities(store: Store, configuration: Configuration) -> None:
-    """Raise SettingError where a setting asks for what the store cannot do."""
+    """Raise SettingError, a line for each setting that asks for what the store cannot do."""
     settings = configuration.settings
     policies = [
         settings.on_conflict,
@@ -184,8 +184,11 @@ def _check_abilities(store: Store, configuration: Configuration) -> None:
         f"on_invalid = {settings.on_invalid}": settings.on_invalid == "quarantine",
         "on_conflict = quarantine": OnConflict.QUARANTINE.value in policies,
     }
+    lacking = []
     if not isinstance(store, KeepsQuarantine):
-        for setting in (name for name, is_wanted in wanted.items() if is_wanted):
-            raise SettingError(f"store: {store.about()} keeps no quarantine, as {setting} needs")
+        needing = [setting for setting, is_wanted in wanted.items() if is_wanted]
+        lacking += [f"keeps no quarantine, as {setting} needs" for setting in needing]
     if configuration.indexed and not isinstance(store, IndexesFields):
-        raise SettingError(f"store: {store.about()} indexes no fields, as indexed asks for")
+        lacking.append("indexes no fields, as indexed asks for")
+    if lacking:
+        raise SettingError("\n".join(f"store: {store.about()} {what}" for what in lacking))

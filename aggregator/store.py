@@ -83,7 +83,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 class FieldIs(msgspec.Struct, frozen=True):
-    """Equality on a place in the payload: `value` is as `pointer.scalar` spells it."""
+    """Equality on a place in the payload: `value` is as `json_values.scalar` spells it."""
 
     pointer: str
     value: bytes
@@ -94,7 +94,7 @@ class FieldIs(msgspec.Struct, frozen=True):
 
 
 def value_at(where: str, payload: bytes | None, form: PayloadKind) -> bytes | None:
-    """What `pointer.scalar` gives; None also for what is no JSON, not even where it should be."""
+    """What `json_values.scalar` gives; None also for what is no JSON, even where it should be."""
     if payload is None or form is not PayloadKind.JSON:
         return None
     try:
@@ -498,9 +498,9 @@ class QuarantineTransaction(StoreTransaction):
     async def evict(self, before: int, most: int) -> int:
         """Remove from quarantine what was kept before that time, then the oldest ones.
 
-        Until the sizes of those left come to at most `most` bytes, but no more than EVICTED: who
-        calls again gets the rest. Returns how many were removed, and counts them as evicted. Cheap
-        where there is nothing to remove.
+        Until the sizes of those left come to at most `most` bytes, but no more than MOST_EVICTED:
+        who calls again gets the rest. Returns how many were removed, and counts them as evicted.
+        Cheap where there is nothing to remove.
         """
 
 

@@ -22,7 +22,12 @@ PUBLIC = (
     "route",
     "testing",
 )
-OUTSIDE = ("tests/process/stranger.py", "docs/writing-a-stage.md", "docs/adding-routes.md")
+OUTSIDE = (
+    "tests/process/stranger.py",
+    "docs/writing-a-stage.md",
+    "docs/writing-a-store.md",
+    "docs/adding-routes.md",
+)
 """Where plugins stand that somebody else could have written."""
 
 

@@ -52,11 +52,15 @@ def _guarded(call: Callable[..., Any]) -> Callable[..., Any]:
             raise _store_error(error) from error
         if isinstance(returned, AbstractAsyncContextManager):
             return _GuardedContext(returned)
-        if isinstance(returned, asyncio.Future) and returned.done():
+        if isinstance(returned, asyncio.Future) and _has_succeeded(returned):
             return returned  # known at once: a batch that need not wait for the store does not
         return _awaited(returned)
 
     return guarded
+
+
+def _has_succeeded(call: "asyncio.Future[Any]") -> bool:
+    return call.done() and not call.cancelled() and call.exception() is None
 
 
 async def _awaited(call: Awaitable[R]) -> R:

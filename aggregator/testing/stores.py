@@ -169,8 +169,7 @@ class StoreContract(CommitContract):
             (name, 2, seq, seq + len(names)) for seq, name in enumerate(names, 1)
         ]
         for place in (0, 700, 1366):
-            found = await store.events(Query(topic=names[place]))
-            assert [one.seq for one in found.events] == [place + 1, place + 1 + len(names)]
+            assert await walk(store, topic=names[place]) == ["1", f"{len(names) + 1}"]
 
     async def test_topic_on_which_nothing_is_stored_is_passed_over(self, store: Store) -> None:
         for number in (1, 2):

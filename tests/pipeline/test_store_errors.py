@@ -1,17 +1,20 @@
 """Whatever a store raises is a StoreError; where it asks for another try the batch is run again."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from added import with_plugin, with_stages
 from aggregator.app import INTAKE
+from aggregator.errors import StoreError
 from aggregator.plugins import STORES, Plugins
+from aggregator.store import KeyOwner
+from aggregator_memory.store import Committed, MemoryTransaction
 from conftest import Client, Start
 from events import event
-from foreign import AsksForAnotherTry, StumblingStore
+from foreign import AsksForAnotherTry, InterfaceError, StumblingStore
 from misbehaving import Remembers
 
 PLUGINS = Plugins(
@@ -133,3 +136,17 @@ async def test_store_that_asks_too_often_has_failed(start: Start) -> None:
     await until_ready(client)
     assert (await publish(client, *BATCH))[0] == 200
     await check_that_all_came_back(client)
+
+
+class FailsAtOnce(MemoryTransaction):
+    """Its claim has failed before anybody waits for it."""
+
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
+        failed: asyncio.Future[list[KeyOwner | None]] = asyncio.get_running_loop().create_future()
+        failed.set_exception(InterfaceError("gone"))
+        return failed
+
+
+async def test_future_that_has_failed_already_is_a_failure_of_the_store() -> None:
+    with pytest.raises(StoreError, match="InterfaceError: gone"):
+        await FailsAtOnce(Committed()).claim([])
