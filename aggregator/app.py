@@ -29,7 +29,7 @@ from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
 from aggregator.pipeline.pending import PendingSubmissions, Statistics
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
-from aggregator.plugins import Plugins
+from aggregator.plugins import Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, Store
@@ -52,6 +52,7 @@ def create_app(
     settings = configuration.settings
     left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
     store, queue = plugins.store(settings), plugins.queue(settings)
+    check_abilities(store, configuration)
     intake_runner = StageRunner(left, settings.stage_timeout, stuck)
     batch_runner = StageRunner(right, settings.stage_timeout, stuck)
     pending = PendingSubmissions()

@@ -73,7 +73,7 @@ class Plugins:
         found = []
         for attempt in (
             lambda: self.stages(PipelineSpec.parse(settings.pipeline), configuration.stages),
-            lambda: _check_abilities(self.store(settings), configuration),
+            lambda: check_abilities(self.store(settings), configuration),
             lambda: self.queue(settings),
             self._routes,
         ):
@@ -173,7 +173,7 @@ def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
         raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def _check_abilities(store: Store, configuration: Configuration) -> None:
+def check_abilities(store: Store, configuration: Configuration) -> None:
     """Raise SettingError, a line for each setting that asks for what the store cannot do."""
     settings = configuration.settings
     policies = [
