@@ -57,7 +57,7 @@ def create_app(
     batch_runner = StageRunner(right, settings.stage_timeout, stuck)
     pending = PendingSubmissions()
     limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
-    recorder = BatchRecorder(settings.on_invalid == "quarantine", limits)
+    recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
     processor = BatchProcessor(store, batch_runner, recorder)
     has_quarantine = isinstance(store, KeepsQuarantine)
     maintenance = Maintenance([limits.sweep] if has_quarantine else [])

@@ -16,6 +16,7 @@ AggregatorError
 ├── Unavailable           503: try again later
 │   ├── QueueFull         nothing of the submission was taken
 │   └── StoreError        the store failed; the fate of what was under way is unknown
+│       ├── StoreFault    the store raised what its contract does not know
 │       └── TryAgain      the transaction was rolled back; the same one may succeed now
 └── StageFault            500: a stage broke its contract
     └── KeyHeld           an event was appended under a key that another event holds
@@ -93,6 +94,10 @@ class QueueFull(Unavailable):
 
 class StoreError(Unavailable):
     """The store failed. What was under way may or may not be stored; a retry tells."""
+
+
+class StoreFault(StoreError):
+    """The store raised what its contract does not know: an error of its driver, or a mistake."""
 
 
 class TryAgain(StoreError):

@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, TypeVar
 
 from aggregator.core.identity import DIGEST_SIZE, KEY_SIZE, PayloadKind
@@ -17,7 +16,7 @@ __all__ = ["Transaction"]
 
 R = TypeVar("R")
 
-_TOO_LATE = 2**63  # microseconds since 1970 that no store can hold
+_TOO_LARGE = 2**63  # a seq, or a time in microseconds since 1970, that no store can hold
 
 
 @dataclass
@@ -57,14 +56,14 @@ class Transaction:
 
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         """For each key the event that holds it, or None if it is new: `StoreTransaction.claim`."""
-        owners = await self._call(self._work.tx.claim, keys)
+        owners = await self._call(self._work.tx.claim, keys, mistake=_in_keys)
         held = zip(keys, owners, strict=True) if any(owners) else ()
         self._work.held.update((owner.seq, key) for key, owner in held if owner)
         return owners
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events: `StoreTransaction.contents`."""
-        return await self._call(self._work.tx.contents, seqs)
+        return await self._call(self._work.tx.contents, seqs, mistake=_in_seqs)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events with their keys; return the seq of each, ascending.
@@ -72,7 +71,7 @@ class Transaction:
         Raises KeyHeld, and stores none of them, if one's key is held or stands twice among them.
         Each is to be settled as `Stored` with its seq.
         """
-        seqs = await self._call(self._work.tx.append, events)
+        seqs = await self._call(self._work.tx.append, events, mistake=_in_events)
         self._work.appended.update(zip(seqs, [event.key for event in events], strict=True))
         return seqs
 
@@ -99,7 +98,16 @@ class Transaction:
                 fault = StageFault("answered while a call of its transaction was under way")
                 self._work.failure = self._work.failure or fault
 
-    async def _call(self, function: Callable[..., Awaitable[R]], *args: Any) -> R:
+    async def _call(
+        self,
+        function: Callable[..., Awaitable[R]],
+        *args: Any,
+        mistake: Callable[..., str] = lambda *_: "",
+    ) -> R:
+        """Call it; where the store fails, `mistake` says what no store could have taken.
+
+        Then the stage is at fault. It is asked only after a failure, since it takes its time.
+        """
         async with self._turn:
             if self._is_over or self._work.failure:
                 raise self._work.failure or StageFault("used its transaction after it had answered")
@@ -111,10 +119,10 @@ class Transaction:
                 with _paused(self._limit):
                     return await _uncancelled(call)
             except StoreError as error:
-                fault = _mistake(args)
-                self._work.failure = fault or error
-                if fault:
-                    raise fault from error
+                self._work.failure = error
+                if what := mistake(*args):
+                    self._work.failure = StageFault(what)
+                    raise self._work.failure from error
                 raise
             except BaseException as error:
                 self._work.failure = error
@@ -126,20 +134,33 @@ _TEXTS = ("topic", "event_id", "timestamp", "source")
 _BYTES = ("payload", "attributes", "name")
 
 
-def _mistake(args: Sequence[Any]) -> StageFault | None:
-    """Whether no store could have taken what it was given: then the stage is at fault.
+def _in_keys(keys: object) -> str:
+    if not isinstance(keys, Sequence):
+        return _no_sequence(keys, "keys")
+    bad = [key for key in keys if not _is_bytes(key, KEY_SIZE)]
+    return f"{bad[0]!r} is no key: a key has {KEY_SIZE} bytes" if bad else ""
 
-    Looked at only after a failure, since it takes its time.
-    """
-    for given in chain.from_iterable(arg for arg in args if isinstance(arg, Sequence)):
-        if isinstance(given, Event):
-            if not _is_sound(given):
-                return StageFault(f"event {given.index} has members that no store can take")
-        elif isinstance(given, int):
-            continue  # a seq
-        elif not _is_bytes(given, KEY_SIZE):
-            return StageFault(f"{given!r} is no key: a key has {KEY_SIZE} bytes")
-    return None
+
+def _in_seqs(seqs: object) -> str:
+    if not isinstance(seqs, Sequence):
+        return _no_sequence(seqs, "seqs")
+    bad = [seq for seq in seqs if not (type(seq) is int and 0 < seq < _TOO_LARGE)]
+    return f"{bad[0]!r} is no seq: no store has given it" if bad else ""
+
+
+def _in_events(events: object) -> str:
+    if not isinstance(events, Sequence):
+        return _no_sequence(events, "events")
+    bad = [event for event in events if not (isinstance(event, Event) and _is_sound(event))]
+    if not bad:
+        return ""
+    if isinstance(bad[0], Event):
+        return f"event {bad[0].index} has members that no store can take"
+    return f"a {type(bad[0]).__name__} is no event"
+
+
+def _no_sequence(given: object, what: str) -> str:
+    return f"a {type(given).__name__} is no sequence of {what}"
 
 
 def _is_sound(event: Event) -> bool:
@@ -149,7 +170,7 @@ def _is_sound(event: Event) -> bool:
         and _is_bytes(event.key, KEY_SIZE)
         and _is_bytes(event.digest, DIGEST_SIZE)
         and isinstance(event.received_at, int)
-        and 0 <= event.received_at < _TOO_LATE
+        and 0 <= event.received_at < _TOO_LARGE
         and isinstance(event.payload_kind, PayloadKind)
     )
 

@@ -1,12 +1,21 @@
 """Stores that raise what no contract knows, or ask for another try, where they are told to."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import ClassVar
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, ClassVar
 
 from aggregator.errors import TryAgain
 from aggregator.event import Event
-from aggregator.store import Counters, KeyOwner, Redelivery
+from aggregator.store import (
+    Content,
+    Counters,
+    KeyOwner,
+    NewestSeq,
+    Quarantined,
+    Redelivery,
+    Store,
+    StoreTransaction,
+)
 from aggregator_memory.store import Committed, MemoryStore, MemoryTransaction
 
 
@@ -25,11 +34,17 @@ class StumblingTransaction(MemoryTransaction):
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         self._store.reach("append")
+        if any(event.source == "poison" for event in events):
+            raise InterfaceError("cannot encode this")
         return await super().append(events)
 
     async def record(self, redeliveries: Sequence[Redelivery]) -> None:
         self._store.reach("record")
         await super().record(redeliveries)
+
+    async def quarantine(self, entries: Sequence[Quarantined]) -> None:
+        self._store.reach("quarantine")
+        await super().quarantine(entries)
 
     async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
         self._store.reach("count")
@@ -76,6 +91,40 @@ class StumblingStore(MemoryStore):
         self._newest.advance(len(self._committed.events))
 
 
+class NotAsItSays(MemoryStore):
+    """`says:` has transactions that can do less than it says."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("memory:")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        async with super().transaction() as tx:
+            least = _Least(tx)
+            yield least
+        least.counters = tx.counters
+
+
+class _Least(StoreTransaction):
+    def __init__(self, tx: MemoryTransaction) -> None:
+        self._tx = tx
+
+    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
+        return self._tx.claim(keys)
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        return await self._tx.contents(seqs)
+
+    def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
+        return self._tx.append(events)
+
+    async def count(self, counted: Counters, by_topic: Mapping[str, Counters]) -> None:
+        await self._tx.count(counted, by_topic)
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        return self._tx.savepoint()
+
+
 class AsksForAnotherTry(StumblingStore):
     """`again:` has rolled back, where it raises."""
 
@@ -94,4 +143,6 @@ class SharedStore(MemoryStore):
         super().__init__("memory:")
         self._committed = _ONE._committed
         self._transaction_lock = _ONE._transaction_lock
-        self._newest = _ONE._newest
+        self._newest = NewestSeq()  # of its own: as if it were told nothing of the others
+
+    changed = Store.changed

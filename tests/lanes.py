@@ -162,8 +162,8 @@ ALONE: Tests = {
     "http/test_many_conflicts.py": (),
     "http/test_slow_readers.py": (),
     "loadgen/test_bench_load.py": (),
+    "pipeline/test_time_limit.py": ("test_time_is_up_after_the_first_wait",),
     "loadgen/test_loadgen_command.py": ("test_honest_trouble_is_survived",),
-    "pipeline/test_time_limit.py": (),
 }
 """Tests that measure or race the clock; they are in the rest, where nothing runs beside them."""
 

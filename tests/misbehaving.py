@@ -282,6 +282,27 @@ class QuotesItsInput(BatchStage):
         raise ValueError("no such file: /data/\udcff" + "x" * 100_000)
 
 
+class ClaimsNone(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await tx.claim(None)  # type: ignore[arg-type]
+        return events
+
+
+class AppendsNone(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await tx.append([None])  # type: ignore[list-item]
+        return events
+
+
+class ReadsAGhost(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await tx.contents([2**70])
+        return events
+
+
 class AppendsWhatNoStoreTakes(BatchStage):
     """Spoils the member that an event's source names."""
 

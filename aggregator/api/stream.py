@@ -27,7 +27,7 @@ _PATIENCE = 1.0  # seconds until a store that fails is asked again, or whether a
 _LAST_READ = 2.0  # seconds for clients to read what they are sent, once the service stops
 _PACE = 0.05  # seconds between wakings at least
 _PIECE = 32_768  # bytes that are worth a write
-_RESTS = 9  # times as long as the reads took, nobody is woken
+_RESTS = 9  # nobody is woken for so many times as long as the last reads took
 _LONGEST_REST = 0.5  # seconds
 _STOPPING = b"event: stopping\ndata: The service is stopping; come back later.\n\n"
 
@@ -66,7 +66,7 @@ class CommitNotifier:
             self._wake_in_time()
 
     def put_off(self, seconds: float) -> None:
-        """Wake nobody for so long, whatever was said here before."""
+        """Wake nobody for so many seconds from now; this replaces an earlier delay."""
         self._rests_until = asyncio.get_running_loop().time() + seconds
         if self._timer is not None:
             self._timer.cancel()

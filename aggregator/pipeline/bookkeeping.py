@@ -15,15 +15,17 @@ from aggregator.core.policy import OnConflict
 from aggregator.errors import AggregatorError
 from aggregator.event import Event, Submission
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Stored
+from aggregator.pipeline.abilities import as_history, as_quarantine
 from aggregator.pipeline.maintenance import QuarantineLimits
 from aggregator.store import (
     ConflictingContent,
     Counters,
-    HistoryTransaction,
+    KeepsHistory,
+    KeepsQuarantine,
     Quarantined,
     QuarantineReason,
-    QuarantineTransaction,
     Redelivery,
+    Store,
     StoreTransaction,
 )
 
@@ -60,7 +62,9 @@ class BatchRecorder:
     publisher was answered 202 is kept in any case.
     """
 
-    def __init__(self, keeps_invalid: bool, limits: QuarantineLimits) -> None:
+    def __init__(self, store: Store, keeps_invalid: bool, limits: QuarantineLimits) -> None:
+        self._keeps_history = isinstance(store, KeepsHistory)
+        self._keeps_quarantine = isinstance(store, KeepsQuarantine)
         self._keeps_invalid = keeps_invalid
         self._limits = limits
 
@@ -69,7 +73,8 @@ class BatchRecorder:
     ) -> None:
         """Record what became of these submissions.
 
-        Of those that failed only what nobody waits for leaves a trace: in quarantine.
+        Of those that failed only those answered 202 are recorded: in quarantine, if the store has
+        one, and in `failed_async`.
         """
         entries = _Entries()
         for submission in settled:
@@ -77,14 +82,14 @@ class BatchRecorder:
         for submission, fault in failed:
             if submission.respond_async:
                 _note_failed(submission, fault, entries)
-        if entries.redeliveries and isinstance(tx, HistoryTransaction):
-            await tx.record(entries.redeliveries)
-        if isinstance(tx, QuarantineTransaction):
-            if entries.dropped:
-                await tx.drop(entries.dropped)
-            if entries.quarantined:
-                await tx.quarantine(entries.quarantined)
-                await self._limits.evict(tx, len(entries.quarantined))
+        if entries.redeliveries and self._keeps_history:
+            await as_history(tx).record(entries.redeliveries)
+        if entries.dropped and self._keeps_quarantine:
+            await as_quarantine(tx).drop(entries.dropped)
+        if entries.quarantined and self._keeps_quarantine:
+            quarantine = as_quarantine(tx)
+            await quarantine.quarantine(entries.quarantined)
+            await self._limits.evict(quarantine, len(entries.quarantined))
         await tx.count(*entries.totals())
 
     def _note(self, submission: Submission, entries: _Entries) -> None:
@@ -121,7 +126,7 @@ class BatchRecorder:
 
 
 def _no_longer_needed(submission: Submission) -> Iterator[int]:
-    """The ids of those released that nobody has to mend any more; the others stay as they are."""
+    """The quarantine ids of released events now stored, duplicate or filtered; the others stay."""
     for entry, event in zip(submission.released, submission.events, strict=True):
         if isinstance(event.outcome, _SETTLED):
             yield entry
@@ -143,7 +148,10 @@ def _note_topic(event: Event, entries: _Entries) -> None:
 
 
 def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:
-    """Its events as they came: those that the intake has refused with what it said of them."""
+    """Quarantine the events of a failed submission, and count them as failed.
+
+    Those that the intake found invalid keep their faults; those that it filtered are left out.
+    """
     failed = QuarantineReason.FAILED, (Fault("", str(fault)),)
     kept = [event for event in submission.events if not isinstance(event.outcome, Filtered)]
     for event in kept:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aggregator.core import timestamp
+from aggregator.pipeline.abilities import as_quarantine
 from aggregator.store import MOST_EVICTED, QuarantineTransaction, StoreTransaction
 
 log = logging.getLogger(__name__)
@@ -77,13 +78,13 @@ class QuarantineLimits:
 
     @property
     def sweep(self) -> Job:
-        """The job that removes what is too old, though nothing else is put into quarantine."""
+        """The job that evicts every hour, so that old entries leave even if nothing is added."""
         return Job("sweep the quarantine", self._sweep, _FIRST_SWEEP, _SWEEP)
 
     async def evict(self, tx: QuarantineTransaction, added: int = 0) -> int:
-        """Remove what is too old or too much, as often as is needed for more to go than has come.
+        """Evict, up to MOST_EVICTED entries a call, in enough calls to remove more than was added.
 
-        Returns how many events were removed.
+        Returns how many entries were removed.
         """
         before = max(0, timestamp.now() - self._age)
         calls = range(1 + added // MOST_EVICTED)
@@ -96,5 +97,4 @@ class QuarantineLimits:
         return evicted
 
     async def _sweep(self, tx: StoreTransaction) -> bool:
-        assert isinstance(tx, QuarantineTransaction)
-        return await self.evict(tx) >= MOST_EVICTED
+        return await self.evict(as_quarantine(tx)) >= MOST_EVICTED

@@ -20,7 +20,14 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from aggregator.errors import AggregatorError, StageFault, StoreError, TryAgain, Unavailable
+from aggregator.errors import (
+    AggregatorError,
+    StageFault,
+    StoreError,
+    StoreFault,
+    TryAgain,
+    Unavailable,
+)
 from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Refused, Stored
 from aggregator.pipeline.bookkeeping import BatchRecorder
@@ -40,16 +47,19 @@ _LONGEST_PAUSE = 5.0
 _LONGEST_BATCH = 10.0  # seconds
 _NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
 _MOST_ATTEMPTS = 10  # at one transaction
-_PAUSE = 0.005  # seconds more before each of them
-_MOST_ROUNDS = 2  # in which what there was no time for is tried again
+_PAUSE = 0.005  # seconds; each retry waits so much longer than the one before, the first not at all
+_MOST_ROUNDS = 2  # how often what ran out of time is tried again
+_MOST_FAULTS = 3  # of the store, at what was answered early, before it goes into quarantine
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchItem:
     """A submission, and those of its events that the intake left open."""
 
     submission: Submission
     going: list[Event]
+    faults: int = 0
+    """How often the store raised what nobody foresaw while this was settled."""
 
     @classmethod
     def of(cls, submission: Submission) -> "BatchItem":
@@ -64,20 +74,23 @@ class BatchItem:
 
 
 def batches(items: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
-    """Those that share a transaction, first; then those that have one each.
+    """One batch of all lenient submissions, then one for each strict submission.
 
-    In that order, or a few strict ones would cut what shares a commit into pieces.
+    In order of arrival a few strict ones would split the commit that the lenient ones share. What
+    the store may never take is alone too, so that the others are stored without it.
     """
-    if lenient := [item for item in items if not item.submission.is_strict]:
-        yield lenient
-    yield from ([item] for item in items if item.submission.is_strict)
+    alone = [item for item in items if item.submission.is_strict or item.faults]
+    if together := [item for item in items if item not in alone]:
+        yield together
+    yield from ([item] for item in alone)
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What was committed: the submissions, the counters after them, and what the stages do then.
+    """The result of a committed batch: the submissions stored, and the counters after them.
 
-    Those that failed left no event behind; those for which there was no time come again.
+    `effects` are to be run next. The submissions in `failed` left no event in the store; for those
+    in `again` there was no time, and they are to be tried again.
     """
 
     stored: list[Submission]
@@ -110,6 +123,7 @@ class Worker:
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()
         self._begun: float | None = None
+        self._failures = 0  # of the store, since it has last stored something
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
@@ -119,6 +133,11 @@ class Worker:
         while items := again or await self._take():
             rounds = rounds + 1 if again else 0
             again = await self._work(items, is_last=rounds == _MOST_ROUNDS)
+
+    @property
+    def _is_well(self) -> bool:
+        """Whether there is time for maintenance: it needs the store, and a stop must not wait."""
+        return not (self.trouble or self._stopping.is_set())
 
     @property
     def hangs(self) -> bool:
@@ -137,13 +156,14 @@ class Worker:
         while True:
             await self._maintain()
             # Never cancelled: what a queue elsewhere gives while it is could be lost on the way.
-            done, _ = await asyncio.wait({taking}, timeout=self.maintenance.pause)
+            pause = self.maintenance.pause if self._is_well else None
+            done, _ = await asyncio.wait({taking}, timeout=pause)
             if done:
                 return [BatchItem.of(submission) for submission in taking.result()]
 
     async def _maintain(self) -> None:
         """Run the job that is due, if one is and the store is well."""
-        if self.trouble or self._stopping.is_set():
+        if not self._is_well:
             return
         if job := self.maintenance.take():
             try:
@@ -157,21 +177,26 @@ class Worker:
                     self.maintenance.resume(job)
 
     async def _work(self, items: list[BatchItem], *, is_last: bool) -> list[BatchItem]:
-        """Settle the items; return those to settle again, since nobody will send them again.
+        """Settle the items; return those that were answered early and are to be settled again.
 
-        The last time there are none: who is slow for ever must not keep the others waiting so long.
+        The last time none of them ran out of time: who is slow for ever must not keep the others.
         """
         waiting = deque(batches(items))
         again: list[BatchItem] = []
         try:
             while waiting:
                 settled = await self._settle(waiting[0], is_last or self._stopping.is_set())
+                self._failures = 0
                 self._acknowledge(settled)
                 again += settled.again
                 left = {item.submission.id for item in settled.again}
                 done = [item.submission for item in waiting.popleft()]
                 await self.queue.done([one for one in done if one.id not in left])
         except StoreError as error:
+            self._failures += 1
+            if isinstance(error, StoreFault):
+                for item in waiting[0]:
+                    item.faults += 1
             return again + await self._fail([item for batch in waiting for item in batch], error)
         return again
 
@@ -202,23 +227,35 @@ class Worker:
             self.pending.fail([submission], fault)
 
     async def _fail(self, items: list[BatchItem], error: StoreError) -> list[BatchItem]:
-        """Tell those who wait; keep what was answered already until the store is back."""
+        """Fail those who wait with the error; return those answered 202 once the store is back."""
         answered_early = [item for item in items if item.submission.respond_async]
         await self._give_up([item for item in items if not item.submission.respond_async], error)
         await self._recover(error)
         for item in answered_early:
             item.reopen()
-            if self.trouble:
-                log.critical(
-                    "submission %s was answered 202 and is lost, with %d events: %s",
-                    item.submission.id,
-                    len(item.submission.events),
-                    self.trouble,
-                )
-        if self.trouble:
-            await self._give_up(answered_early, error)
-            return []
-        return answered_early
+        lost = [item for item in answered_early if self._is_lost(item)]
+        for item in lost:
+            log.critical(
+                "submission %s was answered 202 and is lost, with %d events: %s",
+                item.submission.id,
+                len(item.submission.events),
+                self.trouble or error,
+            )
+        await self._give_up(lost, error)
+        kept = [item for item in answered_early if item not in lost]
+        if kept and self._failures > 1:  # though it could be opened again each time
+            await self._pause(min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE))
+        return kept
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the service stops."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    def _is_lost(self, item: BatchItem) -> bool:
+        """Whether this was the last attempt: the store stays failed, or takes it in no form."""
+        is_hopeless = self._stopping.is_set() and item.faults > _MOST_FAULTS
+        return bool(self.trouble) or is_hopeless
 
     async def _give_up(self, items: list[BatchItem], error: StoreError) -> None:
         submissions = [item.submission for item in items]
@@ -246,8 +283,7 @@ class Worker:
                 return
             if self._stopping.is_set():
                 break
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         self.pending.fail_waiting(StoreError(self.trouble))
 
@@ -265,6 +301,8 @@ class BatchProcessor:
 
         What there is no time for comes again, unless this is the last time.
         """
+        if batch[0].faults >= _MOST_FAULTS:
+            return await _with_retries(lambda: self._set_aside(batch[0].submission))
 
         def reset() -> None:
             for item in batch:
@@ -292,6 +330,13 @@ class BatchProcessor:
         except StageFault as fault:
             log.error("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
+
+    async def _set_aside(self, submission: Submission) -> BatchResult:
+        """Put into quarantine what the store can never store; no stage sees it any more."""
+        fault = StoreFault(f"the store failed {_MOST_FAULTS} times over it; the log says more")
+        async with self.store.transaction() as tx:
+            await self.recorder.record((), tx, [(submission, fault)])
+        return BatchResult([], tx.counters, failed=[(submission, fault)])
 
     async def _settle_together(self, batch: list[BatchItem]) -> BatchResult:
         submissions = [item.submission for item in batch]
@@ -366,9 +411,9 @@ class BatchProcessor:
 async def _with_retries(
     attempt: Callable[[], Awaitable[R]], reset: Callable[[], None] = lambda: None
 ) -> R:
-    """Run a transaction, once more after a `reset` where the store asks for it.
+    """Run a transaction; on TryAgain call `reset` and run it again, _MOST_ATTEMPTS times in all.
 
-    Raises StoreError, TryAgain included, where it asks too often.
+    Raises StoreError; TryAgain, which is one, after the last attempt.
     """
     for number in range(_MOST_ATTEMPTS - 1):
         try:
@@ -397,7 +442,11 @@ def _refuse(submission: Submission, undone: set[int]) -> None:
 
 
 def _check_seqs(going: Sequence[Event], work: UnitOfWork, before: int, names: str) -> None:
-    """Raise StageFault unless what the events are told is what happened in the store."""
+    """Raise StageFault unless each outcome is what happened in the store.
+
+    The events settled as Stored are those that were appended, each with its seq; a Duplicate or
+    Conflict names the holder of its key; and no event is without an outcome.
+    """
     told = [(event.verdict.seq, event.key) for event in going if type(event.verdict) is Stored]
     appended = list(islice(work.appended.items(), before, None))
     if told != appended:  # a stage may settle them in another order

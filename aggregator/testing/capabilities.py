@@ -17,6 +17,7 @@ from aggregator.store import (
     ConflictStats,
     Counters,
     FieldIs,
+    HistoryTransaction,
     IndexesFields,
     KeepsHistory,
     Redelivery,
@@ -33,6 +34,10 @@ def _named(name: Any) -> dict[str, Any]:
 
 class HistoryContract:
     """What every store promises that `KeepsHistory`."""
+
+    async def test_transaction_can_keep_a_history(self, store: KeepsHistory) -> None:
+        async with store.transaction() as tx:
+            assert isinstance(tx, HistoryTransaction)
 
     async def test_what_came_again_is_told_by_source_and_by_content(
         self, store: KeepsHistory

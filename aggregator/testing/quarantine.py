@@ -15,6 +15,7 @@ from aggregator.store import (
     Quarantined,
     QuarantineQuery,
     QuarantineReason,
+    QuarantineTransaction,
 )
 from aggregator.testing.making import Rollback, make_entry
 
@@ -52,6 +53,10 @@ def _with_each_member(size: int) -> list[dict[str, Any]]:
 
 class QuarantineContract:
     """What every store promises of its quarantine; for one that `KeepsQuarantine`."""
+
+    async def test_transaction_can_keep_a_quarantine(self, store: KeepsQuarantine) -> None:
+        async with store.transaction() as tx:
+            assert isinstance(tx, QuarantineTransaction)
 
     async def test_quarantined_event_is_read_back_as_it_was(self, store: KeepsQuarantine) -> None:
         entry = make_entry(

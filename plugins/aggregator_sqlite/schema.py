@@ -11,7 +11,7 @@ import sqlite3
 from aggregator.errors import KeySpecDiffers, SettingError
 from aggregator_sqlite.connection import immediate_transaction
 
-APPLICATION_ID = 0x41474752
+APPLICATION_ID = 0x41474731  # of no database that was made before the first release
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
 # A step that was released is never changed: what comes later is a further step at the end.
@@ -178,7 +178,7 @@ def check_version(db: sqlite3.Connection) -> None:
 def check_key_spec(db: sqlite3.Connection, key_spec: str, replaces: str | None) -> None:
     """Keep the key spec in a new file, or in place of the one that it `replaces`.
 
-    Raises RecipeDiffers if the file keeps another one.
+    Raises KeySpecDiffers if the file keeps another one.
     """
     kept = read_key_spec(db)
     if kept is None:
@@ -197,7 +197,10 @@ def check_owner(db: sqlite3.Connection) -> None:
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     is_empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if owner != APPLICATION_ID and not is_empty:
-        raise SettingError("store: the file is a SQLite database of another program")
+        raise SettingError(
+            "store: the file is a SQLite database of another program, or of a build before the "
+            "first release"
+        )
     if version > len(STEPS):
         raise SettingError(
             f"store: the file has schema version {version}, this release knows {len(STEPS)}: "

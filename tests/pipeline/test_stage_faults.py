@@ -34,6 +34,9 @@ FAULTS = {
     "ForgesADuplicate": "no claim has named seq 77",
     "ForgesAStored": "are not those that were appended",
     "AppendsAGhost": "are not those that were appended",
+    "ClaimsNone": "a NoneType is no sequence of keys",
+    "AppendsNone": "a NoneType is no event",
+    "ReadsAGhost": "is no seq",
     "Swallows": "an event was appended under a key that is held",
 }
 

@@ -1,20 +1,17 @@
 """Whatever a store raises is a StoreError; where it asks for another try the batch is run again."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from added import with_plugin, with_stages
 from aggregator.app import INTAKE
-from aggregator.errors import StoreError
 from aggregator.plugins import STORES, Plugins
-from aggregator.store import KeyOwner
-from aggregator_memory.store import Committed, MemoryTransaction
 from conftest import Client, Start
 from events import event
-from foreign import AsksForAnotherTry, InterfaceError, StumblingStore
+from foreign import AsksForAnotherTry, StumblingStore
 from misbehaving import Remembers
 
 PLUGINS = Plugins(
@@ -22,6 +19,7 @@ PLUGINS = Plugins(
         *with_stages(effects="misbehaving:Remembers", odd="misbehaving:Raises").found,
         with_plugin(STORES, "stumbles", "foreign:StumblingStore"),
         with_plugin(STORES, "again", "foreign:AsksForAnotherTry"),
+        with_plugin(STORES, "says", "foreign:NotAsItSays"),
     ]
 )
 BATCH = [event("new"), event("old"), event("new")]
@@ -87,7 +85,10 @@ async def test_what_a_driver_raises_is_a_failure_of_the_store(
         StumblingStore.left.clear()
     else:
         assert status == 503
-        assert f"InterfaceError: {point} stumbled" in problem["detail"]
+        assert (
+            problem["detail"] == "the store raised InterfaceError; the log of the service says more"
+        )
+        assert f"InterfaceError: {point} stumbled" in caplog.text
         await until_ready(client)
         assert "InterfaceError: reopen stumbled" in caplog.text
         assert "InterfaceError: counters stumbled" in caplog.text
@@ -138,15 +139,73 @@ async def test_store_that_asks_too_often_has_failed(start: Start) -> None:
     await check_that_all_came_back(client)
 
 
-class FailsAtOnce(MemoryTransaction):
-    """Its claim has failed before anybody waits for it."""
-
-    def claim(self, keys: Sequence[bytes]) -> Awaitable[list[KeyOwner | None]]:
-        failed: asyncio.Future[list[KeyOwner | None]] = asyncio.get_running_loop().create_future()
-        failed.set_exception(InterfaceError("gone"))
-        return failed
+LATER = {"Prefer": "respond-async"}
 
 
-async def test_future_that_has_failed_already_is_a_failure_of_the_store() -> None:
-    with pytest.raises(StoreError, match="InterfaceError: gone"):
-        await FailsAtOnce(Committed()).claim([])
+async def until_settled(client: Client) -> None:
+    async with asyncio.timeout(10):
+        while (await stats(client))["queue_size_current"]:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("failures", [0, 2], ids=["at once", "once quarantine takes it"])
+async def test_what_the_store_never_takes_is_set_aside_and_the_others_go_on(
+    start: Start, failures: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["quarantine"] = failures
+    answers = await asyncio.gather(
+        publish(client, event("old"), **LATER),
+        publish(client, event("poison", source="poison"), event("beside"), **LATER),
+        publish(client, event("new"), **LATER),
+    )
+    assert [status for status, _ in answers] == [202, 202, 202]
+    await until_settled(client)
+    assert (await publish(client, event("new")))[0] == 200
+    found = await stats(client)
+    assert (found["unique_processed"], found["failed_async"], found["quarantined"]) == (2, 2, 2)
+    async with client.get("/quarantine") as response:
+        kept = (await response.json())["quarantined"]
+    assert [entry["body"]["event_id"] for entry in kept] == ["poison", "beside"]
+    assert "is lost" not in caplog.text
+    await check_that_all_came_back(client)
+
+
+async def test_what_quarantine_never_takes_is_kept_until_the_stop_and_then_said_to_be_lost(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["quarantine"] = 10**9
+    assert (await publish(client, event("poison", source="poison"), **LATER))[0] == 202
+    async with asyncio.timeout(10):
+        while "quarantine stumbled" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert "is lost" not in caplog.text
+    async with asyncio.timeout(10):
+        await client.close()
+    assert "was answered 202 and is lost, with 1 events" in caplog.text
+
+
+async def test_transaction_that_can_do_less_than_its_store_says_is_no_silent_loss(
+    start: Start,
+) -> None:
+    client = await start(PLUGINS, store="says:", on_invalid="quarantine")
+    assert (await publish(client, event("1")))[0] == 200
+    for again in (event("1"), event("")):
+        status, problem = await publish(client, again)
+        assert status == 503
+        assert "as its store says" in problem["detail"]
+        await until_ready(client)
+    assert (await publish(client, event("2")))[0] == 200
+    assert (await stats(client))["received_total"] == 2
+
+
+async def test_what_fails_again_and_again_is_tried_at_longer_and_longer_intervals(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(PLUGINS, store="says:", on_invalid="quarantine")
+    assert (await publish(client, event(""), **LATER))[0] == 202
+    await asyncio.sleep(1)
+    assert 1 <= caplog.text.count("the store is back") < 10
+    await client.close()
+    assert "is lost" in caplog.text

@@ -140,7 +140,7 @@ class Empty(Exception):
 
 STAGES = [
     *(StopsIteration, IsNotAwaitable, RaisesWhatIsFalse),
-    *(Passes, Filters, Rests, Catches, IsNoCoroutine, Waits, Hangs, Raises, RaisesLater),
+    *(Passes, Filters, Rests, Catches, IsNoCoroutine, Waits, Raises, RaisesLater),
     *(Empties, Copies, ForgetsToReturn, KeepsAndReturns, Cancels),
 ]
 
@@ -157,7 +157,18 @@ async def outcome(line: Awaitable[list[Event]]) -> object:
 async def test_time_is_limited_from_the_first_wait(
     first: type[IntakeStage], second: type[IntakeStage]
 ) -> None:
-    timeout = SHORT if Hangs in (first, second) else 60
+    await _check_both_ways(first, second, 60)
+
+
+@pytest.mark.parametrize("other", [*STAGES, Hangs])
+async def test_time_is_up_after_the_first_wait(other: type[IntakeStage]) -> None:
+    await _check_both_ways(Hangs, other, SHORT)
+    await _check_both_ways(other, Hangs, SHORT)
+
+
+async def _check_both_ways(
+    first: type[IntakeStage], second: type[IntakeStage], timeout: float
+) -> None:
     ways = []
     for kind in (_as_it_is, WaitsFirst):
         events = [Event(index, "0", 0) for index in range(3)]
