@@ -39,7 +39,7 @@ _MOST = 10
 
 _SMALL = 200  # bytes; a smaller value is neither nested too deep nor holds a number too long
 # With every digit replaced by 0 and the signs removed, a number beyond a double contains _LARGE, an
-# exponent of three digits, or _LONG, so many digits in a row.
+# exponent of three digits, or _LONG, _SMALL digits in a row.
 _ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _SIGNS = b"+-"
 _LARGE = b"0e000"
