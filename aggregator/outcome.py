@@ -1,4 +1,22 @@
-"""What became of one event. Every event ends with exactly one of these."""
+"""What became of one event. Every event ends with exactly one of these.
+
+A new outcome has to be told of in all these places:
+
+- `event.Verdict`, and `check` below, if a stage may settle with it;
+- `store.Counters`, which has a field for each `status`, and their sum `received`; in the SQLite
+  store also the table (`schema.py`) and the statements that read it (`read.py`) and add to it
+  (`write.py`); the memory store adds up whatever fields there are;
+- `pipeline/intake.py`: `_NOT_YET`, if it may not be settled with left of the bar;
+- `pipeline/worker.py`: `_refuse` and `_check_others`, for strict submissions and for what a stage
+  may not say;
+- `pipeline/bookkeeping.py`: `_SETTLED`, if it lets a released event leave quarantine; `_note_topic`
+  and `_reason`, if it is counted by topic or can go into quarantine;
+- `api/publish.py`: a result class, `AnyResult` and `_result`; `Counts` and `_counts`; and
+  `_MAY_BE_REFUSED`, if it can be refused;
+- `api/status.py`: `Stats` and `_stats`; `client/answers.py` and `prove/reconcile.py` read these;
+- `docs/http-api.md`: the tables of statuses and of `/stats`; `docs/architecture.md` and
+  `docs/glossary.md`: the names.
+"""
 
 from typing import ClassVar
 

@@ -83,7 +83,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 class FieldIs(msgspec.Struct, frozen=True):
-    """Equality on a place in the payload: `value` is as `json_values.scalar` spells it."""
+    """What a place in the payload must hold: `value` is encoded as `json_values.scalar` does it."""
 
     pointer: str
     value: bytes
@@ -107,7 +107,8 @@ class Query(msgspec.Struct, frozen=True):
     """Which events to read. `after` is the seq of the last one seen, in the order asked for.
 
     All times are inclusive where they begin and exclusive where they end. An event without a
-    timestamp matches no `since` and no `until`.
+    timestamp matches no `since` and no `until`. Every store is asked for a `field`, without
+    `IndexesFields` too, and without an index of that place: it may then look into each payload.
     """
 
     topic: str | None = None
@@ -163,9 +164,9 @@ class Topic(msgspec.Struct, frozen=True):
 class StoreTransaction(ABC):
     """What happens to a store as one. `Store.transaction` commits it or rolls it back.
 
-    What only writes may wait until something is asked, or until the commit. Where `claim` or
-    `append` need not wait either, a future that is done already may be returned: then nothing else
-    runs before the batch is handed over, and requests are read while it is committed.
+    Calls that only write may be deferred to the next one that reads, or to the commit. `claim` and
+    `append` may return a future that is done already, where they need not wait for the store: then
+    nothing else runs before the commit begins, and requests are read while it is under way.
     """
 
     counters: Counters = Counters()
@@ -219,7 +220,7 @@ class Store(ABC):
     Any call may raise StoreError, which stops the service until `reopen` succeeds. What the store
     can mend by trying again, it tries again itself; where only the whole transaction can be tried
     again, after a deadlock say, any call of it, or its end, raises TryAgain, and the pipeline runs
-    the batch once more. KeyHeld is no failure of the store.
+    the batch again, ten times in all at most. KeyHeld is no failure of the store.
 
     Whatever else a call raises reaches the caller as StoreError too (`core/store_guard.py`): a
     driver's errors often share no base, and none may be taken for a fault of a stage.
@@ -419,10 +420,10 @@ class QuarantineReason(Enum):
 
 
 MOST_EVICTED = 20_000
-"""Entries that leave quarantine at once, so that nobody waits long while they do."""
+"""The most entries that one call removes from quarantine, so that no batch waits long for it."""
 
 ENTRY_BYTES = 200
-"""What an entry takes in quarantine whatever is in it: its row, where that is found, numbers."""
+"""Bytes that are counted for each entry beside its texts: for its row, indexes and numbers."""
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -465,7 +466,7 @@ class QuarantineQuery(msgspec.Struct, frozen=True):
     def matches(
         self, entry: int, topic: str, reason: QuarantineReason | None, submission: str, kept_at: int
     ) -> bool:
-        """Whether an entry with that id is one of them; where it stands is not asked."""
+        """Whether an entry with that id and these members matches; ignores `after` and `limit`."""
         return (
             self.id in (None, entry)
             and self.topic in (None, topic)
@@ -498,8 +499,8 @@ class QuarantineTransaction(StoreTransaction):
     async def evict(self, before: int, most: int) -> int:
         """Remove from quarantine what was kept before that time, then the oldest ones.
 
-        Until the sizes of those left come to at most `most` bytes, but no more than MOST_EVICTED:
-        who calls again gets the rest. Returns how many were removed, and counts them as evicted.
+        Until the sizes of those left come to at most `most` bytes, but at most MOST_EVICTED in one
+        call: call again for the rest. Returns how many were removed, and counts them as evicted.
         Cheap where there is nothing to remove.
         """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aggregator import config
+from aggregator.api.status import Stats
 from aggregator.app import create_app
 from aggregator.cli.main import main
 from aggregator.config import load
@@ -51,6 +52,14 @@ def test_every_endpoint_is_in_the_docs() -> None:
     assert len(calls) >= 6
     for call in calls:
         assert f"## `{call}`" in docs, call
+
+
+def test_every_number_of_the_stats_is_in_the_docs() -> None:
+    docs = (ROOT / "docs" / "http-api.md").read_text()
+    section = docs.partition("\n## `GET /stats`\n")[2].partition("\n## ")[0]
+    firsts = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    named = [name for first in firsts for name in re.findall(r"`(\w+)`", first)]
+    assert named == list(Stats.__struct_fields__)
 
 
 def test_every_make_target_that_the_docs_name_exists() -> None:

@@ -337,7 +337,7 @@ def _counts(submission: Submission, kinds: _Kinds) -> dict[str, int]:
 
 
 def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult]:
-    """One an event; once many faults are told, only the first of each further event."""
+    """One result for each event; past _MOST_FAULTS only the first fault of each further event."""
     results: list[AnyResult] = [
         StoredResult(
             event.index, event.topic or UNSET, event.event_id or UNSET, seq=event.verdict.seq

@@ -120,7 +120,7 @@ def _part(part: str) -> str:
 
 
 def _begun(key_spec: str) -> blake2b:
-    """The hash up to the first part, begun once a key spec: a copy costs half of a new one."""
+    """A hash object that was fed the prefix; to copy it costs half as much as to make one."""
     prefix = b"\x01" + len(key_spec).to_bytes(4, "big") + key_spec.encode()
     return blake2b(prefix, digest_size=KEY_SIZE)
 
@@ -166,7 +166,7 @@ _BEGUN = {
     kind: blake2b(digest_size=_DIGEST_SIZE, person=person)  # a copy costs half of a new one
     for kind, person in _PERSONS.items()
 }
-_JSON = PayloadKind.JSON  # looked up once: enumerations take their time, and to hash them more
+_JSON = PayloadKind.JSON  # a constant: to look up a member of an enum is slow, to hash it slower
 _BEGUN_JSON = _BEGUN[_JSON]
 
 

@@ -11,7 +11,7 @@ Tokens = tuple[str, ...]
 
 
 def to(*path: object) -> str:
-    """The pointer to a place, or to what holds it where it is too long or UTF-8 cannot hold it."""
+    """The pointer to a place; to a parent of it where it would be too long or not valid UTF-8."""
     pointer = ""
     for part in path:
         step = f"/{_escaped(str(part))}"

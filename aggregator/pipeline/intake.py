@@ -17,10 +17,7 @@ _numbers = itertools.count()
 
 
 def new_submission_id() -> str:
-    """32 hexadecimal digits that no process ever gives twice, nor two of them.
-
-    Those of this process, and how many it gave before.
-    """
+    """A unique id of 32 hexadecimal digits: 20 random ones of this process, then a counter."""
     return f"{_PROCESS}{next(_numbers):012x}"
 
 

@@ -128,8 +128,8 @@ class StageRunner:
         returned: Sequence[Event]
         try:
             if work is None:
-                # Most stages left of the bar never wait: then nothing could interrupt them, and to
-                # set timers would take longer than they do. So a call is begun before it is timed.
+                # Most stages left of the bar never wait: nothing could interrupt them, and setting
+                # timers costs more than running them. So start the call, and time it if it waits.
                 call = _process(named.stage, events)
                 try:
                     awaited = call.send(None)
@@ -197,7 +197,7 @@ def _blamed(
 
 
 def _told(error: BaseException) -> str:
-    """What it says, in characters that can be sent on, and no more of it than helps."""
+    """The error's message, cut at _LONGEST bytes; what UTF-8 cannot hold is escaped."""
     return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 

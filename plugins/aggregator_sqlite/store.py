@@ -257,9 +257,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         """Hold a read-only connection, so that the writer is not the last one if it fails.
 
         SQLite copies the log into the database when the last connection closes, if that can write:
-        a log that could not be synced must not get there. A read-only connection cannot roll back a
-        journal. But one beside a log is left by a first start that was cut off: nothing in that log
-        was answered.
+        a log that could not be synced must not get there. Where a journal lies beside the log there
+        is no such connection, which could not roll it back. None is needed: only a first start that
+        was cut off leaves both, and nothing in that log was acknowledged.
         """
         if not self._wal.has_content or self._wal.has_journal:
             yield

@@ -105,9 +105,9 @@ class SqliteTransaction(HistoryTransaction, QuarantineTransaction):
         committing = self._submit(_commit, self._index, self._claims.appended, is_ready)
         self._error = _over()
         committing.add_done_callback(self._claims.add_to_index)
-        # Only one thread runs Python at a time. Block the event loop until the writer's thread is
-        # at the COMMIT, which runs without Python's lock: otherwise they would take turns, and the
-        # fsync would begin later than it could.
+        # Wait here, blocking the event loop for at most _HEAD_START, until the writer's thread is
+        # at COMMIT, where it releases Python's lock (the GIL). Otherwise both threads would compete
+        # for it, and the fsync would start later.
         is_ready.wait(_HEAD_START)
         self._claims.sort_entries()
         await self._result(asyncio.shield(committing))

@@ -23,8 +23,8 @@ Comparisons = dict[tuple[int, bytes], Conflict | None]  # by the holder's seq an
 class Dedup(BatchStage):
     """Claims the keys of a batch. The first event of a new key goes on; its twins wait for it.
 
-    They wait because a later stage may yet keep the first one out, and then they are duplicates
-    of nothing: those with the same content share its outcome, the next one goes on.
+    They wait because a later stage may yet keep the first one out. Then those with its content get
+    its outcome, and the next one with another content goes on.
     """
 
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
@@ -55,7 +55,10 @@ def _have_waited(events: Sequence[Event]) -> bool:
 
 
 def _of_copy(event: Event) -> Outcome | None:
-    """What became of the event of the same content that this one, or who it waited for, awaited."""
+    """The outcome of an event of the same key and content that this one has waited for, if any.
+
+    Directly, or through others that it has waited for.
+    """
     other = event.awaited
     while other:
         if other.outcome and (other.key, other.digest) == (event.key, event.digest):
@@ -78,9 +81,9 @@ async def _settle(again: Again, tx: Transaction) -> None:
 
 
 async def _compared(differing: Again, tx: Transaction) -> Comparisons:
-    """Of contents with unequal digests, the conflicts; those that are the same all the same, None.
+    """For each pair of unequal digests a Conflict, or None if the contents are the same after all.
 
-    Off the event loop, and no more of the stored contents at a time than the store gives.
+    Compared off the event loop, with no more stored contents at a time than the store gives.
     """
     rivals: dict[int, dict[bytes, Event]] = {}
     owners: dict[int, KeyOwner] = {}
@@ -103,7 +106,10 @@ async def _compared(differing: Again, tx: Transaction) -> Comparisons:
 
 
 def _against(owner: KeyOwner, stored: Content, rivals: Sequence[Event], room: int) -> Comparisons:
-    """What each rival content is, held against the stored one; `room` for many differences."""
+    """Compare each rival with the stored content, and list its differences.
+
+    Once `room` of them are listed, only the first one of each further rival is.
+    """
     value = None
     if is_damaged(stored.source, stored.payload, owner.digest, stored.payload_kind):
         log.error("the stored event %d is damaged: nothing is the same as it", owner.seq)

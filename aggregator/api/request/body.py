@@ -29,7 +29,7 @@ RUNNER: dict[str, Any] = {"auto_decompress": False}
 
 
 def at_once(request: web.Request, reservation: Reservation, most: int) -> bytes | None:
-    """The whole body, held in the share, if all of it has arrived and is not compressed.
+    """The whole body, held in `reservation`, if all has arrived and nothing is compressed.
 
     Else None: then it comes in `pieces`. Raises TooLarge or QueueFull.
     """
@@ -46,7 +46,7 @@ def at_once(request: web.Request, reservation: Reservation, most: int) -> bytes 
 async def pieces(
     request: web.Request, reservation: Reservation, most: int, seconds: float
 ) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, decompressed, `most` bytes of it at most, each held in the share.
+    """The body as it arrives, decompressed, `most` bytes at most, all held in `reservation`.
 
     Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
     TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.

@@ -36,7 +36,7 @@ class Receiver:
     async def receive(
         self, request: web.Request, context: RequestContext, reservation: Reservation
     ) -> list[Event]:
-        """The events of the request; what it takes of the memory is held in the share.
+        """The events of the request; the bytes that were read are held in `reservation`.
 
         Raises RequestError, or QueueFull where too much is under way.
         """

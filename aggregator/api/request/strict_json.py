@@ -38,8 +38,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
 
 _SMALL = 200  # bytes; a smaller value is neither nested too deep nor holds a number too long
-# Where every digit is 0 and signs are left out, _LARGE is in every number beyond a double that has
-# an exponent, and _LONG in every other one.
+# With every digit replaced by 0 and the signs removed, a number beyond a double contains _LARGE, an
+# exponent of three digits, or _LONG, _SMALL digits in a row.
 _ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _SIGNS = b"+-"
 _LARGE = b"0e000"
@@ -50,8 +50,8 @@ def is_surely_taken(text: bytes, values: Sequence[bytes], quotes: int) -> bool:
     """Whether `text` holds nothing but JSON that is taken; if not, ask `faults` of each event.
 
     The text is what msgspec has decoded, which has checked the grammar and refuses lone surrogates.
-    It is one event or many, `values` are the members of these that may hold anything, and `quotes`
-    is how many quotes stand outside of the values if no member of an event stands twice.
+    It is one event or many, and `values` are the members of these that may hold anything. `quotes`
+    is how many quotation marks the text has outside of them if no member of an event stands twice.
     """
     joined = b"".join(values)
     large = [value for value in values if len(value) >= _SMALL]
@@ -69,7 +69,7 @@ def _is_too_deep_inside(value: bytes) -> bool:
 
 
 def _is_utf8(text: bytes) -> bool:
-    """Whether it is: msgspec passes over strings that it does not decode."""
+    """Whether the text is UTF-8: msgspec does not check the strings that it skips."""
     try:
         text.decode()
     except UnicodeDecodeError:
