@@ -3,15 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
+import msgspec
 from aiohttp import web
 
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
 from aggregator.api.middleware import Cors, Origins, as_problems, with_options
-from aggregator.api.openapi import ROUTES, OpenApiHandler
+from aggregator.api.openapi import ROUTES, OpenApiHandler, describe
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
 from aggregator.api.request.decoder import Decoder
@@ -31,7 +32,7 @@ from aggregator.pipeline.runner import PipelineSpec, StageRunner
 from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugins, check_abilities
 from aggregator.queue import Queue
-from aggregator.route import RouteContext
+from aggregator.route import Route, RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, Store
 from aggregator.watchdog import end_stuck
 
@@ -103,9 +104,18 @@ def create_app(
     app.cleanup_ctx.append(_working(worker))
     app[ROUTES] = []
     add_routes(app, store, routes)
-    context = RouteContext(settings, limiter.acquire, pages.send, pages.check_room)
-    plugins.add_routes(context, partial(add_routes, app, store))
+    others = ReadLimiter(store, pages, _OTHERS_AT_ONCE, settings.answer_timeout)
+    context = RouteContext(settings, others.acquire, pages.send, pages.check_room)
+    plugins.add_routes(context, partial(_add_others, app, store, settings))
     return app
+
+
+def _add_others(
+    app: web.Application, store: Store, settings: Settings, routes: Sequence[Route]
+) -> None:
+    """Add the routes of a package, if they can be described: else `/openapi.json` would fail."""
+    msgspec.json.encode(describe(routes, [], settings))
+    add_routes(app, store, routes)
 
 
 def _sender(settings: Settings) -> Sender:
@@ -130,6 +140,7 @@ def _stream(store: Store, settings: Settings) -> StreamHandler:
 
 
 _PAGES_AT_ONCE = 4
+_OTHERS_AT_ONCE = 2  # routes of packages: whatever they do, the service's own find room
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
 Context = Callable[[web.Application], AsyncIterator[None]]
 

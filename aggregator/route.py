@@ -48,6 +48,11 @@ class Route:
     needs: type | None = None
     """What a store must be an instance of for the route to be there; None if any will do."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if the path does not begin with a slash."""
+        if not self.path.startswith("/"):
+            raise ValueError(f"the path {self.path!r} should begin with /")
+
     @property
     def template(self) -> str:
         """The path without patterns, as OpenAPI spells it."""
@@ -62,7 +67,8 @@ class RouteContext:
     store: Callable[[], AbstractAsyncContextManager[Store]]
     """`async with context.store() as store:` waits for a turn to read one page of the store.
 
-    Raises QueueFull while too much waits to be sent.
+    Raises QueueFull while too much waits to be sent. Whoever keeps it for more than
+    `answer_timeout` is interrupted by a TimeoutError.
     """
     send: Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
     """Sends an answer piece by piece if it is large; a client that does not read is cut off."""

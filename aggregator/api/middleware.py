@@ -52,7 +52,9 @@ _EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
 async def as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error with a problem."""
     try:
-        return await handler(request)
+        answer = await handler(request)
+        if not isinstance(answer, web.StreamResponse):
+            raise TypeError(f"answered with {answer!r}, which is no response")  # noqa: TRY301
     except AggregatorError as error:
         for kind, status, headers in _STATUSES:
             if isinstance(error, kind):
@@ -63,6 +65,8 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         return problem_response(error.status, _detail(error, request), kept)
     except Exception:  # noqa: BLE001, it is logged, and the publisher must be answered
         return _unexpected(request)
+    else:
+        return answer
 
 
 def _detail(error: web.HTTPException, request: web.Request) -> str:

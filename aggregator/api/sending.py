@@ -142,7 +142,11 @@ class BodyWriter:
                     await self._answer.write(message)
         if transport := self._request.transport:
             transport.close()
-            asyncio.get_running_loop().call_later(_LAST_MESSAGE, transport.abort)
+            asyncio.get_running_loop().call_later(_LAST_MESSAGE, self._end_connection)
+
+    def _end_connection(self) -> None:
+        if transport := self._request.transport:  # None once the connection has ended by itself
+            transport.abort()
 
     def abort(self) -> None:
         """Cut the connection at once, unless it is about to end with a last message.
@@ -160,17 +164,21 @@ class BodyWriter:
 class ReadLimiter:
     """Limits how many read a page of the store at once; others wait in the order of their asking.
 
-    So what is read and not sent yet stays bounded.
+    So what is read and not sent yet stays bounded. Whoever keeps the store for more than `seconds`
+    is interrupted by a TimeoutError.
     """
 
-    def __init__(self, store: Store, sender: Sender, most: int) -> None:
+    def __init__(
+        self, store: Store, sender: Sender, most: int, seconds: float | None = None
+    ) -> None:
         self._store = store
         self._sender = sender
+        self._seconds = seconds
         self._slots = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Store]:
         """The store, for one page. Raises QueueFull while too much waits to be read."""
-        async with self._slots:
+        async with self._slots, asyncio.timeout(self._seconds):
             self._sender.check_room()
             yield self._store

@@ -192,9 +192,15 @@ def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fa
     return None
 
 
+def _place(error: tuple[object, object]) -> str:
+    """Unknown members last, by name: marshmallow finds them in a set, which has no order."""
+    name, said = error
+    return str(name) if said == ["Unknown field."] else ""
+
+
 def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:
     if isinstance(errors, Mapping):
-        for name, inner in errors.items():
+        for name, inner in sorted(errors.items(), key=_place):
             yield from _flatten(path if name == "_schema" else (*path, str(name)), inner)
     elif isinstance(errors, list):
         for inner in errors:

@@ -1,5 +1,6 @@
 """Routes that a package adds are served, described and bounded as the service's own are."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +85,31 @@ class Unfinished(Routes):
     pass
 
 
+class Aside(Taking):
+    def routes(self) -> Sequence[Route]:
+        return [Route("GET", "aside", self.read)]
+
+
+class Indescribable(Taking):
+    def routes(self) -> Sequence[Route]:
+        return [Route("GET", "/aside", self.read, {"responses": {"200": object()}})]
+
+
+class Hanging(Routes):
+    """Its handlers keep what they are lent, or answer nothing."""
+
+    def routes(self) -> Sequence[Route]:
+        return [Route("GET", "/hangs", self.hang), Route("GET", "/nothing", self.nothing)]
+
+    async def hang(self, _: web.Request) -> web.StreamResponse:
+        async with self.context.store():
+            await asyncio.Event().wait()
+        return web.Response()
+
+    async def nothing(self, _: web.Request) -> Any:
+        """Answer with no response."""
+
+
 def _with_routes(*names: str) -> Plugins:
     added = [with_plugin(ROUTES, name, f"test_added_routes:{name}") for name in names]
     return Plugins([*Plugins.installed().found, *added])
@@ -146,12 +172,37 @@ async def test_route_is_there_only_where_the_store_has_what_it_needs(
     assert ("GET /memory" in described) is is_there
 
 
+async def test_handlers_that_hang_cost_nobody_else_the_store(start: Start) -> None:
+    client = await start(_with_routes("Hanging"), answer_timeout=0.2)
+    hanging = [asyncio.create_task(_status(client, "/hangs")) for _ in range(6)]
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in hanging)
+    assert (await get(client, "/events"))["events"] == []
+    assert await asyncio.wait_for(asyncio.gather(*hanging), 10) == [(500, PROBLEM)] * 6
+    assert await _status(client, "/hangs") == (500, PROBLEM)
+
+
+async def test_handler_that_answers_with_nothing_has_failed(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(_with_routes("Hanging"))
+    assert await _status(client, "/nothing") == (500, PROBLEM)
+    assert "GET /nothing failed" in caplog.text
+
+
+async def _status(client: Client, path: str) -> tuple[int, str]:
+    async with client.get(path) as response:
+        return response.status, response.content_type
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("Taking", ("GET /events/{topic}/{event_id} is there already",)),
         ("Failing", ("LookupError", "what it looks for is away")),
         ("Unfinished", ("TypeError", "routes")),
+        ("Aside", ("the path 'aside' should begin with /",)),
+        ("Indescribable", ("TypeError", "object")),
     ],
 )
 def test_routes_that_cannot_be_added_stop_the_start(name: str, told: tuple[str, ...]) -> None:

@@ -87,6 +87,13 @@ async def test_every_fault_of_an_event_is_told(client: Client) -> None:
     assert pointers == {"/topic", "/event_id", "/timestamp", "/source", "/colour"}
 
 
+async def test_faults_are_told_in_the_same_order_at_every_start(client: Client) -> None:
+    body = spelled(topic="1", **dict.fromkeys("hgfedcbi", "1"))
+    _, answer = await publish(client, body)
+    pointers = [fault["pointer"] for fault in answer["results"][0]["errors"]]
+    assert pointers == ["/topic", *(f"/{name}" for name in "bcdefghi")]
+
+
 @pytest.mark.parametrize(
     "broken",
     ['{"topic":"never ends', '{"payload":{"a":[1,2', '{"a":"' + '\\"' * 500, "{]", "}"],

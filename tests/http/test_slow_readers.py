@@ -109,6 +109,8 @@ async def test_followers_who_never_read_cost_publishers_nothing(service: Service
             rest = await _rest(reader)
             assert len(rest) < published
             assert all(_is_whole(block) for block in rest.split(b"\n\n")[1:-1])
+        await asyncio.sleep(1.5)  # longer than a connection may stay open then
+        assert "Traceback" not in service.said()
 
 
 async def test_export_that_is_never_read_is_cut_off_and_seen_to_be(service: Service) -> None:
