@@ -114,6 +114,7 @@ def _add_others(
     app: web.Application, store: Store, settings: Settings, routes: Sequence[Route]
 ) -> None:
     """Add the routes of a package, if they can be described: else `/openapi.json` would fail."""
+    routes = list(routes)  # twice gone through, whatever it is
     msgspec.json.encode(describe(routes, [], settings))
     add_routes(app, store, routes)
 

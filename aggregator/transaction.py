@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aggregator.core.identity import DIGEST_SIZE, KEY_SIZE, PayloadKind
-from aggregator.errors import StageFault, StoreError
+from aggregator.errors import StageFault, StoreError, StoreFault
 from aggregator.event import Event
 from aggregator.store import Content, KeyOwner, StoreTransaction
 
@@ -57,6 +57,7 @@ class Transaction:
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         """For each key the event that holds it, or None if it is new: `StoreTransaction.claim`."""
         owners = await self._call(self._work.tx.claim, keys, mistake=_in_keys)
+        self._check_count(keys, owners)
         held = zip(keys, owners, strict=True) if any(owners) else ()
         self._work.held.update((owner.seq, key) for key, owner in held if owner)
         return owners
@@ -72,6 +73,7 @@ class Transaction:
         Each is to be settled as `Stored` with its seq.
         """
         seqs = await self._call(self._work.tx.append, events, mistake=_in_events)
+        self._check_count(events, seqs)
         self._work.appended.update(zip(seqs, [event.key for event in events], strict=True))
         return seqs
 
@@ -97,6 +99,12 @@ class Transaction:
             async with self._turn:
                 fault = StageFault("answered while a call of its transaction was under way")
                 self._work.failure = self._work.failure or fault
+
+    def _check_count(self, asked: Sequence[Any], answered: Sequence[Any]) -> None:
+        if len(answered) != len(asked):
+            told = f"the store answered with {len(answered)} where {len(asked)} were asked for"
+            self._work.failure = StoreFault(told)
+            raise self._work.failure
 
     async def _call(
         self,

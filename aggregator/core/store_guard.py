@@ -33,7 +33,7 @@ def guard(kind: type) -> None:
     """Guard the calls of the contract that the class has, wherever it has them from."""
     for name in _asked_for(kind):
         call = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
-        if call and not (_is_abstract(call) or hasattr(call, "is_guarded")):
+        if call and not (_is_abstract(call) or getattr(call, "guards", None) is call):
             setattr(kind, name, _guarded(call, (StoreError, *_ALLOWED.get(name, ()))))
 
 
@@ -66,7 +66,7 @@ def _guarded(call: Callable[..., Any], allowed: Errors) -> Callable[..., Any]:
             return returned  # done already: awaiting it need not yield to the event loop
         return _awaited(returned, allowed)
 
-    guarded.is_guarded = True  # type: ignore[attr-defined]
+    guarded.guards = guarded  # type: ignore[attr-defined]  # a decorator would copy a plain mark
     return guarded
 
 

@@ -48,24 +48,57 @@ _LONGEST_BATCH = 10.0  # seconds
 _NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
 _MOST_ATTEMPTS = 10  # at one transaction
 _PAUSE = 0.005  # seconds; each retry waits so much longer than the one before, the first not at all
-_MOST_ROUNDS = 2  # how often what ran out of time is tried again
-_MOST_FAULTS = 3  # of the store, at what was answered early, before it goes into quarantine
+_MOST_LATE = 2  # how often what ran out of time is tried again
+_MOST_FAULTS = 3  # of the store, at what was answered 202, before it goes into quarantine
+_MOST_LAST_FAILURES = 20  # of the store while the service stops, though it could be opened again
 
 
-@dataclass
+@dataclass(eq=False)
 class BatchItem:
-    """A submission, and those of its events that the intake left open."""
+    """A submission, those of its events that the intake left open, and what was tried in vain."""
 
     submission: Submission
     going: list[Event]
+    late: int = 0
+    """How often there was no time for it."""
+    failures: int = 0
+    """How often the store failed while it was settled."""
     faults: int = 0
-    """How often the store raised what nobody foresaw while this was settled."""
+    """How often the store raised what nobody foresaw then: this may be the cause."""
+    due: float = 0.0
+    """When to try again, by the clock of the event loop."""
 
     @classmethod
     def of(cls, submission: Submission) -> "BatchItem":
         """The submission as it comes from the queue."""
         going = [event for event in submission.events if type(event.verdict) is Pending]
         return cls(submission, going)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it has a transaction of its own, so that the others are stored without it."""
+        return self.submission.is_strict or self.faults > 0
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may run out of time once more: who is slow for ever must not keep others."""
+        return self.late < _MOST_LATE
+
+    @property
+    def goes_aside(self) -> bool:
+        """Whether it goes into quarantine next; where that fails too, it is tried as before."""
+        return self.faults >= _MOST_FAULTS and (self.faults - _MOST_FAULTS) % 2 == 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before it is tried again.
+
+        None after the first failure. Nor before it goes aside: else one that fails beside many, for
+        want of the store, would be taken for the cause once the store is well again.
+        """
+        if self.failures < 2 or self.goes_aside:
+            return 0.0
+        return min(_FIRST_PAUSE * (1 << min(self.failures, 10)), _LONGEST_PAUSE)
 
     def reopen(self) -> None:
         """Forget what became of its events, which was rolled back."""
@@ -79,10 +112,9 @@ def batches(items: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
     In order of arrival a few strict ones would split the commit that the lenient ones share. What
     the store may never take is alone too, so that the others are stored without it.
     """
-    alone = [item for item in items if item.submission.is_strict or item.faults]
-    if together := [item for item in items if item not in alone]:
+    if together := [item for item in items if not item.is_alone]:
         yield together
-    yield from ([item] for item in alone)
+    yield from ([item] for item in items if item.is_alone)
 
 
 @dataclass(frozen=True)
@@ -123,16 +155,15 @@ class Worker:
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()
         self._begun: float | None = None
-        self._failures = 0  # of the store, since it has last stored something
+        self._taking: asyncio.Task[list[Submission]] | None = None
+        self._kept: list[BatchItem] = []  # answered 202, and to be tried again
+        self._last_failures = 0  # of the store, since the service began to stop
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
         self.maintenance.start()
-        again: list[BatchItem] = []
-        rounds = 0
-        while items := again or await self._take():
-            rounds = rounds + 1 if again else 0
-            again = await self._work(items, is_last=rounds == _MOST_ROUNDS)
+        while items := await self._next():
+            await self._work(items)
 
     @property
     def _is_well(self) -> bool:
@@ -150,16 +181,41 @@ class Worker:
         self._stopping.set()
         await self.queue.close()
 
-    async def _take(self) -> list[BatchItem]:
-        """What waits in the queue, at least one submission; the jobs that are due come first."""
-        taking = asyncio.ensure_future(self.queue.take(self.batch_events))
+    async def _next(self) -> list[BatchItem]:
+        """What is kept and due, and what waits in the queue; none once there is nothing left.
+
+        Waits for one of the two; the jobs that are due come first.
+        """
         while True:
             await self._maintain()
+            if self._taking is None:
+                self._taking = asyncio.create_task(self.queue.take(self.batch_events))
             # Never cancelled: what a queue elsewhere gives while it is could be lost on the way.
-            pause = self.maintenance.pause if self._is_well else None
-            done, _ = await asyncio.wait({taking}, timeout=pause)
+            done, _ = await asyncio.wait({self._taking}, timeout=self._pause)
+            items = self._due()
             if done:
-                return [BatchItem.of(submission) for submission in taking.result()]
+                items += map(BatchItem.of, self._taking.result())
+                self._taking = None
+            if items or (done and not self._kept):
+                return items
+
+    @property
+    def _pause(self) -> float | None:
+        """Seconds until a job is due, or what is kept; None if nothing is."""
+        pauses = [self.maintenance.pause] if self._is_well else []
+        if self._kept:
+            due = min(item.due for item in self._kept) - asyncio.get_running_loop().time()
+            pauses.append(0.0 if self._stopping.is_set() else max(0.0, due))
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _due(self) -> list[BatchItem]:
+        """Those that are due of what was kept; all of them when the service stops."""
+        now = asyncio.get_running_loop().time()
+        kept, self._kept = self._kept, []
+        due: list[BatchItem] = []
+        for item in kept:
+            (due if item.due <= now or self._stopping.is_set() else self._kept).append(item)
+        return due
 
     async def _maintain(self) -> None:
         """Run the job that is due, if one is and the store is well."""
@@ -176,35 +232,32 @@ class Worker:
                 if is_unfinished:
                     self.maintenance.resume(job)
 
-    async def _work(self, items: list[BatchItem], *, is_last: bool) -> list[BatchItem]:
-        """Settle the items; return those that were answered early and are to be settled again.
-
-        The last time none of them ran out of time: who is slow for ever must not keep the others.
-        """
+    async def _work(self, items: list[BatchItem]) -> None:
+        """Settle the items, but for those that were answered 202 and are to be tried again."""
         waiting = deque(batches(items))
-        again: list[BatchItem] = []
-        try:
-            while waiting:
-                settled = await self._settle(waiting[0], is_last or self._stopping.is_set())
-                self._failures = 0
-                self._acknowledge(settled)
-                again += settled.again
-                left = {item.submission.id for item in settled.again}
-                done = [item.submission for item in waiting.popleft()]
-                await self.queue.done([one for one in done if one.id not in left])
-        except StoreError as error:
-            self._failures += 1
-            if isinstance(error, StoreFault):
-                for item in waiting[0]:
-                    item.faults += 1
-            return again + await self._fail([item for batch in waiting for item in batch], error)
-        return again
+        while waiting:
+            try:
+                settled = await self._settle(waiting[0])
+            except StoreError as error:
+                return await self._fail([item for batch in waiting for item in batch], error)
+            self._acknowledge(settled)
+            self._kept += settled.again
+            left = {item.submission.id for item in settled.again}
+            done = [item.submission for item in waiting.popleft()]
+            await self.queue.done([one for one in done if one.id not in left])
+        return None
 
-    async def _settle(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
+    async def _settle(self, batch: list[BatchItem]) -> BatchResult:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
-        with self._timed():
-            return await self.processor.settle(batch, is_last=is_last)
+        try:
+            with self._timed():
+                return await self.processor.settle(batch, is_last=self._stopping.is_set())
+        except StoreError as error:
+            for item in batch:
+                item.failures += 1
+                item.faults += isinstance(error, StoreFault)
+            raise
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -226,36 +279,33 @@ class Worker:
             log.error("submission %s failed: %s", submission.id, fault)
             self.pending.fail([submission], fault)
 
-    async def _fail(self, items: list[BatchItem], error: StoreError) -> list[BatchItem]:
-        """Fail those who wait with the error; return those answered 202 once the store is back."""
+    async def _fail(self, items: list[BatchItem], error: StoreError) -> None:
+        """Fail those who wait with the error; keep those answered 202, once the store is back."""
         answered_early = [item for item in items if item.submission.respond_async]
         await self._give_up([item for item in items if not item.submission.respond_async], error)
         await self._recover(error)
+        now = asyncio.get_running_loop().time()
         for item in answered_early:
             item.reopen()
-        lost = [item for item in answered_early if self._is_lost(item)]
-        for item in lost:
+            item.due = now + item.pause
+        if self._stopping.is_set():
+            self._last_failures += 1
+        if self.trouble or self._last_failures > _MOST_LAST_FAILURES:
+            return await self._lose(answered_early, error)
+        self._kept += answered_early
+        if self._stopping.is_set() and answered_early:  # all of them are due, whatever they say
+            await asyncio.sleep(_FIRST_PAUSE)
+        return None
+
+    async def _lose(self, items: list[BatchItem], error: StoreError) -> None:
+        for item in items:
             log.critical(
                 "submission %s was answered 202 and is lost, with %d events: %s",
                 item.submission.id,
                 len(item.submission.events),
                 self.trouble or error,
             )
-        await self._give_up(lost, error)
-        kept = [item for item in answered_early if item not in lost]
-        if kept and self._failures > 1:  # though it could be opened again each time
-            await self._pause(min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE))
-        return kept
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the service stops."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    def _is_lost(self, item: BatchItem) -> bool:
-        """Whether this was the last attempt: the store stays failed, or takes it in no form."""
-        is_hopeless = self._stopping.is_set() and item.faults > _MOST_FAULTS
-        return bool(self.trouble) or is_hopeless
+        await self._give_up(items, error)
 
     async def _give_up(self, items: list[BatchItem], error: StoreError) -> None:
         submissions = [item.submission for item in items]
@@ -283,7 +333,8 @@ class Worker:
                 return
             if self._stopping.is_set():
                 break
-            await self._pause(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         self.pending.fail_waiting(StoreError(self.trouble))
 
@@ -299,9 +350,9 @@ class BatchProcessor:
     async def settle(self, batch: list[BatchItem], *, is_last: bool) -> BatchResult:
         """Settle what may share a transaction. Raises StoreError: then its fate is unknown.
 
-        What there is no time for comes again, unless this is the last time.
+        What was answered 202 and there is no time for comes again, unless this is the last time.
         """
-        if batch[0].faults >= _MOST_FAULTS:
+        if batch[0].goes_aside:
             return await _with_retries(lambda: self._set_aside(batch[0].submission))
 
         def reset() -> None:
@@ -375,7 +426,8 @@ class BatchProcessor:
                     good.append(item.submission)
                     continue
                 item.reopen()
-                if is_late and item.submission.respond_async and not is_last:
+                if is_late and item.submission.respond_async and not is_last and item.may_wait:
+                    item.late += 1
                     again.append(item)  # nobody would send it again
                 else:
                     failed.append((item.submission, fault))

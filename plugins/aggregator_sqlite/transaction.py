@@ -1,13 +1,14 @@
 """A transaction, from BEGIN to COMMIT, on the one connection that writes."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from threading import Event as Signal
 from typing import Any, TypeVar
 
-from aggregator.errors import StoreError
+from aggregator.errors import StoreError, StoreFault
 from aggregator.event import Event
 from aggregator.store import (
     Content,
@@ -23,6 +24,8 @@ from aggregator_sqlite.connection import SqliteThread, call_translating_errors
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.key_index import KeyClaims, KeyIndex
 from aggregator_sqlite.write import EncodedBatch
+
+log = logging.getLogger(__name__)
 
 _HEAD_START = 0.002  # seconds; no more, since SQLite may be waiting for a lock
 
@@ -196,7 +199,8 @@ def _run_deferred(
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(f"{earlier.__name__.strip('_')}: {error}") from error
+            log.exception("a call that was put off has failed")
+            raise StoreFault(f"{earlier.__name__.strip('_')}: {error}") from error
     return call_translating_errors(function, db, *args)
 
 

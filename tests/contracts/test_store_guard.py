@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -123,6 +124,23 @@ async def test_caller_who_was_cancelled_is_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def _logged(call: Any) -> Any:
+    @wraps(call)
+    def logged(self: Any, keys: Sequence[bytes]) -> Any:
+        raise InterfaceError("of a decorator")
+
+    return logged
+
+
+class Decorated(MemoryTransaction):
+    claim = _logged(MemoryTransaction.claim)
+
+
+async def test_call_that_is_decorated_is_guarded_too() -> None:
+    with pytest.raises(StoreFault, match="InterfaceError"):
+        await Decorated(Committed()).claim([])
 
 
 async def test_call_of_a_mixin_is_guarded_too() -> None:

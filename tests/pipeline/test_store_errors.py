@@ -8,10 +8,11 @@ import pytest
 
 from added import with_plugin, with_stages
 from aggregator.app import INTAKE
+from aggregator.errors import StoreError
 from aggregator.plugins import STORES, Plugins
 from conftest import Client, Start
 from events import event
-from foreign import AsksForAnotherTry, StumblingStore
+from foreign import AsksForAnotherTry, StumblingStore, StumblingTransaction
 from misbehaving import Remembers
 
 PLUGINS = Plugins(
@@ -148,7 +149,7 @@ async def until_settled(client: Client) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("failures", [0, 2], ids=["at once", "once quarantine takes it"])
+@pytest.mark.parametrize("failures", [0, 1], ids=["at once", "once quarantine takes it"])
 async def test_what_the_store_never_takes_is_set_aside_and_the_others_go_on(
     start: Start, failures: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,3 +210,60 @@ async def test_what_fails_again_and_again_is_tried_at_longer_and_longer_interval
     assert 1 <= caplog.text.count("the store is back") < 10
     await client.close()
     assert "is lost" in caplog.text
+
+
+async def test_publishers_are_served_beside_what_the_store_takes_in_no_form(start: Start) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["quarantine"] = 10**9
+    assert (await publish(client, event("poison", source="poison"), **LATER))[0] == 202
+    for number in range(40):
+        await until_ready(client)
+        while (await publish(client, event(str(number))))[0] != 200:  # told so as it was retried
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+    found = await stats(client)
+    assert (found["unique_processed"], found["queue_size_current"]) == (40, 1)
+    StumblingStore.left.clear()
+    await until_settled(client)
+    assert (await stats(client))["quarantined"] == 1
+
+
+async def test_what_fails_beside_others_is_stored_once_the_store_is_well(start: Start) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["begin"] = 4  # whatever is in the transaction
+    assert (await publish(client, event("old"), **LATER))[0] == 202
+    await until_settled(client)
+    assert (await publish(client, *BATCH))[0] == 200
+    found = await stats(client)
+    assert (found["unique_processed"], found["failed_async"], found["quarantined"]) == (2, 0, 0)
+    await check_that_all_came_back(client)
+
+
+async def test_what_fails_until_the_stop_is_said_to_be_lost(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StumblingStore, "error", StoreError)
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["commit"] = 10**9
+    assert (await publish(client, event("1"), **LATER))[0] == 202
+    async with asyncio.timeout(15):
+        await client.close()
+    assert "was answered 202 and is lost, with 1 events: commit stumbled" in caplog.text
+
+
+async def test_store_that_answers_with_too_little_is_at_fault_itself(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+
+    async def nothing(*_: Any) -> list[int]:
+        return []
+
+    for call in ("claim", "append"):
+        with monkeypatch.context() as patched:
+            patched.setattr(StumblingTransaction, call, nothing)
+            status, problem = await publish(client, *BATCH)
+        assert status == 503
+        assert "the store answered with 0" in problem["detail"]
+        await until_ready(client)
+    assert (await publish(client, *BATCH))[0] == 200
