@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -110,11 +111,12 @@ def batches(items: Sequence[BatchItem]) -> Iterator[list[BatchItem]]:
     """One batch of all lenient submissions, then one for each strict submission.
 
     In order of arrival a few strict ones would split the commit that the lenient ones share. What
-    the store may never take is alone too, so that the others are stored without it.
+    the store may never take is alone too, so that the others are stored without it, and before it.
     """
     if together := [item for item in items if not item.is_alone]:
         yield together
-    yield from ([item] for item in items if item.is_alone)
+    alone = [item for item in items if item.is_alone]
+    yield from ([item] for item in sorted(alone, key=attrgetter("failures")))
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,17 @@ class Worker:
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def _due(self) -> list[BatchItem]:
-        """Those that are due of what was kept; all of them when the service stops."""
+        """Those that are due of what was kept, a batch of them; when the service stops all are."""
         now = asyncio.get_running_loop().time()
         kept, self._kept = self._kept, []
         due: list[BatchItem] = []
+        events = 0
         for item in kept:
-            (due if item.due <= now or self._stopping.is_set() else self._kept).append(item)
+            if events < self.batch_events and (item.due <= now or self._stopping.is_set()):
+                due.append(item)
+                events += len(item.submission.events)
+            else:
+                self._kept.append(item)
         return due
 
     async def _maintain(self) -> None:
@@ -241,6 +248,8 @@ class Worker:
             except StoreError as error:
                 return await self._fail([item for batch in waiting for item in batch], error)
             self._acknowledge(settled)
+            for item in settled.again:
+                item.late += 1
             self._kept += settled.again
             left = {item.submission.id for item in settled.again}
             done = [item.submission for item in waiting.popleft()]
@@ -255,8 +264,10 @@ class Worker:
                 return await self.processor.settle(batch, is_last=self._stopping.is_set())
         except StoreError as error:
             for item in batch:
+                # Counted also where going aside fails in whatever way: or it would do so for ever.
+                item.faults += isinstance(error, StoreFault) or item.goes_aside
                 item.failures += 1
-                item.faults += isinstance(error, StoreFault)
+                item.due = asyncio.get_running_loop().time() + item.pause
             raise
 
     @contextmanager
@@ -284,10 +295,8 @@ class Worker:
         answered_early = [item for item in items if item.submission.respond_async]
         await self._give_up([item for item in items if not item.submission.respond_async], error)
         await self._recover(error)
-        now = asyncio.get_running_loop().time()
         for item in answered_early:
             item.reopen()
-            item.due = now + item.pause
         if self._stopping.is_set():
             self._last_failures += 1
         if self.trouble or self._last_failures > _MOST_LAST_FAILURES:
@@ -427,7 +436,6 @@ class BatchProcessor:
                     continue
                 item.reopen()
                 if is_late and item.submission.respond_async and not is_last and item.may_wait:
-                    item.late += 1
                     again.append(item)  # nobody would send it again
                 else:
                     failed.append((item.submission, fault))
