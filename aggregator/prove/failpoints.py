@@ -132,7 +132,7 @@ class _Store:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(self._store)
+        return self._store.__class__  # what it passes for itself
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -164,7 +164,7 @@ class _Transaction:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(self._tx)
+        return self._tx.__class__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)

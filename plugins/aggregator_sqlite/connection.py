@@ -22,7 +22,12 @@ BUSY_TIMEOUT = 5.0  # seconds to wait for a lock; a backup such as Litestream's 
 
 _CHECKPOINT_TIMEOUT = 500  # milliseconds to wait for readers; a page of events is read in less
 _FULL = 2  # PRAGMA synchronous: an fsync a commit
-_OUR_MISTAKES = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+_OUR_MISTAKES = (
+    sqlite3.DataError,  # too large a value, say
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
 _ROWS = (1024, 256, 64, 16, 8, 4, 3, 2, 1)  # in a statement
 _ROW = re.compile(r"\(\?(?:, \?)*\)")
 

@@ -36,7 +36,7 @@ class Around:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(self.tx)
+        return self.tx.__class__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tx, name)
