@@ -72,17 +72,17 @@ class HistoryContract:
         assert (await store.history(other, 10)).redeliveries == [RedeliveryStats("b", 1, 0, 1, 1)]
 
     async def test_no_more_contents_are_remembered_than_fit(self, store: KeepsHistory) -> None:
-        clashes = [
+        conflicts = [
             ConflictingContent(b"%017d" % number, ("/payload",))
             for number in range(MOST_CONFLICTS + 5)
         ]
         async with store.transaction() as tx:
             (seq,) = await tx.append([make_event("1")])
-            for at, clash in enumerate([*clashes, clashes[0], clashes[-1]]):
-                await tx.record([Redelivery(seq, "tests", at, clash)])
+            for at, conflict in enumerate([*conflicts, conflicts[0], conflicts[-1]]):
+                await tx.record([Redelivery(seq, "tests", at, conflict)])
         history = await store.history(seq, 1000)
-        assert [clash.digest for clash in history.conflicts] == [
-            c.digest for c in clashes[:MOST_CONFLICTS]
+        assert [conflict.digest for conflict in history.conflicts] == [
+            c.digest for c in conflicts[:MOST_CONFLICTS]
         ]
         assert (history.conflicts[0].times, history.conflicts[1].times) == (2, 1)
         assert history.redeliveries == [

@@ -361,8 +361,8 @@ class EventHistory:
         redeliveries = sorted(
             self.redeliveries.values(), key=lambda one: (one.first_at, one.source)
         )
-        clashes = sorted(self.conflicts.values(), key=lambda one: (one.first_at, one.digest))
-        return History(redeliveries[:limit], clashes[:limit])
+        conflicts = sorted(self.conflicts.values(), key=lambda one: (one.first_at, one.digest))
+        return History(redeliveries[:limit], conflicts[:limit])
 
     def _count(self, seen: Redelivery) -> None:
         before = self.redeliveries.get(seen.source)
@@ -374,13 +374,13 @@ class EventHistory:
             last_at=max(before.last_at, seen.seen_at) if before else seen.seen_at,
         )
 
-    def _remember(self, clash: ConflictingContent, seen: Redelivery) -> None:
-        before = self.conflicts.get(clash.digest)
+    def _remember(self, conflict: ConflictingContent, seen: Redelivery) -> None:
+        before = self.conflicts.get(conflict.digest)
         if before is None and len(self.conflicts) == MOST_CONFLICTS:
             return
-        self.conflicts[clash.digest] = ConflictStats(
-            digest=clash.digest,
-            differences=before.differences if before else clash.differences,
+        self.conflicts[conflict.digest] = ConflictStats(
+            digest=conflict.digest,
+            differences=before.differences if before else conflict.differences,
             source=before.source if before else seen.source,
             times=(before.times if before else 0) + 1,
             first_at=min(before.first_at, seen.seen_at) if before else seen.seen_at,

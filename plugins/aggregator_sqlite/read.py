@@ -62,12 +62,12 @@ TOPICS = """
 SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at
 FROM topics WHERE name > ? AND stored > 0 ORDER BY name LIMIT ?
 """
-SIGHTINGS = """
+REDELIVERIES = """
 SELECT source, duplicates, conflicts, first_at, last_at
 FROM (SELECT * FROM redeliveries WHERE seq = :seq LIMIT :scanned)
 ORDER BY first_at, source LIMIT :most
 """
-CLASHES_OF = """
+CONFLICTS_OF = """
 SELECT digest, differences, source, times, first_at, last_at FROM conflicting_contents
 WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 """
@@ -200,12 +200,12 @@ def topics(db: sqlite3.Connection, after: str, limit: int) -> list[Topic]:
 def history(db: sqlite3.Connection, seq: int, limit: int) -> History:
     """What came again under the event's key; the earliest entries of both lists."""
     wanted = {"seq": seq, "scanned": _SCANNED_SOURCES, "most": limit}
-    redeliveries = [RedeliveryStats(*row) for row in db.execute(SIGHTINGS, wanted)]
-    clashes = [
+    redeliveries = [RedeliveryStats(*row) for row in db.execute(REDELIVERIES, wanted)]
+    conflicts = [
         ConflictStats(digest, _pointers(differences), *seen)
-        for digest, differences, *seen in db.execute(CLASHES_OF, (seq, limit))
+        for digest, differences, *seen in db.execute(CONFLICTS_OF, (seq, limit))
     ]
-    return History(redeliveries, clashes)
+    return History(redeliveries, conflicts)
 
 
 def _pointers(differences: str) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ WALKS = {
     "quarantine.OLDEST": ["SCAN quarantine"],  # stops at the first that may stay
     "blocks.ALL_BLOCKS": ["SCAN blocks"],  # at a start, where blocks are missing
 }
-SORTED = {"read.SIGHTINGS", "read.CLASHES_OF", "read.TOPICS"}  # what a limit has cut
+SORTED = {"read.REDELIVERIES", "read.CONFLICTS_OF", "read.TOPICS"}  # what a limit has cut
 
 
 async def test_no_statement_scans_what_grows(store: SqliteStore) -> None:
