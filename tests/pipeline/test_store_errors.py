@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from added import with_plugin, with_stages
-from aggregator.app import INTAKE
+from aggregator.app import INTAKE, STORE
 from aggregator.errors import StoreError
 from aggregator.plugins import STORES, Plugins
+from aggregator.store import Query
 from conftest import Client, Start
 from events import event
 from foreign import AsksForAnotherTry, StumblingStore, StumblingTransaction
@@ -267,3 +268,32 @@ async def test_store_that_answers_with_too_little_is_at_fault_itself(
         assert "the store answered with 0" in problem["detail"]
         await until_ready(client)
     assert (await publish(client, *BATCH))[0] == 200
+
+
+async def test_going_aside_is_no_faster_where_it_fails_in_a_way_of_its_own(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(StumblingStore, "error", StoreError)
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["quarantine"] = 10**9
+    assert (await publish(client, event("poison", source="poison"), **LATER))[0] == 202
+    await asyncio.sleep(1)
+    assert 3 < caplog.text.count("the store is back") < 10
+    StumblingStore.left.clear()
+
+
+async def test_what_is_good_is_stored_at_the_stop_beside_what_is_lost(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(PLUGINS, store="stumbles:")
+    StumblingStore.left["quarantine"] = 10**9
+    assert client.app
+    store = client.app[STORE]
+    await asyncio.gather(
+        publish(client, event("poison", source="poison"), **LATER),
+        *(publish(client, event(str(number)), **LATER) for number in range(3)),
+    )
+    await client.close()
+    assert caplog.text.count("is lost") == 1
+    found = (await store.events(Query())).events
+    assert sorted(one.event_id for one in found) == ["0", "1", "2"]
