@@ -220,10 +220,12 @@ class Store(ABC):
     Any call may raise StoreError, which stops the service until `reopen` succeeds. What the store
     can mend by trying again, it tries again itself; where only the whole transaction can be tried
     again, after a deadlock say, any call of it, or its end, raises TryAgain, and the pipeline runs
-    the batch again, ten times in all at most. KeyHeld is no failure of the store.
+    the batch again, ten times in all at most. KeyHeld, from `append` alone, is no failure of the
+    store; SettingError, from `key_spec`, `open`, `reopen`, `index` and `backup`, is for operators.
 
-    Whatever else a call raises reaches the caller as StoreError too (`core/store_guard.py`): a
-    driver's errors often share no base, and none may be taken for a fault of a stage.
+    Whatever else a call raises reaches the caller as StoreFault, a StoreError too
+    (`core/store_guard.py`): a driver's errors often share no base, and none may be taken for a
+    fault of a stage. Its traceback is in the log.
     """
 
     is_shared: ClassVar[bool] = False

@@ -246,7 +246,8 @@ class Worker:
             try:
                 settled = await self._settle(waiting[0])
             except StoreError as error:
-                return await self._fail([item for batch in waiting for item in batch], error)
+                await self._fail([item for batch in waiting for item in batch], error)
+                return
             self._acknowledge(settled)
             for item in settled.again:
                 item.late += 1
@@ -254,7 +255,6 @@ class Worker:
             left = {item.submission.id for item in settled.again}
             done = [item.submission for item in waiting.popleft()]
             await self.queue.done([one for one in done if one.id not in left])
-        return None
 
     async def _settle(self, batch: list[BatchItem]) -> BatchResult:
         if self.trouble:  # not mended before the service began to stop
@@ -300,11 +300,11 @@ class Worker:
         if self._stopping.is_set():
             self._last_failures += 1
         if self.trouble or self._last_failures > _MOST_LAST_FAILURES:
-            return await self._lose(answered_early, error)
+            await self._lose(answered_early, error)
+            return
         self._kept += answered_early
         if self._stopping.is_set() and answered_early:  # all of them are due, whatever they say
             await asyncio.sleep(_FIRST_PAUSE)
-        return None
 
     async def _lose(self, items: list[BatchItem], error: StoreError) -> None:
         for item in items:

@@ -83,31 +83,32 @@ def test_recorded_log_was_full_and_began_anew(steps: list[Step]) -> None:
     assert began_anew
 
 
+async def _check_cuts(steps: list[Step], folder: Path, seed: int, cuts: int) -> None:
+    """Cut the power at so many moments, and start the service on what is left."""
+    examiner = Examiner(steps, folder, seed)
+    await examiner.examine(moments(steps, cuts, Random(seed)))
+    assert examiner.examined > cuts
+
+
 @pytest.mark.timeout(300)  # a minute, where nothing else runs
 async def test_what_was_answered_survives_a_power_cut_at_any_moment(
     steps: list[Step], seed: int, tmp_path: Path
 ) -> None:
-    examiner = Examiner(steps, tmp_path, seed)
-    await examiner.examine(moments(steps, MOMENTS, Random(seed)))
-    assert examiner.examined > MOMENTS
+    await _check_cuts(steps, tmp_path, seed, MOMENTS)
 
 
 async def test_power_cut_while_runs_of_keys_are_made_and_merged_forgets_no_key(
     service: Service, seed: int, tmp_path: Path
 ) -> None:
     steps = recorded(service, "small-runs", commits=60)
-    examiner = Examiner(steps, tmp_path / "cuts", seed)
-    await examiner.examine(moments(steps, FEWER, Random(seed)))
-    assert examiner.examined > FEWER
+    await _check_cuts(steps, tmp_path / "cuts", seed, FEWER)
 
 
 async def test_what_was_answered_survives_a_power_cut_at_a_few_moments(
     service: Service, seed: int, tmp_path: Path
 ) -> None:
     steps = recorded(service, "sqlite", commits=10)
-    examiner = Examiner(steps, tmp_path / "cuts", seed)
-    await examiner.examine(moments(steps, FEW, Random(seed)))
-    assert examiner.examined > FEW
+    await _check_cuts(steps, tmp_path / "cuts", seed, FEW)
 
 
 def recorded(service: Service, scheme: str, commits: int) -> list[Step]:
