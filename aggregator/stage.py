@@ -51,6 +51,12 @@ class BatchStage(Stage):
     `tx.after_commit`: a batch may be rolled back and come again in smaller parts.
     """
 
+    claims_keys: ClassVar[bool] = False
+    """Whether what it hands on holds its key: it has claimed it, and settled what came again."""
+
+    stores_events: ClassVar[bool] = False
+    """Whether it stores every event that comes to it. It hands none on, so no stage follows it."""
+
     @abstractmethod
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         """Return those of the events of one batch that go on."""
