@@ -3,7 +3,7 @@
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key
+from aggregator.cli import backup, change_key, drop_index
 from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
@@ -18,5 +18,15 @@ def main() -> None:
     logs.configure("info")
 
 
-for command in (serve, settings, plugins, change_key.command, prove, backup.command, health):
+COMMANDS = (
+    serve,
+    settings,
+    plugins,
+    change_key.command,
+    drop_index.command,
+    prove,
+    backup.command,
+    health,
+)
+for command in COMMANDS:
     main.add_command(command)

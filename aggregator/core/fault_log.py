@@ -4,7 +4,6 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-_PAUSE = 60.0  # seconds
 _LONGEST = 10_000  # bytes
 
 
@@ -15,6 +14,8 @@ class Seldom:
     The subjects are few: what keys this, such as the names of stages, is bounded by the caller.
     """
 
+    pause: float = 60.0
+    """Seconds."""
     _due: dict[str, float] = field(default_factory=dict)
     _left_out: dict[str, int] = field(default_factory=dict)
 
@@ -29,7 +30,7 @@ class Seldom:
         if now < self._due.get(subject, now):
             self._left_out[subject] = self._left_out.get(subject, 0) + 1
             return None
-        self._due[subject] = now + _PAUSE
+        self._due[subject] = now + self.pause
         left_out = self._left_out.pop(subject, 0)
         return f" (and {left_out:,} more of this kind since the last one told)" if left_out else ""
 
