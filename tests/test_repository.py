@@ -17,8 +17,8 @@ LAYERS = (
     {"core", "errors", "outcome", "event", "store", "transaction", "stage", "queue"},
     {"pipeline"},
     {"config", "route"},  # above the pipeline, which reads no settings: it is given what it needs
-    {"plugins", "watchdog", "logs", "testing", "api", "client"},
-    {"app"},
+    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets"},
+    {"app", "starting"},
     {"server"},
     {"prove"},
     {"cli", "__main__"},

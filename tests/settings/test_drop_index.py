@@ -1,4 +1,4 @@
-"""An index takes long to make: it is dropped by a command that says what it means, and by no start."""
+"""An index is dropped by a command that says what it means, and by no start that forgot it."""
 
 from pathlib import Path
 
