@@ -15,6 +15,7 @@ from aggregator.plugins import Plugins
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.parametrize("setting", config.each(), ids=lambda setting: setting.name)
@@ -69,3 +70,15 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"]+)", path.read_text()):
         assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_files_that_contributors_are_sent_to_are_there() -> None:
+    named = re.findall(r"`(\w+/[\w/.]*|\w+\.(?:cfg|toml|md))`", CONTRIBUTING)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("path", re.findall(r"-m pytest (\S+\.py\S*)$", CONTRIBUTING, re.MULTILINE))
+def test_test_that_contributors_are_shown_is_there(path: str) -> None:
+    file, _, name = path.partition("::")
+    assert f"def {name}" in (ROOT / file).read_text()
