@@ -1,0 +1,120 @@
+"""The page that follows an event names what is there, in the order in which a real one meets it."""
+
+import ast
+import re
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from aggregator.api.request.parsed_event import OWN, ParsedEvent
+from aggregator.core.identity import digest_of, key_of
+from blocks import blocks
+from running import Service
+from trace_event import STATUSES, Way, ways
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "life-of-an-event.md").read_text()
+HEAD, *SECTIONS = PAGE.split("\n## ")
+FUNCTION = re.compile(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)")
+FILE = re.compile(r"\[(\w+\.py)\]\(\.\./([\w/]+\.py)\)")
+OTHER_WAYS = {"A duplicate": "duplicate", "A conflict": "conflict", "An invalid one": "invalid"}
+
+
+@pytest.fixture(scope="module")
+def traced() -> dict[str, Way]:
+    return ways()
+
+
+def titled(section: str) -> str:
+    return section.partition("\n")[0]
+
+
+STEPS = [section for section in SECTIONS if section[0].isdigit()]
+
+
+def test_every_function_that_the_page_names_is_there() -> None:
+    named = FUNCTION.findall(PAGE)
+    assert len(named) > 50
+    for name, path in named:
+        assert name in defined(ROOT / path), f"{path} has no {name}"
+
+
+def defined(path: Path) -> set[str]:
+    """Its functions and classes, and the members of these as `Class.member`."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{getattr(one, 'name', '')}" for one in node.body}
+    return found
+
+
+def test_new_event_passes_the_functions_of_each_step_in_their_order(
+    traced: dict[str, Way],
+) -> None:
+    named = [(Path(path), name) for step in STEPS for name, path in FUNCTION.findall(step)]
+    passed = traced["new"].steps
+    for step in named:
+        assert step in passed, step
+    # A name that comes twice counts where it comes first.
+    named = list(dict.fromkeys(named))
+    assert named == sorted(named, key=passed.index)
+
+
+def test_steps_of_the_table_are_the_sections_and_their_files_are_on_the_way(
+    traced: dict[str, Way],
+) -> None:
+    rows = re.findall(r"^\| \[(\d+)\]\(#([\w-]+)\) \|([^|]+)\|", HEAD, re.MULTILINE)
+    anchors = [re.sub(r"[^\w -]", "", titled(step)).lower().replace(" ", "-") for step in STEPS]
+    assert [(number, anchor) for number, anchor, _ in rows] == [
+        (str(number), anchor) for number, anchor in enumerate(anchors, 1)
+    ]
+    for (_, _, files), step in zip(rows, STEPS, strict=True):
+        paths = [path for _, path in FILE.findall(files)]
+        assert paths
+        assert {Path(path) for path in paths} <= traced["new"].functions.keys()
+        assert set(paths) <= {path for _, path in FUNCTION.findall(step)}, titled(step)
+
+
+@pytest.mark.parametrize("section", OTHER_WAYS)
+def test_what_is_not_new_passes_what_the_page_says_of_it(
+    traced: dict[str, Way], section: str
+) -> None:
+    (text,) = (one for one in SECTIONS if titled(one) == section)
+    passed = traced[OTHER_WAYS[section]].steps
+    named = FUNCTION.findall(text)
+    assert named
+    assert [(name, path) for name, path in named if (Path(path), name) not in passed] == []
+    assert set(OTHER_WAYS.values()) == STATUSES.keys() - {"new"}
+
+
+def test_event_is_at_each_step_what_is_shown(service: Service) -> None:
+    (command,) = blocks(PAGE, "sh")
+    (parsed,) = blocks(PAGE, "python")
+    (hashes,) = blocks(PAGE, "text")
+    stored, answer = blocks(PAGE, "json")
+    body = command.split("-d '")[1].rstrip().removesuffix("'").strip().encode()
+
+    event = OWN.parse(body)
+    assert eval(parsed, {"ParsedEvent": ParsedEvent}) == event
+    key, digest = key_of(event.topic, event.event_id), digest_of(event.source, event.payload)
+    assert dict(line.split() for line in hashes.splitlines()) == {
+        "key": key.hex(),
+        "digest": digest.hex(),
+    }
+    service.start()
+    command = command.replace("http://127.0.0.1:8080", service.url)
+    said = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
+    assert said.decode() == answer.strip()
+    with closing(sqlite3.connect(service.folder / "data" / "aggregator.db")) as db:
+        (row,) = db.execute("SELECT CAST(events AS TEXT) FROM blocks").fetchone()
+    assert without_arrival(row) == without_arrival(stored.strip())
+
+
+def without_arrival(row: str) -> str:
+    assert re.match(r"\[\[\d{16},", row)
+    return row[18:]
