@@ -4,15 +4,21 @@ import ast
 import re
 import sqlite3
 import subprocess
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientError, ClientSession
 
 from aggregator.api.request.parsed_event import OWN, ParsedEvent
 from aggregator.core.identity import digest_of, key_of
+from aggregator.prove.child import ChildOptions
+from aggregator.prove.failpoints import Point
+from aggregator.prove.process import Process
 from blocks import blocks
-from running import Service
+from events import event
+from running import LIMIT, Service
 from trace_event import STATUSES, Way, ways
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +26,18 @@ PAGE = (ROOT / "docs" / "life-of-an-event.md").read_text()
 HEAD, *SECTIONS = PAGE.split("\n## ")
 FUNCTION = re.compile(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)")
 FILE = re.compile(r"\[(\w+\.py)\]\(\.\./([\w/]+\.py)\)")
+ROWS = re.findall(r"^\| \[(\d+)\]\(#([\w-]+)\) \|([^|]+)\|[^|]+\| ([^|]+) \|$", HEAD, re.MULTILINE)
+KILLED_AT = {
+    Point.DECODED: 5,
+    Point.CLAIMED: 8,
+    Point.APPENDED: 9,
+    Point.COMMITTING: 10,
+    Point.COMMITTED: 12,
+    Point.ANSWERING: 13,
+}
+"""Steps of the table."""
+AGAIN = {"nothing": "stored", "the event: a retry is a duplicate": "duplicate"}
+"""What a retry is answered, by what a kill leaves."""
 OTHER_WAYS = {"A duplicate": "duplicate", "A conflict": "conflict", "An invalid one": "invalid"}
 
 
@@ -68,12 +86,11 @@ def test_new_event_passes_the_functions_of_each_step_in_their_order(
 def test_steps_of_the_table_are_the_sections_and_their_files_are_on_the_way(
     traced: dict[str, Way],
 ) -> None:
-    rows = re.findall(r"^\| \[(\d+)\]\(#([\w-]+)\) \|([^|]+)\|", HEAD, re.MULTILINE)
     anchors = [re.sub(r"[^\w -]", "", titled(step)).lower().replace(" ", "-") for step in STEPS]
-    assert [(number, anchor) for number, anchor, _ in rows] == [
+    assert [(number, anchor) for number, anchor, _, _ in ROWS] == [
         (str(number), anchor) for number, anchor in enumerate(anchors, 1)
     ]
-    for (_, _, files), step in zip(rows, STEPS, strict=True):
+    for (_, _, files, _), step in zip(ROWS, STEPS, strict=True):
         paths = [path for _, path in FILE.findall(files)]
         assert paths
         assert {Path(path) for path in paths} <= traced["new"].functions.keys()
@@ -99,9 +116,9 @@ def test_event_is_at_each_step_what_is_shown(service: Service) -> None:
     stored, answer = blocks(PAGE, "json")
     body = command.split("-d '")[1].rstrip().removesuffix("'").strip().encode()
 
-    event = OWN.parse(body)
-    assert eval(parsed, {"ParsedEvent": ParsedEvent}) == event
-    key, digest = key_of(event.topic, event.event_id), digest_of(event.source, event.payload)
+    sent = OWN.parse(body)
+    assert eval(parsed, {"ParsedEvent": ParsedEvent}) == sent
+    key, digest = key_of(sent.topic, sent.event_id), digest_of(sent.source, sent.payload)
     assert dict(line.split() for line in hashes.splitlines()) == {
         "key": key.hex(),
         "digest": digest.hex(),
@@ -118,3 +135,30 @@ def test_event_is_at_each_step_what_is_shown(service: Service) -> None:
 def without_arrival(row: str) -> str:
     assert re.match(r"\[\[\d{16},", row)
     return row[18:]
+
+
+@pytest.mark.parametrize("point", KILLED_AT, ids=lambda point: point.value)
+async def test_kill_leaves_what_the_table_says(tmp_path: Path, point: Point) -> None:
+    settings: dict[str, str | int] = {"store": f"sqlite:///{tmp_path}/aggregator.db", "port": 0}
+    async with serving(ChildOptions(settings, point, times=1), tmp_path) as (process, client):
+        with pytest.raises(ClientError):
+            await client.post("/publish", json=event("1"))
+        assert await process.wait_killed(LIMIT)
+    async with serving(ChildOptions(settings), tmp_path) as (_, client):
+        answer = await client.post("/publish", json=event("1"))
+        (result,) = (await answer.json())["results"]
+    number, _, _, left = ROWS[KILLED_AT[point] - 1]
+    assert number == str(KILLED_AT[point])
+    assert (result["status"], result["seq"]) == (AGAIN[left], 1)
+
+
+@asynccontextmanager
+async def serving(
+    options: ChildOptions, folder: Path
+) -> AsyncIterator[tuple[Process, ClientSession]]:
+    process = await Process.spawn(options, folder)
+    try:
+        async with ClientSession(await process.wait_listening()) as client:
+            yield process, client
+    finally:
+        await process.kill()
