@@ -1,6 +1,5 @@
 """The page that follows an event names what is there, in the order in which a real one meets it."""
 
-import ast
 import re
 import sqlite3
 import subprocess
@@ -18,13 +17,13 @@ from aggregator.prove.failpoints import Point
 from aggregator.prove.process import Process
 from blocks import blocks
 from events import event
+from linked import FUNCTION, defined
 from running import LIMIT, Service
 from trace_event import STATUSES, Way, ways
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "life-of-an-event.md").read_text()
 HEAD, *SECTIONS = PAGE.split("\n## ")
-FUNCTION = re.compile(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)")
 FILE = re.compile(r"\[(\w+\.py)\]\(\.\./([\w/]+\.py)\)")
 ROWS = re.findall(r"^\| \[(\d+)\]\(#([\w-]+)\) \|([^|]+)\|[^|]+\| ([^|]+) \|$", HEAD, re.MULTILINE)
 KILLED_AT = {
@@ -58,17 +57,6 @@ def test_every_function_that_the_page_names_is_there() -> None:
     assert len(named) > 50
     for name, path in named:
         assert name in defined(ROOT / path), f"{path} has no {name}"
-
-
-def defined(path: Path) -> set[str]:
-    """Its functions and classes, and the members of these as `Class.member`."""
-    found = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            found.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{getattr(one, 'name', '')}" for one in node.body}
-    return found
 
 
 def test_new_event_passes_the_functions_of_each_step_in_their_order(
