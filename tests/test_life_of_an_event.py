@@ -1,5 +1,6 @@
 """The page that follows an event names what is there, in the order in which a real one meets it."""
 
+import asyncio
 import re
 import sqlite3
 import subprocess
@@ -10,16 +11,19 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientError, ClientSession
 
+from added import with_stages
 from aggregator.api.request.parsed_event import OWN, ParsedEvent
+from aggregator.app import STORE
 from aggregator.core.identity import digest_of, key_of
 from aggregator.prove.child import ChildOptions
 from aggregator.prove.failpoints import Point
 from aggregator.prove.process import Process
 from blocks import blocks
+from conftest import Client, starting
 from events import event
 from linked import FUNCTION, defined
 from running import LIMIT, Service
-from trace_event import STATUSES, Way, ways
+from trace_event import STATUSES, Recorder, Way, ways
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "life-of-an-event.md").read_text()
@@ -95,6 +99,43 @@ def test_what_is_not_new_passes_what_the_page_says_of_it(
     assert named
     assert [(name, path) for name, path in named if (Path(path), name) not in passed] == []
     assert set(OTHER_WAYS.values()) == STATUSES.keys() - {"new"}
+
+
+async def test_the_other_ways_pass_what_the_page_says_of_them(store_url: str) -> None:
+    with Recorder() as recorder:
+        recorder.is_recording = True
+        async with starting(store_url) as start:
+            client = await start(
+                with_stages(odd="misbehaving:Raises"),
+                pipeline="validate | dedup odd persist",
+                on_invalid="quarantine",
+            )
+            strict = [event("1"), event("2", source="")]
+            bad = event("3", payload={"is": "bad"})
+            for sent, prefer in ((strict, "handling=strict"), (bad, ""), (bad, "respond-async")):
+                await client.post("/publish", json=sent, headers={"Prefer": prefer})
+            await settled(client)
+            await client.post("/quarantine/release", params={"after": "0"})
+            await client.app[STORE]._writer.close()  # from now on it fails, until it is reopened
+            failed = await client.post("/publish", json=event("4"))
+            assert failed.status == 503
+            await settled(client)
+        passed = recorder.taken().steps
+    others = [one for one in SECTIONS if one not in STEPS and titled(one) not in OTHER_WAYS]
+    assert len(others) == 5
+    for section in others:
+        named = FUNCTION.findall(section)
+        assert named
+        assert [(name, path) for name, path in named if (Path(path), name) not in passed] == [], (
+            titled(section)
+        )
+
+
+async def settled(client: Client) -> None:
+    """Wait until nothing is under way."""
+    async with asyncio.timeout(LIMIT):
+        while (await (await client.get("/stats")).json())["queue_size_current"]:
+            pass
 
 
 def test_event_is_at_each_step_what_is_shown(service: Service) -> None:
