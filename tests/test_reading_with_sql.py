@@ -15,7 +15,8 @@ import duckdb
 import pytest
 
 from events import event
-from running import Service
+from restored import run_block
+from running import LIMIT, Service
 
 PAGE = Path(__file__).parent.parent / "docs" / "reading-with-sql.md"
 SHOWN_URL = "http://127.0.0.1:8080"
@@ -62,12 +63,17 @@ def in_shell(command: str, service: Service) -> str:
     """Run it; SQLite of Python's takes the place of a `sqlite3` that is not installed."""
     if command.startswith("sqlite3 ") and not shutil.which("sqlite3"):
         return in_sqlite(service.folder / DATABASE, shlex.split(command)[-1])
-    return ran(["sh", "-ec", command.replace(SHOWN_URL, service.url)], service)
+    return run_block(command.replace(SHOWN_URL, service.url), service.folder)
 
 
-def ran(command: list[str], service: Service) -> str:
+def in_python(program: str, service: Service) -> str:
     return subprocess.run(
-        command, cwd=service.folder, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program],
+        cwd=service.folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
     ).stdout
 
 
@@ -82,7 +88,7 @@ def test_every_example_gives_what_is_shown(
                 case "sh":
                     came = in_shell(example.text, service)
                 case "python":
-                    came = ran([sys.executable, "-c", example.text], service)
+                    came = in_python(example.text, service)
                 case _ if example.section == "With DuckDB":
                     found = other.execute(example.text)
                     names = [column[0] for column in found.description or ()]
