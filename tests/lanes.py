@@ -60,6 +60,7 @@ SAMPLE: dict[str, Tests] = {
         "faults/test_fsync.py": (
             "test_answer_is_sent_once_the_fsync_of_its_commit_has_ended",
             "test_after_a_failure_nothing_is_acknowledged_before_a_checkpoint_is_on_disk",
+            "test_store_that_goes_on_after_a_failure_is_found_out",
         ),
         "faults/test_failed_sync.py": (
             "test_first_start_whose_sync_fails_is_made_good_by_the_next_one",
@@ -73,6 +74,7 @@ SAMPLE: dict[str, Tests] = {
     "a damaged log": {
         "faults/test_damaged_log.py": (
             "test_damage_before_later_commits_stops_the_start_until_the_loss_is_accepted",
+            "test_store_that_trusts_its_log_loses_what_was_answered_in_silence",
             "test_torn_end_costs_what_was_under_way_alone",
             "test_log_without_its_database_stops_the_start_and_is_left_alone",
         ),
@@ -94,6 +96,7 @@ SAMPLE: dict[str, Tests] = {
         "faults/test_backup.py": (
             "test_what_the_docs_say_backs_up_and_restores",
             "test_backup_of_a_killed_service_holds_what_is_in_the_log_alone",
+            "test_backup_without_the_log_is_found_out",
             "test_backup_without_room_says_so_and_leaves_nothing",
         ),
     },

@@ -281,6 +281,16 @@ class AppendsAGhost(BatchStage):
         return events
 
 
+class Commits(BatchStage):
+    """Stores its events by itself, and at once."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            await tx.append(events)
+            await tx.commit()  # type: ignore[attr-defined]
+        return events
+
+
 class Sampled(Filtered, frozen=True):
     status = "sampled"
 

@@ -68,7 +68,7 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"]+)", path.read_text()):
+    for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"\s]+)", path.read_text()):
         assert (path.parent / link).exists(), f"{path.name}: {link}"
 
 

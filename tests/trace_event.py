@@ -49,10 +49,15 @@ class Recorder:
         self.is_recording = False
         self._calls: list[Call] = []
 
-    def install(self) -> None:
-        """See calls in this thread, and in those that are started from now on."""
+    def __enter__(self) -> "Recorder":
+        """See calls in this thread, and in those that are started meanwhile."""
         threading.setprofile(self._look)
         sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        threading.setprofile(None)
 
     def taken(self) -> "Way":
         """What was recorded since the last time."""
@@ -73,6 +78,8 @@ class Way:
     def __init__(self, calls: Iterable[Call]) -> None:
         self.functions: dict[Path, list[str]] = {}
         """By file, in the order of the first visit."""
+        self.steps: list[tuple[Path, str]] = []
+        """The same functions one after the other, whatever file they are in."""
         begun: list[Path] = []
         for code, is_beginning in calls:
             if path := _ours(code):
@@ -80,6 +87,7 @@ class Way:
                 name = code.co_qualname.replace(".<locals>", "")
                 if "<" not in name and name not in names:
                     names.append(name)
+                    self.steps.append((path, name))
                 if is_beginning:
                     begun.append(path)
         self.moves = sum(one != two for one, two in pairwise(begun))
@@ -171,16 +179,18 @@ def show(ways: dict[str, Way], kind: str) -> None:
             )
 
 
+def ways() -> dict[str, Way]:
+    """The ways of each kind of event through a new service."""
+    with tempfile.TemporaryDirectory() as folder, Recorder() as recorder:
+        return asyncio.run(trace(folder, recorder))
+
+
 def main() -> None:
     """Trace, and print."""
     kind = sys.argv[1] if len(sys.argv) > 1 else "new"
     if kind not in STATUSES:
         sys.exit(f"{kind!r} is no kind of event; there are {', '.join(STATUSES)}")
-    recorder = Recorder()
-    recorder.install()
-    with tempfile.TemporaryDirectory() as folder:
-        ways = asyncio.run(trace(folder, recorder))
-    show(ways, kind)
+    show(ways(), kind)
 
 
 if __name__ == "__main__":

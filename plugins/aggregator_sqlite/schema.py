@@ -14,6 +14,15 @@ from aggregator_sqlite.connection import immediate_transaction
 APPLICATION_ID = 0x41474731  # of no database that was made before the first release
 """Marks a file as ours, in the header where `file(1)` and others look for it."""
 
+
+def iso_8601(microseconds: str) -> str:
+    """SQL for that column in ISO 8601, always with six digits for a second's part: it sorts."""
+    # What is before 1970 is negative, and SQLite's `%` keeps the sign.
+    part = f"({microseconds} % 1000000 + 1000000) % 1000000"
+    second = f"({microseconds} - {part}) / 1000000"
+    return f"strftime('%Y-%m-%dT%H:%M:%S', {second}, 'unixepoch') || printf('.%06dZ', {part})"
+
+
 # A step that was released is never changed: what comes later is a further step at the end.
 STEPS = (
     (
@@ -58,20 +67,38 @@ STEPS = (
             events BLOB NOT NULL       -- JSON: an array of what the view `events` shows
         )""",
         # For people with sqlite3. Nothing reads it, so it may fail in a SQLite without JSON.
-        """CREATE VIEW events AS SELECT
+        f"""CREATE VIEW events AS SELECT
+            seq,
+            {iso_8601("received_us")} AS received_at, -- in UTC
+            topic,
+            event_id,
+            timestamp, -- as it came
+            {iso_8601("time_us")} AS time, -- the timestamp in UTC; NULL where none can be read
+            source,
+            payload, -- JSON; base64 where payload_kind is bytes
+            CASE payload_kind WHEN 0 THEN 'json' WHEN 1 THEN 'bytes' ELSE 'nothing' END
+                AS payload_kind,
+            attributes, -- JSON: what else a CloudEvent says of itself; NULL if it is none
+            received_us, -- microseconds since 1970, as all times in the tables are
+            time_us,
+            lower(hex(key)) AS key,
+            lower(hex(digest)) AS digest, -- as the API shows it
+            block -- blocks.first_seq, by which SQLite finds the event
+        FROM (SELECT
+            first_seq AS block,
             first_seq + event.key AS seq,
-            json_extract(event.value, '$[0]') AS received_at, -- microseconds since 1970
+            json_extract(event.value, '$[0]') AS received_us,
             json_extract(event.value, '$[1]') AS topic,
             json_extract(event.value, '$[2]') AS event_id,
-            json_extract(event.value, '$[3]') AS timestamp, -- as it came
+            json_extract(event.value, '$[3]') AS timestamp,
             json_extract(event.value, '$[4]') AS source,
-            json_extract(event.value, '$[5]') AS time, -- the timestamp as received_at
-            json_extract(event.value, '$[6]') AS form, -- of the payload, as content.Form says
+            json_extract(event.value, '$[5]') AS time_us,
+            json_extract(event.value, '$[6]') AS payload_kind, -- as PayloadKind numbers them
             json_extract(event.value, '$[7]') AS attributes,
-            json_extract(event.value, '$[8]') AS payload, -- base64 where it is bytes
+            json_extract(event.value, '$[8]') AS payload,
             substr(keys, 16 * event.key + 1, 16) AS key,
             substr(digests, 17 * event.key + 1, 17) AS digest
-        FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event""",
+        FROM blocks, json_each(CAST(blocks.events AS TEXT)) AS event)""",  # noqa: S608
         """CREATE TABLE blocks_by_topic (
             topic_id INTEGER NOT NULL,
             first_seq INTEGER NOT NULL, -- of a block that has events on the topic

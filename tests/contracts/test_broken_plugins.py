@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
+from aggregator.config import load
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import StoreError
 from aggregator.event import Submission
+from aggregator.plugins import Plugins
 from aggregator.store import Counters, Store, StoreTransaction
 from aggregator.testing import QueueContract, StoreContract
 from aggregator_memory.quarantine import Quarantine
@@ -145,6 +148,37 @@ async def test_store_that_forgets_nothing_passes() -> None:
 async def _reopen(store: Store) -> None:
     await store.open(DEFAULT_KEY_SPEC)
     await StoreContract().test_what_is_committed_outlives_the_store_object(store, lambda: store)
+
+
+@pytest.fixture
+def mutants(monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    """What is installed, and the plugins that break a promise on purpose."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mutants"))
+    return Plugins.installed()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "test"),
+    [
+        ("sinks-neighbours:", StoreContract.test_savepoint_is_undone_alone),
+        ("two-at-once:", StoreContract.test_second_transaction_waits_and_gets_later_seqs),
+    ],
+)
+async def test_store_whose_transactions_touch_each_other_is_found_out(
+    mutant: str, test: Callable[[StoreContract, Store], Awaitable[None]], mutants: Plugins
+) -> None:
+    store = mutants.store(load({"store": mutant}, {}).settings)
+    await store.open(DEFAULT_KEY_SPEC)
+    with pytest.raises(AssertionError):
+        await test(StoreContract(), store)
+
+
+async def test_queue_without_a_bound_is_found_out(mutants: Plugins) -> None:
+    test = QueueContract().test_full_queue_takes_nothing_until_a_batch_is_done
+    bound = {"queue_events": 10, "max_events": 10}
+    await test(mutants.queue(load({"queue": "memory:", **bound}, {}).settings))
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        await test(mutants.queue(load({"queue": "takes-all:", **bound}, {}).settings))
 
 
 class ForgetfulQueue(MemoryQueue):

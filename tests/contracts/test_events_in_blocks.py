@@ -93,13 +93,13 @@ async def test_sqlite_itself_can_show_events(store: SqliteStore) -> None:
     events = [event for event in every_kind() if event.event_id != "no JSON"]
     await append(store, events, 100)
     statement = (
-        "SELECT seq, received_at, topic, event_id, timestamp, source, time, form, key, digest "
-        "FROM events"
+        "SELECT seq, received_us, topic, event_id, timestamp, source, time_us, payload_kind, key, "
+        "digest, block FROM events"
     )
     assert asked(store.path, statement) == [
         (
             *(seq, one.received_at, one.topic, one.event_id, one.timestamp or None, one.source),
-            *(one.timestamp_us, one.payload_kind.value, one.key, one.digest),
+            *(one.timestamp_us, one.payload_kind.name.lower(), one.key.hex(), one.digest.hex(), 1),
         )
         for seq, one in enumerate(events, 1)
     ]
@@ -107,6 +107,25 @@ async def test_sqlite_itself_can_show_events(store: SqliteStore) -> None:
     assert shown["plain"] == '{"user":"ada"}'
     assert shown["nothing"] is None
     assert shown["bytes"].startswith("AAECAwQF")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "shown"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000Z"),
+        ("2026-01-31T13:00:00.104200+01:00", "2026-01-31T12:00:00.104200Z"),
+        ("1969-12-31T23:59:59.25Z", "1969-12-31T23:59:59.250000Z"),
+        ("0001-01-01T00:00:00.000001Z", "0001-01-01T00:00:00.000001Z"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ("", None),
+    ],
+)
+async def test_sqlite_itself_shows_times_in_utc(
+    store: SqliteStore, timestamp: str, shown: str | None
+) -> None:
+    await append(store, [make_event("1", timestamp=timestamp, received_at=1)], 1)
+    told = asked(store.path, "SELECT time, received_at FROM events")
+    assert told == [(shown, "1970-01-01T00:00:00.000001Z")]
 
 
 async def test_blocks_end_where_there_is_enough_in_them(store: SqliteStore) -> None:

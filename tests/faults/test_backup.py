@@ -18,6 +18,7 @@ from running import LIMIT, Service, aggregator, until
 
 LARGE = 1_000_000  # bytes of a payload: a copy of a few dozens takes long enough to be met
 TRIES = 10
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -208,6 +209,22 @@ def test_backup_of_a_killed_service_holds_what_is_in_the_log_alone(
     assert check_restored(tmp_path / "restored", tmp_path / "copy.db", seqs, seqs) == 100
     service.start()
     assert service.publish(event("0"))[1]["duplicates"] == 1
+
+
+def test_backup_without_the_log_is_found_out(service: Service, tmp_path: Path) -> None:
+    service.start()
+    _, in_file = service.publish([event(str(number)) for number in range(10)])
+    assert service.stop() == 0
+    service.start()
+    _, in_log = service.publish([event(str(number)) for number in range(10, 20)])
+    service.kill()
+    store = "copies-the-file:///data/aggregator.db"
+    made = aggregator(tmp_path, "backup", "copy.db", "--store", store, environ=MUTANTS)
+    assert made.returncode == 0, made
+    results = [*in_file["results"], *in_log["results"]]
+    seqs = {(result["topic"], result["event_id"]): result["seq"] for result in results}
+    with pytest.raises(AssertionError, match="what was answered before the copy is not in it"):
+        check_restored(tmp_path / "restored", tmp_path / "copy.db", seqs, seqs)
 
 
 def test_what_the_docs_say_backs_up_and_restores(service: Service, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
@@ -11,6 +12,8 @@ from images import FRAME
 from events import event
 from killed import COMMITS, LENGTH, Killed
 from running import Service, aggregator
+
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 
 
 @pytest.fixture
@@ -76,6 +79,16 @@ def test_damage_before_later_commits_stops_the_start_until_the_loss_is_accepted(
     assert "about 10," in told[0]
     assert "stop every other program" in told[2]
     check_goes_on_as_told(killed, service, told, kept=10)
+
+
+def test_store_that_trusts_its_log_loses_what_was_answered_in_silence(
+    killed: Killed, service: Service
+) -> None:
+    byte, bit = PLACES["a page"]
+    killed.flip(killed.first_frame(11) + byte, bit)
+    service.start("--store", "trusts-its-log:///data/aggregator.db", environ=MUTANTS)
+    assert service.said() == ""
+    check_kept(service, kept=10)
 
 
 def test_damage_at_any_place_stops_the_start_until_the_loss_is_accepted(

@@ -12,6 +12,7 @@ from events import event
 from running import Service, until
 from tracing import conducting, syncs
 
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 UNFINISHED = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SYNCED = re.compile(r"(?:fsync|fdatasync)\(.*\) += 0(?: \(DELAYED\))?$")
@@ -69,6 +70,18 @@ def test_after_a_failure_nothing_is_acknowledged_before_a_checkpoint_is_on_disk(
     assert any("aggregator.db>" in line for line in synced), "\n".join(lines[failure:first])
     assert service.publish(event(failed))[0] == 200
     check_stored_once(service)
+
+
+def test_store_that_goes_on_after_a_failure_is_found_out(service: Service) -> None:
+    class Mutated(Service):
+        def start(self, *flags: str, environ: dict[str, str] | None = None) -> str:
+            store = f"goes-on:///{self.folder}/data/aggregator.db"
+            return super().start("--store", store, *flags, environ=MUTANTS)
+
+    with Mutated(service.folder) as mutated, pytest.raises(AssertionError, match=r"\(INJECTED\)"):
+        test_after_a_failure_nothing_is_acknowledged_before_a_checkpoint_is_on_disk(
+            mutated, "fsync,fdatasync", 8, "EIO"
+        )
 
 
 def test_after_a_failed_fsync_a_log_that_somebody_reads_for_long_is_written_again(

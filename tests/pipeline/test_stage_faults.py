@@ -34,6 +34,7 @@ FAULTS = {
     "ForgesADuplicate": "no claim has named seq 77",
     "ForgesAStored": "are not those that were appended",
     "AppendsAGhost": "are not those that were appended",
+    "Commits": "'Transaction' object has no attribute 'commit'",
     "ClaimsNone": "a NoneType is no sequence of keys",
     "AppendsNone": "a NoneType is no event",
     "ReadsAGhost": "is no seq",

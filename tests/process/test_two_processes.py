@@ -9,6 +9,8 @@ import pytest
 from events import event
 from running import Service, aggregator
 
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
+
 
 def test_second_process_on_the_store_says_who_holds_it(service: Service) -> None:
     service.start()
@@ -28,6 +30,21 @@ def test_second_process_on_the_store_says_who_holds_it(service: Service) -> None
         assert f"process {service.process.pid} on " in second.stderr
         assert "Traceback" not in second.stderr
     assert service.publish(event())[0] == 200
+
+
+@pytest.mark.parametrize(("scheme", "is_refused"), [("sqlite", True), ("takes-no-lock", False)])
+def test_second_start_on_one_store_is_refused_by_its_lock_alone(
+    service: Service, scheme: str, is_refused: bool
+) -> None:
+    start = ("--store", f"{scheme}:///data/aggregator.db")
+    service.start(*start, environ=MUTANTS)
+    with Service(service.folder) as second:
+        if is_refused:
+            with pytest.raises(AssertionError, match=r"did not start.*is in use by"):
+                second.start(*start, environ=MUTANTS)
+            second.wait()
+        else:
+            second.start(*start, environ=MUTANTS)
 
 
 def test_hard_link_is_no_way_around_the_lock(service: Service) -> None:
