@@ -20,7 +20,7 @@ LAYERS = (
     {"plugins", "watchdog", "logs", "testing", "api", "client"},
     {"app"},
     {"server"},
-    {"prove"},
+    {"prove", "authoring"},
     {"cli", "__main__"},
 )
 """The folders and files of `aggregator/` from the ground up."""

@@ -3,7 +3,7 @@
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key
+from aggregator.cli import backup, change_key, try_stage
 from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
@@ -18,5 +18,15 @@ def main() -> None:
     logs.configure("info")
 
 
-for command in (serve, settings, plugins, change_key.command, prove, backup.command, health):
+_COMMANDS = (
+    serve,
+    settings,
+    plugins,
+    change_key.command,
+    prove,
+    backup.command,
+    health,
+    try_stage.command,
+)
+for command in _COMMANDS:
     main.add_command(command)

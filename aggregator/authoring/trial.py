@@ -1,0 +1,137 @@
+"""Runs submissions through a service of its own, one after another, with the store in memory.
+
+It is the application as `aggregator serve` wires it; only nothing listens.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import click
+from aiohttp import web
+
+from aggregator.api.request.decoder import Decoder, RequestContext
+from aggregator.app import INTAKE, create_app
+from aggregator.authoring.submissions import Body
+from aggregator.config import Configuration
+from aggregator.core import timestamp
+from aggregator.core.budget import ByteBudget
+from aggregator.errors import AggregatorError, RequestError, SettingError
+from aggregator.event import Event, Submission
+from aggregator.pipeline.intake import Intake, new_submission_id
+from aggregator.pipeline.runner import NamedStage
+from aggregator.plugins import Plugins
+from aggregator.watchdog import Watchdog
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of one submission."""
+
+    submission: Submission
+    places: list[str]
+    """Where each of its events was read."""
+    error: AggregatorError | None = None
+    """Why it was not settled: mostly, a stage's fault."""
+    failed_effects: list[BaseException] = field(default_factory=list)
+    """What was raised after the commit."""
+
+
+class Trial:
+    """A service that is running, and takes one submission at a time."""
+
+    def __init__(self, configuration: Configuration, intake: Intake, log: "_PipelineLog") -> None:
+        settings = configuration.settings
+        self._decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
+        self._budget = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
+        self._intake = intake
+        self._log = log
+
+    @property
+    def stages(self) -> list[NamedStage]:
+        """All stages, in order."""
+        return [*self._intake.runner.stages, *self._intake.worker.processor.runner.stages]
+
+    @property
+    def failed_closes(self) -> list[BaseException]:
+        """What stages have raised when they were closed, once the service has ended."""
+        return self._log.failed_closes
+
+    async def send(self, body: Body) -> Tried:
+        """Have the submission settled. Raises SettingError if it cannot be read."""
+        context = RequestContext(new_submission_id(), timestamp.now())
+        try:
+            events = self._decode(body, context)
+        except RequestError as error:
+            raise SettingError(f"{body.source or 'the events'}: {error}") from error
+        submission = Submission(context.submission, events)
+        places = [body.place(event.index) for event in events]
+        self._log.failed_effects = []
+        try:
+            with self._budget.reserve() as reservation:
+                await self._intake.take(submission, reservation)
+        except AggregatorError as error:
+            return Tried(submission, places, error)
+        return Tried(submission, places, failed_effects=self._log.failed_effects)
+
+    def _decode(self, body: Body, context: RequestContext) -> list[Event]:
+        if body.is_json:
+            return self._decoder.json(body.content, context)
+        lines = self._decoder.ndjson(context)
+        lines.feed(body.content)
+        return lines.finish()
+
+
+@asynccontextmanager
+async def running(configuration: Configuration, plugins: Plugins) -> AsyncIterator[Trial]:
+    """A service with these settings, until the block ends. Raises SettingError."""
+    with _PipelineLog.taken() as log:
+        app = create_app(configuration, plugins)
+        runner = web.AppRunner(app, handle_signals=False)
+        watchdog = Watchdog(2 * configuration.settings.stage_timeout)
+        logging.disable(logging.WARNING)  # that this store forgets is no news here
+        try:
+            await runner.setup()
+        finally:
+            logging.disable(logging.NOTSET)
+        try:
+            watchdog.start()
+            yield Trial(configuration, app[INTAKE], log)
+        finally:
+            log.is_closing = True
+            await runner.cleanup()
+            watchdog.stop()
+
+
+class _PipelineLog(logging.Handler):
+    """Takes what the service logs: faults are reported otherwise, and each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed_effects: list[BaseException] = []
+        self.failed_closes: list[BaseException] = []
+        self.is_closing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note what only the log tells; show why the process is ended."""
+        error = record.exc_info[1] if record.exc_info else None
+        if record.levelno >= logging.CRITICAL:
+            click.echo(record.getMessage(), err=True)
+        elif error and record.name == "aggregator.pipeline.worker":
+            self.failed_effects.append(error)
+        elif error and self.is_closing and record.name == "aggregator.pipeline.runner":
+            self.failed_closes.append(error)
+
+    @classmethod
+    @contextmanager
+    def taken(cls) -> Iterator["_PipelineLog"]:
+        """The handler, in place of all others for what the service logs."""
+        ours, handler = logging.getLogger("aggregator"), cls()
+        ours.propagate = False
+        ours.addHandler(handler)
+        try:
+            yield handler
+        finally:
+            ours.removeHandler(handler)
+            ours.propagate = True
