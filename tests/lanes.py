@@ -128,6 +128,9 @@ SAMPLE: dict[str, Tests] = {
     "a closed folder": {
         "process/test_closed_folder.py": ("test_store_in_a_closed_folder_is_said",),
     },
+    "a new stage": {
+        "process/test_new_stage.py": (),
+    },
     "a stranger's stage": {
         "process/test_outside_stage.py": (
             "test_installed_stage_runs_with_its_table_and_what_it_filters_stays_new",

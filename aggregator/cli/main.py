@@ -3,7 +3,7 @@
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key, try_stage
+from aggregator.cli import backup, change_key, new_stage, try_stage
 from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
@@ -27,6 +27,7 @@ _COMMANDS = (
     backup.command,
     health,
     try_stage.command,
+    new_stage.command,
 )
 for command in _COMMANDS:
     main.add_command(command)
