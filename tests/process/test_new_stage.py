@@ -62,30 +62,3 @@ def test_what_to_run_next_is_said_and_runs(tmp_path: Path) -> None:
     made = aggregator(tmp_path, "new-stage", "drop-small")
     steps = [line for line in made.stdout.splitlines() if line.startswith("  ")]
     assert "1 filtered" in run(tmp_path, "sh", "-ec", "\n".join(steps[:2]))
-
-
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    aggregator(tmp_path, "new-stage", "drop-small")
-    mine = tmp_path / "aggregator-drop-small" / "aggregator_drop_small.py"
-    mine.write_text("mine\n")
-    again = aggregator(tmp_path, "new-stage", "drop-small")
-    assert again.returncode == 2
-    assert "is there already" in again.stderr
-    assert mine.read_text() == "mine\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        *((name, "is no name") for name in ("", "Small", "a b", "a--b", "-a", "1a", "a/b", "é")),
-        ("a" * 41, "is no name"),
-        ("memory", "is a module already"),
-        ("batch-stage", "is the name of something"),
-        ("dedup", "is installed already"),
-    ],
-)
-def test_name_that_is_no_good_is_refused(tmp_path: Path, name: str, told: str) -> None:
-    refused = aggregator(tmp_path, "new-stage", "--", name)
-    assert refused.returncode == 2
-    assert told in refused.stderr
-    assert list(tmp_path.iterdir()) == []
