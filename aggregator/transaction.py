@@ -86,7 +86,11 @@ class Transaction:
         return await self._call(asyncio.to_thread, function, *args)
 
     def after_commit(self, effect: Callable[[], None]) -> None:
-        """Call `effect` once the transaction has committed, and never if it does not."""
+        """Call `effect` once the transaction has committed, and never if it does not.
+
+        It is no coroutine, must not wait or call the transaction, and comes before publishers are
+        answered. What it raises is logged. A process that dies after the commit never calls it.
+        """
         self._work.effects.append(effect)
 
     async def end(self) -> None:

@@ -2,8 +2,9 @@
 
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from aggregator.pipeline.runner import NamedStage
 
@@ -32,15 +33,22 @@ class OwnFiles:
             if isinstance(link, SyntaxError) and self._are_own(Path(link.filename or "")):
                 return _shown(traceback.format_exception_only(link)[:-1])
             frames = [frame for frame, _ in traceback.walk_tb(link.__traceback__)]
-            summaries = traceback.extract_tb(link.__traceback__)
-            own = [
-                summary
-                for frame, summary in zip(frames, summaries, strict=True)
-                if self._are_own(Path(summary.filename)) and not _is_ours(frame.f_globals)
-            ]
-            if own:
-                return _shown(traceback.StackSummary.from_list(own).format())
+            if lines := self._cut(frames, traceback.extract_tb(link.__traceback__)):
+                return lines
         return ""
+
+    def lines_at(self, frame: FrameType) -> str:
+        """The author's own lines that are running there."""
+        frames = [found for found, _ in traceback.walk_stack(frame)]
+        return self._cut(frames[::-1], traceback.extract_stack(frame))
+
+    def _cut(self, frames: Sequence[FrameType], summaries: Sequence[traceback.FrameSummary]) -> str:
+        own = [
+            summary
+            for frame, summary in zip(frames, summaries, strict=True)
+            if self._are_own(Path(summary.filename)) and not _is_ours(frame.f_globals)
+        ]
+        return _shown(traceback.StackSummary.from_list(own).format())
 
     def _are_own(self, file: Path) -> bool:
         return any(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 
 import msgspec
 
@@ -73,17 +74,17 @@ class Faults:
 
     def add(self, tried: Tried) -> None:
         """Note what went wrong with a submission, if anything did."""
-        events = [
-            " ".join(_printable(text) for text in (place, event.topic, event.event_id) if text)
-            for place, event in zip(tried.places, tried.submission.events, strict=True)
-        ]
+        events = _names(tried)
         if error := tried.error:
-            # The message begins with the name of the stage.
-            named = [one for one in self.stages if one.name == str(error).partition(":")[0]]
-            lines = self._own.lines_of(error) or "\n".join(map(definition, named))
+            lines = self._own.lines_of(error) or self._definition(str(error))
             self._note(str(error), lines, events)
         for failed in tried.failed_effects:
             self._note_raised("after the commit, an effect failed", failed, events)
+
+    def add_hang(self, tried: Tried | None, told: str, frame: FrameType | None) -> None:
+        """Note what goes on for ever, and where if that is known."""
+        lines = self._own.lines_at(frame) if frame else self._definition(told)
+        self._note(told, lines, _names(tried) if tried else [])
 
     def add_close(self, error: BaseException) -> None:
         """Note what a stage has raised when it was closed."""
@@ -92,6 +93,11 @@ class Faults:
     @property
     def _own(self) -> OwnFiles:
         return OwnFiles.of(self.stages)
+
+    def _definition(self, told: str) -> str:
+        """Where the stage begins that a message names at its beginning, if it is one stage's."""
+        name = told.partition(":")[0]
+        return "\n".join(definition(named) for named in self.stages if named.name == name)
 
     def _note_raised(self, when: str, error: BaseException, events: Sequence[str]) -> None:
         self._note(f"{when}: {type(error).__name__}: {error}", self._own.lines_of(error), events)
@@ -107,6 +113,13 @@ class Faults:
             "\n".join(filter(None, (f"fault: {told}", lines, _with(events))))
             for (told, lines), events in self._events.items()
         )
+
+
+def _names(tried: Tried) -> list[str]:
+    return [
+        " ".join(_printable(text) for text in (place, event.topic, event.event_id) if text)
+        for place, event in zip(tried.places, tried.submission.events, strict=True)
+    ]
 
 
 def _with(events: Sequence[str]) -> str:

@@ -3,12 +3,13 @@
 It is the application as `aggregator serve` wires it; only nothing listens.
 """
 
+import dataclasses
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
-import click
 from aiohttp import web
 
 from aggregator.api.request.decoder import Decoder, RequestContext
@@ -47,6 +48,8 @@ class Trial:
         self._budget = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
         self._intake = intake
         self._log = log
+        self.under_way: Tried | None = None
+        """What is being settled just now."""
 
     @property
     def stages(self) -> list[NamedStage]:
@@ -65,15 +68,18 @@ class Trial:
             events = self._decode(body, context)
         except RequestError as error:
             raise SettingError(f"{body.source or 'the events'}: {error}") from error
-        submission = Submission(context.submission, events)
         places = [body.place(event.index) for event in events]
-        self._log.failed_effects = []
+        tried = Tried(Submission(context.submission, events), places)
+        self._log.failed_effects = tried.failed_effects
+        self.under_way = tried
         try:
             with self._budget.reserve() as reservation:
-                await self._intake.take(submission, reservation)
+                await self._intake.take(tried.submission, reservation)
         except AggregatorError as error:
-            return Tried(submission, places, error)
-        return Tried(submission, places, failed_effects=self._log.failed_effects)
+            return dataclasses.replace(tried, error=error)
+        finally:
+            self.under_way = None
+        return tried
 
     def _decode(self, body: Body, context: RequestContext) -> list[Event]:
         if body.is_json:
@@ -83,13 +89,28 @@ class Trial:
         return lines.finish()
 
 
+Hung = Callable[[Trial, str, FrameType | None], None]
+"""Is told which stage does what, and where if that is known. Nothing can go on then."""
+
+
 @asynccontextmanager
-async def running(configuration: Configuration, plugins: Plugins) -> AsyncIterator[Trial]:
+async def running(
+    configuration: Configuration, plugins: Plugins, hung: Hung
+) -> AsyncIterator[Trial]:
     """A service with these settings, until the block ends. Raises SettingError."""
+    trial: Trial
+
+    def stuck(stage: str) -> None:
+        hung(trial, f"{stage}: hangs, and cannot be cancelled", None)
+
+    def blocked(stage: str, frame: FrameType | None) -> None:
+        hung(trial, f"{stage} blocks the event loop", frame)
+
     with _PipelineLog.taken() as log:
-        app = create_app(configuration, plugins)
+        app = create_app(configuration, plugins, stuck)
+        trial = Trial(configuration, app[INTAKE], log)
         runner = web.AppRunner(app, handle_signals=False)
-        watchdog = Watchdog(2 * configuration.settings.stage_timeout)
+        watchdog = Watchdog(2 * configuration.settings.stage_timeout, blocked)
         logging.disable(logging.WARNING)  # that this store forgets is no news here
         try:
             await runner.setup()
@@ -97,7 +118,7 @@ async def running(configuration: Configuration, plugins: Plugins) -> AsyncIterat
             logging.disable(logging.NOTSET)
         try:
             watchdog.start()
-            yield Trial(configuration, app[INTAKE], log)
+            yield trial
         finally:
             log.is_closing = True
             await runner.cleanup()
@@ -114,11 +135,9 @@ class _PipelineLog(logging.Handler):
         self.is_closing = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note what only the log tells; show why the process is ended."""
+        """Note what only the log tells."""
         error = record.exc_info[1] if record.exc_info else None
-        if record.levelno >= logging.CRITICAL:
-            click.echo(record.getMessage(), err=True)
-        elif error and record.name == "aggregator.pipeline.worker":
+        if error and record.name == "aggregator.pipeline.worker":
             self.failed_effects.append(error)
         elif error and self.is_closing and record.name == "aggregator.pipeline.runner":
             self.failed_closes.append(error)

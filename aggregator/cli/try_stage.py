@@ -2,12 +2,14 @@
 
 import asyncio
 import dataclasses
+import os
 import re
 import shutil
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -17,7 +19,7 @@ from aggregator.authoring.blame import OwnFiles
 from aggregator.authoring.report import Faults
 from aggregator.authoring.stage_file import files_in, resolve
 from aggregator.authoring.submissions import SAMPLE, Body, Source, bodies
-from aggregator.authoring.trial import Tried, running
+from aggregator.authoring.trial import Trial, Tried, running
 from aggregator.cli.options import fail, load_or_fail
 from aggregator.config import Configuration
 from aggregator.errors import AggregatorError, SettingError
@@ -88,8 +90,7 @@ def command(
       aggregator try ./sample.py --set sample.rate=0.1 events.ndjson
       aggregator try --print-sample > events.ndjson
 
-    Exit status: 0; 1 if a stage was at fault; 2 if a stage, a setting or a file cannot be used; 70
-    if a stage blocks the process.
+    Exit status: 0; 1 if a stage was at fault; 2 if a stage, a setting or a file cannot be used.
     """
     try:
         sources = _sources(files, is_sample)
@@ -114,7 +115,7 @@ def command(
 async def _run(
     configuration: Configuration, plugins: Plugins, sent: Sequence[Body]
 ) -> tuple[list[Tried], Faults]:
-    async with running(configuration, plugins) as trial:
+    async with running(configuration, plugins, _end_hung) as trial:
         tried = [await trial.send(body) for body in sent]
         faults = Faults(trial.stages)
     for one in tried:
@@ -122,6 +123,14 @@ async def _run(
     for error in trial.failed_closes:
         faults.add_close(error)
     return tried, faults
+
+
+def _end_hung(trial: Trial, told: str, frame: FrameType | None) -> None:
+    """Say which stage hangs, and end: nothing that waits for it can be cancelled."""
+    faults = Faults(trial.stages)
+    faults.add_hang(trial.under_way, told, frame)
+    click.echo(f"{faults}", err=True)
+    os._exit(_AT_FAULT)
 
 
 def _sources(files: Sequence[Path], is_sample: bool) -> list[Source]:

@@ -203,7 +203,7 @@ def _told(error: BaseException) -> str:
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
     assert isinstance(stage, IntakeStage)
-    return list(await stage.process(list(events)))
+    return _listed(await stage.process(list(events)))
 
 
 async def _process_batch(
@@ -212,9 +212,15 @@ async def _process_batch(
     assert isinstance(stage, BatchStage)
     tx = Transaction(work, limit)
     try:
-        return list(await stage.process(list(events), tx))
+        return _listed(await stage.process(list(events), tx))
     finally:
         await tx.end()
+
+
+def _listed(returned: Sequence[Event] | None) -> Sequence[Event]:
+    if returned is None:
+        raise StageFault("process returned None, and not the events that go on")
+    return list(returned)
 
 
 @coroutine

@@ -19,6 +19,7 @@ STAGES = '''
 """Stages that do what their names say."""
 
 import asyncio
+import contextlib
 import json
 import logging
 
@@ -56,6 +57,19 @@ class Loses(BatchStage):
 class Hangs(BatchStage):
     async def process(self, events, tx):
         await asyncio.Event().wait()
+
+
+class Spins(BatchStage):
+    async def process(self, events, tx):
+        while True:
+            pass
+
+
+class Clings(BatchStage):
+    async def process(self, events, tx):
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
 
 
 class FailsLater(BatchStage):
@@ -193,6 +207,28 @@ def test_fault_that_raises_nothing_is_shown_with_a_line_too(
     assert told in result.stderr
     assert line in result.stderr
     assert "asyncio/" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "told", "line"),
+    [
+        ("Spins", "the stage spins blocks the event loop", "while True:"),
+        ("Clings", "clings: hangs, and cannot be cancelled", "async def process"),
+    ],
+)
+def test_stage_that_goes_on_for_ever_ends_the_command_and_is_shown(
+    tmp_path: Path, stage: str, told: str, line: str
+) -> None:
+    (tmp_path / "stages.py").write_text(STAGES)
+    (tmp_path / "events.ndjson").write_text(lines(ORDER))
+    arguments = ("try", f"./stages.py:{stage}", "events.ndjson")
+    hung = aggregator(tmp_path, *arguments, environ={"AGGREGATOR_STAGE_TIMEOUT": "0.3"})
+    assert hung.returncode == 1
+    fault, place, *_, event = hung.stderr.splitlines()
+    assert fault == f"fault: {told}"
+    assert place.startswith('  File "stages.py", line ')
+    assert line in hung.stderr or "pass" in hung.stderr
+    assert event == "  with event 1 orders 1"
 
 
 def test_effects_and_closes_that_fail_are_faults_beside_events_that_are_stored(trying: Try) -> None:
