@@ -31,9 +31,9 @@ class Event(msgspec.Struct, frozen=True):
     """One event as a publisher sent it, and what became of it.
 
     A stage reads the payload with `json.loads(event.payload)`, where `payload_kind` is JSON, and
-    keeps an event back with `settle` or `wait`. What was sent is frozen, so that a stage that assigns
-    to a member fails. Two members are not, `verdict` and `awaited`: the methods below change them,
-    and nothing else does.
+    keeps an event back with `settle` or `wait`. What was sent is frozen, so that a stage that
+    assigns to a member fails. Two members are not, `verdict` and `awaited`: the methods below
+    change them, and nothing else does.
 
     An event that lacks the shape of one (`malformed` says why) never passes the bar; its other
     members are empty and `raw` holds it as it came, for a stage that can say more about it.
