@@ -18,7 +18,7 @@ def main() -> None:
     logs.configure("info")
 
 
-_COMMANDS = (
+COMMANDS = (
     serve,
     settings,
     plugins,
@@ -29,5 +29,5 @@ _COMMANDS = (
     try_stage.command,
     new_stage.command,
 )
-for command in _COMMANDS:
+for command in COMMANDS:
     main.add_command(command)
