@@ -154,6 +154,7 @@ def _opened(
         try:
             if isinstance(store, IndexesFields):
                 await store.index(configuration.indexed)
+                _warn_of_others(await store.indexed(), configuration.indexed)
             pending.counters = await store.counters()
             await queue.open()
             yield
@@ -161,6 +162,16 @@ def _opened(
             await store.close()
 
     return opened
+
+
+def _warn_of_others(indexed: Sequence[str], named: Sequence[str]) -> None:
+    """An index takes long to make, so none is dropped because a start did not name it."""
+    if others := [pointer for pointer in indexed if pointer not in named]:
+        log.warning(
+            "the store has an index of %s, which the setting `indexed` does not name: it is kept, "
+            "and each new event adds to it. To drop it: aggregator drop-index %s",
+            *(", ".join(others), " ".join(others)),
+        )
 
 
 def _closing(*runners: StageRunner) -> Context:

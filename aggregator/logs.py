@@ -2,11 +2,10 @@
 
 import logging
 import sys
-import time
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-_SELDOM = 60.0  # seconds
+from aggregator.core.fault_log import Seldom
 
 
 def configure(level: str) -> None:
@@ -14,7 +13,7 @@ def configure(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level.upper())
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
-    logging.getLogger("asyncio").addFilter(_full)
+    logging.getLogger("asyncio").addFilter(_is_not_too_often)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -22,22 +21,13 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-class Seldom:
-    """Lets one message through a minute that would else come thousands of times a second."""
-
-    def __init__(self, message: str) -> None:
-        self._message = message
-        self._next = 0.0
-
-    def __call__(self, record: logging.LogRecord) -> bool:
-        """Whether to log the record; without its traceback."""
-        if self._message not in record.getMessage():
-            return True
-        if time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + _SELDOM
-        record.exc_info = None
+def _is_not_too_often(record: logging.LogRecord) -> bool:
+    """Whether to log it: what comes for each connection while files run out, once in a while."""
+    if _NO_FILES not in record.getMessage():
         return True
+    record.exc_info = None
+    return _seldom.told(_NO_FILES) is not None
 
 
-_full = Seldom("socket.accept() out of system resource")
+_NO_FILES = "socket.accept() out of system resource"
+_seldom = Seldom()

@@ -1,6 +1,6 @@
 """Finds what is installed in each slot: stages, stores, queues and routes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ from aggregator.config import Configuration, Settings
 from aggregator.core.policy import OnConflict
 from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.pipeline.runner import NamedStage, PipelineSpec
+from aggregator.pipeline.runner import NamedStage, PipelineSpec, order_faults
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext, Routes
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -93,13 +93,32 @@ class Plugins:
     def stages(
         self, order: PipelineSpec, tables: Mapping[str, Mapping[str, Any]]
     ) -> tuple[list[NamedStage], list[NamedStage]]:
-        """The stages left and right of the bar, made with their tables. Raises SettingError."""
-        if strange := sorted(set(tables) - set(order.intake + order.batch)):
-            raise SettingError(f"stages: {', '.join(strange)} is not in the pipeline ({order})")
-        return (
-            [NamedStage(name, self._stage(name, IntakeStage, tables)) for name in order.intake],
-            [NamedStage(name, self._stage(name, BatchStage, tables)) for name in order.batch],
-        )
+        """The stages left and right of the bar, made with their tables.
+
+        Raises SettingError, a line a fault.
+        """
+        faults = [
+            f"stages.{name}: {name} is not in the pipeline ({order})"
+            for name in sorted(set(tables) - set(order.intake + order.batch))
+        ]
+
+        causes: list[SettingError] = []
+
+        def made(names: Sequence[str], side: type[Stage]) -> Iterator[NamedStage]:
+            for name in names:
+                try:
+                    yield NamedStage(name, self._stage(name, side, tables))
+                except SettingError as error:
+                    faults.append(str(error))
+                    causes.append(error)
+
+        intake = list(made(order.intake, IntakeStage))
+        batch = list(made(order.batch, BatchStage))
+        if len(batch) == len(order.batch):
+            faults += order_faults(batch)
+        if faults:
+            raise SettingError("\n".join(faults)) from next(iter(causes), None)
+        return intake, batch
 
     def store(self, settings: Settings) -> Store:
         """The store behind the URL, not opened yet. Raises SettingError."""
@@ -137,7 +156,7 @@ class Plugins:
     def _stage(
         self,
         name: str,
-        side: type[IntakeStage] | type[BatchStage],
+        side: type[Stage],
         tables: Mapping[str, Mapping[str, Any]],
     ) -> Stage:
         plugin = self.find(STAGES, name)

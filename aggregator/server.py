@@ -6,7 +6,9 @@ import logging
 import os
 import resource
 import signal
+import socket
 import threading
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -14,10 +16,10 @@ from aggregator import __version__
 from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
-from aggregator.errors import SettingError
-from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
+from aggregator.sockets import BACKLOG, is_open_to_others, listening_sockets, url_of
+from aggregator.starting import StartingServer
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -27,43 +29,71 @@ DRAIN = 10.0
 LAST_CALL = 14.0
 """Seconds from the signal until the process ends in any case."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _LAST_MOMENT = 0.05  # seconds
+_END_OF_START = 2.0  # seconds for a start that is asked to stop
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 _OPEN_FILES = 65_536  # that there may be at most; each connection is one
 _COLLECTED = (20_000, 20, 50)  # new objects before the young ones are looked at, and so on
 
 
-async def serve(app: web.Application, settings: Settings) -> int:
-    """Serve; return the exit status. Raises SettingError or StoreError if it cannot start."""
+async def serve(
+    app: web.Application, settings: Settings, reload: Callable[[], None] | None = None
+) -> int:
+    """Serve; return the exit status. Raises SettingError or StoreError if it cannot start.
+
+    `reload` is called at SIGHUP, which never ends the service.
+    """
     raise_open_files_limit()
-    stopping = asyncio.Event()
-    _handle_signals(stopping, app[INTAKE])
+    signals = _Signals(app[INTAKE].pending, reload)
+    sockets = listening_sockets(settings)
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
-        await runner.setup()
+        async with StartingServer(sockets, lambda: app[STORE].doing):
+            if not await _started(runner, signals):
+                log.info("ended before it was ready; nothing was accepted")
+                return 0
         _collect_seldom()
-        await _listen(runner, settings)
-        _announce(runner, settings, app)
+        for one in sockets:
+            await web.SockSite(runner, one, backlog=BACKLOG).start()
+        _announce(sockets[0], settings, app)
         watchdog.start()
-        await _until_stopped(stopping, app[WORKER])
+        await _until_stopped(signals.stopping, app[WORKER])
+        await _close_doors(runner)
         app[INTAKE].is_open = False
+        log.info("taking nothing more, settling what was accepted")
         for sender in app[SENDERS]:
             sender.hurry(_LAST_READ)
-        await _close_doors(runner)
     finally:
         await runner.cleanup()
         watchdog.stop()
+        for one in sockets:
+            one.close()
     if app[WORKER].cancelled() or app[WORKER].exception():
         log.critical("the worker has died, so nothing can be stored; ending the process")
         return _EXIT_FAILED
     log.info("stopped: everybody who waited has an answer")
     return 0
+
+
+async def _started(runner: web.AppRunner, signals: "_Signals") -> bool:
+    """Start the application; False where a signal came first, and all is closed again."""
+    starting = asyncio.create_task(runner.setup(), name="start")
+    asked = asyncio.create_task(signals.stopping.wait())
+    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if starting.done():
+        starting.result()
+        signals.is_started = True
+        return not signals.stopping.is_set()
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
 
 
 def _collect_seldom() -> None:
@@ -76,21 +106,41 @@ def _collect_seldom() -> None:
     gc.set_threshold(*_COLLECTED)
 
 
-def _handle_signals(stopping: asyncio.Event, intake: Intake) -> None:
-    """The first signal stops in good order; a second, or too long a time, ends at once."""
+class _Signals:
+    """The first SIGTERM or SIGINT stops in good order; a second, or too long a time, ends at once.
 
-    def stop(number: int) -> None:
-        if stopping.is_set():
+    A start that is asked to stop has accepted nothing, and whatever it does bears being cut off.
+    """
+
+    def __init__(self, pending: PendingSubmissions, reload: Callable[[], None] | None) -> None:
+        self.stopping = asyncio.Event()
+        self.is_started = False
+        self._pending = pending
+        loop = asyncio.get_running_loop()
+        for number in _STOPPING:
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, reload or _nothing_to_reload)
+
+    def _stop(self, number: int) -> None:
+        if self.stopping.is_set():
             os._exit(128 + number)
-        intake.is_open = False
-        log.info("%s: taking nothing more, settling what was accepted", signal.Signals(number).name)
-        stopping.set()
-        deadline = threading.Timer(LAST_CALL, _give_up, (intake.pending,))
-        deadline.daemon = True
-        deadline.start()
+        self.stopping.set()
+        log.info("%s: stopping", signal.Signals(number).name)
+        if self.is_started:
+            _in_any_case(LAST_CALL, _give_up, self._pending)
+        else:
+            _in_any_case(_END_OF_START, os._exit, 0)
 
-    for number in _SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+
+def _in_any_case(seconds: float, function: Callable[..., None], argument: object) -> None:
+    """Call it then, from a thread: the event loop may hang, or wait for a call that never ends."""
+    timer = threading.Timer(seconds, function, (argument,))
+    timer.daemon = True
+    timer.start()
+
+
+def _nothing_to_reload() -> None:
+    log.info("SIGHUP: there is nothing to be read again")
 
 
 def _give_up(pending: PendingSubmissions) -> None:
@@ -98,16 +148,6 @@ def _give_up(pending: PendingSubmissions) -> None:
         log.critical("submission %s was answered 202 and is lost: %d events", submission, events)
     log.critical("not settled within %g s; ending. What was not answered may be lost", LAST_CALL)
     os._exit(_EXIT_FAILED)
-
-
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    host, port = settings.host, settings.port
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else error
-        raise SettingError(f"cannot listen on {host}, port {port}: {reason}") from error
 
 
 async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") -> None:
@@ -126,26 +166,28 @@ async def _close_doors(runner: web.AppRunner) -> None:
     await asyncio.sleep(_LAST_MOMENT)
 
 
-def url_of(host: str, port: int) -> str:
-    """The URL of a service there; an IPv6 address stands in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -> None:
-    host, port = runner.addresses[0][:2]
-    url = url_of(host, port)
+def _announce(listening: socket.socket, settings: Settings, app: web.Application) -> None:
+    """Say where it listens, and what to do next; for whoever started it."""
+    where = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        url, curl = f"unix:{where}", f"curl --unix-socket {where} http://localhost/publish"
+    else:
+        url = url_of(*where[:2])
+        curl = f"curl {url}/publish"
     event = (
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'
     )
-    print(  # noqa: T201, this is for whoever started it
-        f"aggregator {__version__} listens on {url}\n"
-        f"  store     {app[STORE].about()}\n"
-        f"  pipeline  {PipelineSpec.parse(settings.pipeline)}\n"
-        f"  try       curl {url}/publish -H 'Content-Type: application/json' -d '{event}'\n"
-        f"  stop      Ctrl-C",
-        flush=True,
-    )
+    lines = [
+        f"aggregator {__version__} listens on {url}",
+        f"  store     {app[STORE].about()}",
+        f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
+        f"  try       {curl} -H 'Content-Type: application/json' -d '{event}'",
+        "  stop      Ctrl-C",
+    ]
+    if is_open_to_others(listening):
+        lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")
+    print("\n".join(lines), flush=True)  # noqa: T201
 
 
 def raise_open_files_limit() -> int:

@@ -62,6 +62,12 @@ class BatchStage(Stage):
     it is given new events only, and before `persist` what it filters stays new.
     """
 
+    claims_keys: ClassVar[bool] = False
+    """Whether what it hands on holds its key: it has claimed it, and settled what came again."""
+
+    stores_events: ClassVar[bool] = False
+    """Whether it stores every event that comes to it. It hands none on, so no stage follows it."""
+
     @abstractmethod
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         """Return those of the events of one batch that go on; they are of many submissions."""

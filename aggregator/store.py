@@ -231,6 +231,12 @@ class Store(ABC):
     is_shared: ClassVar[bool] = False
     """Whether other processes may commit to it while it is open here."""
 
+    doing: str = ""
+    """What `open`, `reopen` or `index` is about and how far it is, in words for the operator.
+
+    Set by a store whose calls take long, while they take long; `/readyz` shows it.
+    """
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Have the calls of each store raise our errors and no others."""
         super().__init_subclass__(**kwargs)
@@ -527,10 +533,18 @@ class IndexesFields(Store):
 
     @abstractmethod
     async def index(self, pointers: Sequence[str]) -> None:
-        """Index these places in payloads, JSON pointers, and no others; called once it is open.
+        """Index these places in payloads too, JSON pointers; called once it is open.
 
-        What is stored already is found so too, and the index of what is not named is dropped.
+        What is stored already is found so too. What was indexed before stays so.
         """
+
+    @abstractmethod
+    async def indexed(self) -> list[str]:
+        """The places that are indexed, or whose index is not complete yet or any more."""
+
+    @abstractmethod
+    async def drop_index(self, pointers: Sequence[str]) -> None:
+        """Index these places no more, and let go of what was kept for it."""
 
 
 class Backup(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from aggregator.core.identity import DIGEST_SIZE, KEY_SIZE, PayloadKind
@@ -16,7 +17,18 @@ __all__ = ["Transaction"]
 
 R = TypeVar("R")
 
+EFFECTS_LIMIT = 0.1
+"""Seconds that the effects of one stage after one batch may take in all, before the log warns."""
+
 _TOO_LARGE = 2**63  # a seq, or a time in microseconds since 1970, that no store can hold
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a stage has asked to be called after the commit."""
+
+    stage: str
+    call: Callable[[], object]
 
 
 @dataclass
@@ -24,7 +36,7 @@ class UnitOfWork:
     """A store's transaction, and what the stages have done in it so far. For the pipeline."""
 
     tx: StoreTransaction
-    effects: list[Callable[[], None]] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     appended: dict[int, bytes] = field(default_factory=dict)
     """The key under each seq that was given."""
     held: dict[int, bytes] = field(default_factory=dict)
@@ -48,9 +60,10 @@ class Transaction:
     cancelled. One call is made at a time: another one waits until it has ended.
     """
 
-    def __init__(self, work: UnitOfWork, limit: asyncio.Timeout) -> None:
+    def __init__(self, work: UnitOfWork, limit: asyncio.Timeout, stage: str) -> None:
         self._work = work
         self._limit = limit
+        self._stage = stage
         self._is_over = False
         self._turn = asyncio.Lock()
 
@@ -88,10 +101,15 @@ class Transaction:
     def after_commit(self, effect: Callable[[], None]) -> None:
         """Call `effect` once the transaction has committed, and never if it does not.
 
-        It is no coroutine, must not wait or call the transaction, and comes before publishers are
-        answered. What it raises is logged. A process that dies after the commit never calls it.
+        It is a plain function and runs on the event loop, before the publishers are answered:
+        everybody waits for it. So it only does what takes no time, such as changing memory or
+        handing on to a task; where the effects of a stage take longer than EFFECTS_LIMIT after one
+        batch, the log warns. What it raises is logged; the events are stored. A process that dies
+        after the commit never calls it. Raises TypeError for an `async def`: nobody awaits it.
         """
-        self._work.effects.append(effect)
+        if iscoroutinefunction(effect):
+            raise TypeError(f"after_commit takes a plain function, which nobody awaits: {effect!r}")
+        self._work.effects.append(Effect(self._stage, effect))
 
     async def end(self) -> None:
         """The stage has answered: what it still does with the transaction is refused.

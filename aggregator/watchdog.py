@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from aggregator.pipeline.runner import NamedStage
+from aggregator.transaction import Effect
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,11 @@ class Watchdog:
 
 
 def _who(frame: object) -> str:
-    """The stage that the pipeline is running, by the frames that wait for it."""
+    """The stage that the pipeline is running, or its effect, by the frames that wait for it."""
     while frame is not None:
         held = getattr(frame, "f_locals", {})
+        if isinstance(held.get("effect"), Effect):
+            return f"an effect of the stage {held['effect'].stage}"
         if isinstance(held.get("named"), NamedStage):
             return f"the stage {held['named'].name}"
         frame = getattr(frame, "f_back", None)

@@ -116,6 +116,15 @@ SAMPLE: dict[str, Tests] = {
         ),
         "process/test_stopping_streams.py": ("test_open_streams_do_not_keep_the_service",),
     },
+    "a start": {
+        "process/test_starting.py": (
+            "test_while_its_store_is_opened_it_is_alive_and_says_what_it_does",
+            "test_start_that_is_asked_to_stop_ends_at_once",
+            "test_hangup_ends_nothing_and_reads_the_level_of_the_log_again",
+            "test_restarts_behind_a_socket_that_stays_refuse_nobody",
+            "test_address_that_is_printed_for_all_addresses_can_be_reached",
+        ),
+    },
     "the watchdog": {
         "process/test_watchdog.py": (),
     },

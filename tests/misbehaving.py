@@ -1,12 +1,12 @@
 """Stages that do what a stage may not do, each to the events that say so in their payload."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import sleep
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
@@ -25,6 +25,8 @@ class Raises(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         if any(is_bad(event) for event in events):
             raise RuntimeError("it is bad")
+        if any(b'"worse"' in event.payload for event in events):
+            raise RuntimeError("it is worse")
         return events
 
 
@@ -32,6 +34,59 @@ class RaisesOnIntake(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         if any(is_bad(event) for event in events):
             raise RuntimeError("it is bad")
+        return events
+
+
+class Changes(BatchStage):
+    """Finds a way around `frozen`."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "payload", b'{"is":"good"}')
+        return events
+
+
+class ChangesAndRaises(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "payload", b'{"is":"good"}')
+            raise RuntimeError("it has changed one")
+        return events
+
+
+class ChangesAndFilters(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "source", "elsewhere")
+            event.settle(Filtered("it is bad"))
+        return [event for event in events if event.outcome is None]
+
+
+class ChangesOnIntake(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "payload", b'{"is":"good"}')
+        return events
+
+
+class EffectNobodyAwaits(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        async def effect() -> None:
+            pass
+
+        if any(is_bad(event) for event in events):
+            tx.after_commit(effect)  # type: ignore[arg-type]
+        return events
+
+
+class Effects(BatchStage):
+    """Does after the commit what it was made with."""
+
+    effect: ClassVar[Callable[[], Any]]
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for _ in events:
+            tx.after_commit(type(self).effect)
         return events
 
 

@@ -57,6 +57,8 @@ class Service:
         self.python = python
         self.under: list[str] = []
         """A command that runs the service and looks on, as strace does."""
+        self.pass_fds: tuple[int, ...] = ()
+        """File descriptors that it is given."""
         self.url = ""
         self.errors = folder / "stderr.log"
         self._process: subprocess.Popen[str] | None = None
@@ -75,7 +77,12 @@ class Service:
         return self._process
 
     def start(self, *flags: str, environ: dict[str, str] | None = None) -> str:
-        """Start it and wait until it listens; return its URL."""
+        """Start it and wait until it is ready; return its URL."""
+        self.launch(*flags, environ=environ)
+        return self.wait_ready()
+
+    def launch(self, *flags: str, environ: dict[str, str] | None = None) -> None:
+        """Start it, and do not wait."""
         with self.errors.open("a") as errors:
             self._process = subprocess.Popen(
                 [*self.under, self.python, "-m", "aggregator", "serve", "--port", "0", *flags],
@@ -84,9 +91,13 @@ class Service:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                pass_fds=self.pass_fds,
             )
-        assert self._process.stdout
-        first = self._process.stdout.readline()
+
+    def wait_ready(self) -> str:
+        """Wait until it says that it is ready; return its URL."""
+        assert self.process.stdout
+        first = self.process.stdout.readline()
         assert " listens on " in first, f"it did not start: {self.said()}"
         self.url = first.split()[-1]
         return self.url

@@ -1,8 +1,6 @@
-"""What the docs show is what happens: their blocks are run."""
+"""The docs name everything that there is, and nothing else."""
 
-import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,12 +11,11 @@ from aggregator.app import create_app
 from aggregator.cli.main import main
 from aggregator.config import load
 from aggregator.plugins import Plugins
-from blocks import blocks
-from running import Service
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.parametrize("setting", config.each(), ids=lambda setting: setting.name)
@@ -71,29 +68,17 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+    for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"]+)", path.read_text()):
         assert (path.parent / link).exists(), f"{path.name}: {link}"
 
 
-def test_first_thing_the_readme_has_one_try_answers_as_it_says(service: Service) -> None:
-    service.start()
-    (shell,) = blocks(README, "sh")
-    (answers,) = blocks(README, "json")
-    for expected in answers.splitlines():
-        command = shell.replace("http://127.0.0.1:8080", service.url)
-        said = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
-        answer, shown = json.loads(said), json.loads(expected)
-        for result in (*answer["results"], *shown["results"]):
-            result.pop("received_at", None)
-        assert answer == shown
-        service.kill()
-        service.start()
+def test_files_that_contributors_are_sent_to_are_there() -> None:
+    named = re.findall(r"`(\w+/[\w/.]*|\w+\.(?:cfg|toml|md))`", CONTRIBUTING)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_what_the_service_says_at_its_start_is_in_the_readme(service: Service) -> None:
-    service.start()
-    assert service.process.stdout
-    said = [next(service.process.stdout) for _ in range(4)]
-    shown = README.split("$ make run\n")[1].splitlines()
-    assert said[2].replace(service.url, "http://127.0.0.1:8080").rstrip() in shown
-    assert said[1].rstrip() in shown
+@pytest.mark.parametrize("path", re.findall(r"-m pytest (\S+\.py\S*)$", CONTRIBUTING, re.MULTILINE))
+def test_test_that_contributors_are_shown_is_there(path: str) -> None:
+    file, _, name = path.partition("::")
+    assert f"def {name}" in (ROOT / file).read_text()

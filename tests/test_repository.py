@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import tomllib
+from configparser import ConfigParser
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,8 +19,8 @@ LAYERS = (
     {"core", "errors", "outcome", "event", "store", "transaction", "stage", "queue"},
     {"pipeline"},
     {"config", "route"},  # above the pipeline, which reads no settings: it is given what it needs
-    {"plugins", "watchdog", "logs", "testing", "api", "client"},
-    {"app"},
+    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets"},
+    {"app", "starting"},
     {"server"},
     {"prove", "authoring"},
     {"cli", "__main__"},
@@ -62,6 +64,14 @@ def test_plugins_are_packages_of_their_own(tmp_path: Path) -> None:
     script = "import aggregator, aggregator_sqlite\nimport importlib.util as u\n"
     script += "assert u.find_spec('plugins') is None and u.find_spec('tests') is None"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
+def test_every_package_that_is_installed_is_type_checked() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    installed = {name.partition(".")[0] for name in setup["options"]["packages"].split()}
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert set(tools["mypy"]["packages"]) == installed
 
 
 async def test_aiosqlite_still_runs_functions_on_its_thread() -> None:

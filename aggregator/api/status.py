@@ -71,7 +71,7 @@ class StatusHandlers:
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Alive."""
-        return json_response(Status(status="alive"), headers=_NO_STORE)
+        return alive()
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Able to store, or 503 with the reason."""
@@ -79,6 +79,11 @@ class StatusHandlers:
         if self.intake.worker.hangs:
             raise StoreError("The batch under way takes too long: the disk may hang.")
         return json_response(Status(status="ready"), headers=_NO_STORE)
+
+
+def alive() -> web.Response:
+    """The answer of `/healthz`, which is given before the service is ready too."""
+    return json_response(Status(status="alive"), headers=_NO_STORE)
 
 
 def _stats(snapshot: Snapshot, topics: list[str], uptime: float) -> Stats:

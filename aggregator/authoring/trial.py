@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+import click
 from aiohttp import web
 
 from aggregator.api.request.decoder import Decoder, RequestContext
@@ -135,10 +136,13 @@ class _PipelineLog(logging.Handler):
         self.is_closing = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note what only the log tells."""
+        """Note what only the log tells; show what it warns of."""
         error = record.exc_info[1] if record.exc_info else None
-        if error and record.name == "aggregator.pipeline.worker":
-            self.failed_effects.append(error)
+        if record.name == "aggregator.pipeline.effects":
+            if failed := getattr(record, "error", None):
+                self.failed_effects.append(failed)
+            else:
+                click.echo(record.getMessage(), err=True)
         elif error and self.is_closing and record.name == "aggregator.pipeline.runner":
             self.failed_closes.append(error)
 

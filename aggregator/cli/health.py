@@ -7,15 +7,16 @@ import urllib.request
 import click
 
 from aggregator.cli.options import load_or_fail
-from aggregator.config import Settings
-from aggregator.server import url_of
+from aggregator.sockets import url_of
 
 
 @click.command()
 @click.option("--url", metavar="URL", help="The service. Default: the one of the environment.")
 def health(url: str | None) -> None:
     """Exit with 0 if the service answers that it is ready, with 1 if not."""
-    url = url or _own_url(load_or_fail({}).settings)
+    if url is None:
+        own = load_or_fail({}).settings
+        url = url_of(own.host, own.port)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{url.rstrip('/')}/readyz", timeout=5) as response:
@@ -24,9 +25,3 @@ def health(url: str | None) -> None:
         reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
         click.echo(reason, err=True)
         sys.exit(1)
-
-
-def _own_url(own: Settings) -> str:
-    """Where this machine reaches a service that runs with these settings."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(own.host, own.host)  # noqa: S104
-    return url_of(host, own.port)

@@ -3,7 +3,7 @@
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key, new_stage, try_stage
+from aggregator.cli import backup, change_key, drop_index, new_stage, try_stage
 from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
@@ -23,6 +23,7 @@ COMMANDS = (
     settings,
     plugins,
     change_key.command,
+    drop_index.command,
     prove,
     backup.command,
     health,

@@ -1,7 +1,12 @@
 """`aggregator serve`: runs the service."""
 
 import asyncio
+import logging
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -9,9 +14,12 @@ import click
 from aggregator import logs
 from aggregator.app import create_app
 from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.config import Configuration, load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.server import serve as run_server
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -21,12 +29,61 @@ def serve(**flags: Any) -> None:
 
     Each option is also a variable AGGREGATOR_… in the environment, and a key in the TOML file.
     """
-    plugins = Plugins.installed()
-    configuration = load_or_fail(flags, plugins.problems)
-    logs.configure(configuration.settings.log_level)
-    try:
-        app = create_app(configuration, plugins)
-        status = asyncio.run(run_server(app, configuration.settings))
-    except AggregatorError as error:
-        fail(error)
+    with _signals_before_the_loop():
+        plugins = Plugins.installed()
+        configuration = load_or_fail(flags, plugins.problems)
+        logs.configure(configuration.settings.log_level)
+        reloading = Reloading(configuration, flags, plugins)
+        try:
+            app = create_app(configuration, plugins)
+            status = asyncio.run(run_server(app, configuration.settings, reloading.reload))
+        except AggregatorError as error:
+            fail(error)
     sys.exit(status)
+
+
+@contextmanager
+def _signals_before_the_loop() -> Iterator[None]:
+    """Until the event loop hears them: a start may be ended, and no SIGHUP kills it."""
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: os._exit(0)),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Reloading:
+    """Reads the settings again while the service runs: `log_level` is put into force."""
+
+    def __init__(self, started: Configuration, flags: dict[str, Any], plugins: Plugins) -> None:
+        self._started = started
+        self._flags = flags
+        self._plugins = plugins
+
+    def reload(self) -> None:
+        """Put the level into force, and name what needs a restart; bad settings change nothing."""
+        try:
+            found = load(self._flags, os.environ, self._plugins.problems)
+        except AggregatorError as error:
+            log.error("SIGHUP: the settings in force stay: %s", error)
+            return
+        level = found.settings.log_level
+        logs.configure(level)
+        log.warning("SIGHUP: log_level is %s%s", level, self._needing_restart(found))
+
+    def _needing_restart(self, found: Configuration) -> str:
+        before, after = self._started.settings, found.settings
+        changed = [
+            name
+            for name in found.origins
+            if name != "log_level" and getattr(before, name) != getattr(after, name)
+        ]
+        if self._started.stages != found.stages:
+            changed.append("[stages]")
+        if self._started.topics != found.topics:
+            changed.append("[topics]")
+        return f"; in force after a restart: {', '.join(changed)}" if changed else ""

@@ -50,7 +50,9 @@ class Intake:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if not _NOT_YET.isdisjoint([type(event.verdict) for event in open_events]):
-            raise StageFault(f"{self.runner.names}: nothing can be stored left of the bar")
+            fault = StageFault(f"{self.runner.names}: nothing can be stored left of the bar")
+            self.runner.report(fault)
+            raise fault
         return await self._hand_over(submission, reservation)
 
     def check_ready(self) -> None:

@@ -15,6 +15,9 @@ from operator import is_
 from types import coroutine
 from typing import Any
 
+from msgspec.structs import astuple, force_setattr
+
+from aggregator.core.fault_log import Seldom, cut, traceback_of
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -24,6 +27,7 @@ _GOING, _WAITING = Pending.GOING, Pending.WAITING
 _MOST_ROUNDS = 1000
 _LONGEST = 500  # bytes of an error's words
 _NO_LIMIT = asyncio.Timeout(None)
+_FROZEN = Event.__struct_fields__.index("verdict")  # members that come before those that change
 
 Call = Coroutine[Any, Any, Sequence[Event]]
 
@@ -66,6 +70,31 @@ class NamedStage:
     stage: Stage
 
 
+def order_faults(batch: Sequence[NamedStage]) -> list[str]:
+    """Why these stages right of the bar cannot store events each once; nothing where they can."""
+    storing = next((at for at, named in enumerate(batch) if _has(named, "stores_events")), None)
+    if storing is None:
+        return [
+            "pipeline: no stage right of the bar stores events, so every publisher would be "
+            "answered 500; persist does, and a stage of your own says so with stores_events = True"
+        ]
+    name, found = batch[storing].name, []
+    if not any(_has(named, "claims_keys") for named in batch[: storing + 1]):
+        found.append(
+            f"pipeline: no stage before {name} claims the keys of events, so every duplicate would "
+            "be answered 500; dedup does, and a stage of your own says so with claims_keys = True"
+        )
+    if behind := [named.name for named in batch[storing + 1 :]]:
+        found.append(
+            f"pipeline: {', '.join(behind)} would never run: {name} stores events and hands none on"
+        )
+    return found
+
+
+def _has(named: NamedStage, ability: str) -> bool:
+    return bool(getattr(named.stage, ability, False))
+
+
 class StageRunner:
     """The stages of one side of the bar, run in order over lists of events.
 
@@ -79,13 +108,27 @@ class StageRunner:
         self.stages = stages
         self.timeout = timeout
         self.stuck = stuck
+        self._faults = Seldom()
 
     async def run(self, events: Sequence[Event], work: UnitOfWork | None = None) -> list[Event]:
         """Run the events through all stages; return those that no stage kept back.
 
         Those that a stage made wait come to it again once the others are through. Raises
-        StageFault or StoreError.
+        StoreError, or StageFault, which is logged.
         """
+        try:
+            return await self._run(events, work)
+        except StageFault as fault:
+            self.report(fault)
+            raise
+
+    def report(self, fault: StageFault) -> None:
+        """Log the fault with the traceback of its cause; of each stage one a minute."""
+        stage = str(fault).partition(":")[0]
+        if (more := self._faults.told(stage)) is not None:
+            log.error("the stage %s%s%s", str(fault), more, traceback_of(fault.__cause__))
+
+    async def _run(self, events: Sequence[Event], work: UnitOfWork | None) -> list[Event]:
         passed: list[Event] = []
         parts: deque[tuple[int, Sequence[Event]]] = deque([(0, events)])
         rounds = 0
@@ -126,6 +169,7 @@ class StageRunner:
     ) -> Sequence[Event]:
         limit = _NO_LIMIT
         returned: Sequence[Event]
+        before = list(map(astuple, events))
         try:
             if work is None:
                 # Most stages left of the bar never wait: nothing could interrupt them, and setting
@@ -142,11 +186,14 @@ class StageRunner:
             else:
                 limit = asyncio.timeout(self.timeout)
                 async with self._limited(named, limit):
-                    returned = await _process_batch(named.stage, events, work, limit)
+                    returned = await _process_batch(named, events, work, limit)
             _check(events, returned)
+            if changed := _restored(events, before):
+                raise StageFault(changed)  # noqa: TRY301, it is blamed on the stage as all others
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
                 raise
+            _restored(events, before)  # they may come again
             raise _blamed(named.name, error, work, limit) from error
         if work and work.failure:
             raise _blamed(named.name, work.failure, work, limit)
@@ -192,13 +239,8 @@ def _blamed(
     if isinstance(error, TimeoutError) and limit.expired():
         return StageFault(f"{name}: no answer in time (stage_timeout)")
     if isinstance(error, StageFault):
-        return StageFault(f"{name}: {_told(error)}")
-    return StageFault(f"{name}: {type(error).__name__}: {_told(error)}")
-
-
-def _told(error: BaseException) -> str:
-    """The error's message, cut at _LONGEST bytes; what UTF-8 cannot hold is escaped."""
-    return str(error).encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
+        return StageFault(f"{name}: {cut(str(error), _LONGEST)}")
+    return StageFault(f"{name}: {type(error).__name__}: {cut(str(error), _LONGEST)}")
 
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
@@ -207,12 +249,12 @@ async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
 
 
 async def _process_batch(
-    stage: Stage, events: Sequence[Event], work: UnitOfWork, limit: asyncio.Timeout
+    named: NamedStage, events: Sequence[Event], work: UnitOfWork, limit: asyncio.Timeout
 ) -> Sequence[Event]:
-    assert isinstance(stage, BatchStage)
-    tx = Transaction(work, limit)
+    assert isinstance(named.stage, BatchStage)
+    tx = Transaction(work, limit, named.name)
     try:
-        return _listed(await stage.process(list(events), tx))
+        return _listed(await named.stage.process(list(events), tx))
     finally:
         await tx.end()
 
@@ -247,6 +289,26 @@ def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
     going = [event for event in given if event.verdict is _GOING]
     if len(going) != len(returned) or not all(map(is_, going, returned)):
         raise StageFault(_breach(given, returned))
+
+
+def _restored(events: Sequence[Event], before: Sequence[tuple[Any, ...]]) -> str:
+    """Give events back what a stage has changed in them, and say what; empty if it is nothing.
+
+    Python has ways around `frozen`. What a stage hands on would be stored under a digest that is
+    not its own, and be read back as damaged.
+    """
+    if list(map(astuple, events)) == before:
+        return ""
+    changed = [
+        (event, name, was)
+        for event, members in zip(events, before, strict=True)
+        if astuple(event)[:_FROZEN] != members[:_FROZEN]
+        for name, was in zip(Event.__struct_fields__, members[:_FROZEN], strict=False)
+        if getattr(event, name) != was
+    ]
+    for event, name, was in changed:
+        force_setattr(event, name, was)
+    return f"changed the {changed[0][1]} of event {changed[0][0].index}" if changed else ""
 
 
 def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:

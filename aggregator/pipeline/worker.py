@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from aggregator.core.fault_log import Seldom
 from aggregator.errors import (
     AggregatorError,
     StageFault,
@@ -32,12 +33,13 @@ from aggregator.errors import (
 from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Refused, Stored
 from aggregator.pipeline.bookkeeping import BatchRecorder
+from aggregator.pipeline.effects import EffectRunner
 from aggregator.pipeline.maintenance import Job, Maintenance
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import StageRunner
 from aggregator.queue import Queue
 from aggregator.store import Counters, Store
-from aggregator.transaction import UnitOfWork
+from aggregator.transaction import Effect, UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +131,7 @@ class BatchResult:
 
     stored: list[Submission]
     counters: Counters
-    effects: Sequence[Callable[[], None]] = ()
+    effects: Sequence[Effect] = ()
     failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
     again: list[BatchItem] = field(default_factory=list)
 
@@ -160,6 +162,8 @@ class Worker:
         self._taking: asyncio.Task[list[Submission]] | None = None
         self._kept: list[BatchItem] = []  # answered 202, and to be tried again
         self._last_failures = 0  # of the store, since the service began to stop
+        self._seldom = Seldom()
+        self._effects = EffectRunner()
 
     async def run(self) -> None:
         """Work until the queue is closed and empty."""
@@ -280,14 +284,12 @@ class Worker:
             self._begun = None
 
     def _acknowledge(self, settled: BatchResult) -> None:
-        for effect in settled.effects:
-            try:
-                effect()
-            except Exception:
-                log.exception("after the commit, a stage's effect failed; the events are stored")
+        self._effects.run(settled.effects)
         self.pending.settle(settled.stored, settled.counters)
         for submission, fault in settled.failed:
-            log.error("submission %s failed: %s", submission.id, fault)
+            more = "" if submission.respond_async else self._seldom.told("submission failed")
+            if more is not None:
+                log.error("submission %s failed: %s%s", submission.id, fault, more)
             self.pending.fail([submission], fault)
 
     async def _fail(self, items: list[BatchItem], error: StoreError) -> None:
@@ -388,7 +390,7 @@ class BatchProcessor:
         try:
             return await self._settle_together(batch)
         except StageFault as fault:
-            log.error("%s; replaying %d submissions one by one", fault, len(batch))
+            log.info("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
 
     async def _set_aside(self, submission: Submission) -> BatchResult:
@@ -460,12 +462,16 @@ class BatchProcessor:
         before = len(work.appended)
         going = [event for item in batch for event in item.going]
         left = await self.runner.run(going, work)
-        if left:
-            raise StageFault(
-                f"{self.runner.names}: event {left[0].index} on topic {left[0].topic!r} came "
-                "through without an outcome; is there a stage that stores it?"
-            )
-        _check_seqs(going, work, before, self.runner.names)
+        try:
+            if left:
+                raise StageFault(  # noqa: TRY301, it is reported as those of the runner are
+                    f"{self.runner.names}: event {left[0].index} on topic {left[0].topic!r} came "
+                    "through without an outcome; is there a stage that stores it?"
+                )
+            _check_seqs(going, work, before, self.runner.names)
+        except StageFault as fault:
+            self.runner.report(fault)
+            raise
 
 
 async def _with_retries(

@@ -145,12 +145,26 @@ class FieldsContract:
         for number, indexed in enumerate([["/user"], [], ["/user", "/other"], ["/other"]], 3):
             await store.close()
             await store.open(DEFAULT_KEY_SPEC)
+            await store.drop_index([one for one in await store.indexed() if one not in indexed])
             await store.index(indexed)
+            assert sorted(await store.indexed()) == sorted(indexed)
             await stored(store, make_event(str(number)))
             wanted = ["1", *(str(each) for each in range(3, number + 1))]
             assert await walk(store, field=ada) == wanted
             await store.reopen()
             assert await walk(store, field=ada, limit=2) == wanted
+
+    async def test_index_stays_where_the_next_start_does_not_name_it(
+        self, store: IndexesFields
+    ) -> None:
+        await stored(store, make_event("1"))
+        await store.index(["/user", "/other"])
+        await store.close()
+        await store.open(DEFAULT_KEY_SPEC)
+        await store.index(["/other"])
+        await stored(store, make_event("2"))
+        assert sorted(await store.indexed()) == ["/other", "/user"]
+        assert await walk(store, field=FieldIs("/user", b"sada")) == ["1", "2"]
 
 
 class BackupContract:

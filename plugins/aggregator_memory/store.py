@@ -53,6 +53,7 @@ class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
             raise SettingError(f"store: {url!r} should be 'memory:', which takes nothing more")
         super().__init__(url)
         self._key_spec: str | None = None
+        self._pointers: dict[str, None] = {}
         self._committed = Committed()
         self._transaction_lock = asyncio.Lock()
         self._newest = NewestSeq()
@@ -69,7 +70,17 @@ class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
         log.warning("the store memory: forgets every event when the service ends")
 
     async def index(self, pointers: Sequence[str]) -> None:
-        """A scan of what fits in memory is short."""
+        """Remember what was asked for: a scan of what fits in memory is short."""
+        self._pointers |= dict.fromkeys(pointers)
+
+    async def indexed(self) -> list[str]:
+        """What was asked for."""
+        return list(self._pointers)
+
+    async def drop_index(self, pointers: Sequence[str]) -> None:
+        """Forget that it was asked for."""
+        for pointer in pointers:
+            self._pointers.pop(pointer, None)
 
     async def changed(self, after: int) -> int:
         """Only this process stores events here."""

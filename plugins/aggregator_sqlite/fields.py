@@ -4,7 +4,6 @@ Only the JSON pointers that an operator names are indexed; without any, no paylo
 value is indexed by its hash, so a reader looks into the payload of what it finds here.
 """
 
-import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -17,8 +16,6 @@ from aggregator.store import PAGE_BYTES, FieldIs, value_at
 from aggregator_sqlite import blocks
 from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import immediate_transaction
-
-log = logging.getLogger(__name__)
 
 BUILT_AT_ONCE = 20_000  # events in a transaction, about
 REMOVED_AT_ONCE = 20_000  # entries in a transaction
@@ -35,50 +32,50 @@ POINTER_ID = "SELECT id FROM pointers WHERE pointer = ? AND built_to IS NULL"
 ADD_POINTER = "INSERT INTO pointers (pointer, built_to) VALUES (?, 0) ON CONFLICT DO NOTHING"
 BEGIN_REMOVAL = "UPDATE pointers SET built_to = 0 WHERE id = ?"
 REMOVE_POINTER = "DELETE FROM pointers WHERE id = ?"
-BUILT = "UPDATE pointers SET built_to = max(built_to, ?) WHERE built_to IS NOT NULL"
-COMPLETE = "UPDATE pointers SET built_to = NULL WHERE built_to IS NOT NULL"
+BUILT = "UPDATE pointers SET built_to = max(built_to, ?) WHERE id = ?"
+COMPLETE = "UPDATE pointers SET built_to = NULL WHERE id = ?"
 ADD_FIELD = "INSERT OR IGNORE INTO fields (pointer_id, value, seq) VALUES (?, ?, ?)"
 SOME_FIELDS = "SELECT pointer_id, value, seq FROM fields WHERE pointer_id = ? LIMIT ?"
 REMOVE_FIELD = "DELETE FROM fields WHERE pointer_id = ? AND value = ? AND seq = ?"
 
 
 def set_pointers(db: sqlite3.Connection, wanted: Sequence[str]) -> None:
-    """Enter the pointers to be indexed; mark the index of all others as incomplete."""
-    others = [(number,) for number, where in indexed(db) if where not in wanted]
+    """Enter the pointers to be indexed too."""
     with immediate_transaction(db):
-        db.executemany(BEGIN_REMOVAL, others)
         db.executemany(ADD_POINTER, ((where,) for where in wanted))
 
 
-def remove_some(db: sqlite3.Connection, wanted: Sequence[str]) -> bool:
-    """Remove some entries of pointers that are not wanted; whether there may be more."""
-    others = [number for number, where in indexed(db) if where not in wanted]
-    if not others:
-        return False
-    some = db.execute(SOME_FIELDS, (others[0], REMOVED_AT_ONCE)).fetchall()
-    with immediate_transaction(db):
-        db.executemany(REMOVE_FIELD, some)
-        if not some:
-            db.execute(REMOVE_POINTER, (others[0],))
-    return True
-
-
-def build_some(db: sqlite3.Connection) -> bool:
-    """Index some events stored before their pointer was wanted; whether there may be more."""
+def build_some(db: sqlite3.Connection, wanted: Sequence[str]) -> int | None:
+    """Index some events stored before their pointer was wanted; up to which, or None at the end."""
     rows = db.execute(POINTERS).fetchall()
-    unbuilt = [row for row in rows if row[2] is not None]
+    unbuilt = [row for row in rows if row[2] is not None and row[1] in wanted]
     if not unbuilt:
-        return False
+        return None
     pointers = tuple((number, where) for number, where, _ in unbuilt)
     last, values = _read(db, pointers, min(built_to for *_, built_to in unbuilt))
     with immediate_transaction(db):
         db.executemany(ADD_FIELD, values)
         if last is None:
-            db.execute(COMPLETE)
+            db.executemany(COMPLETE, ((number,) for number, _ in pointers))
         else:
-            db.execute(BUILT, (last,))
-    if last is not None:
-        log.info("index of %s: built up to event %d", ", ".join(dict(pointers).values()), last)
+            db.executemany(BUILT, ((last, number) for number, _ in pointers))
+    return last
+
+
+def remove_some(db: sqlite3.Connection, unwanted: Sequence[str]) -> bool:
+    """Remove some entries of these pointers, then themselves; whether there may be more.
+
+    The first step marks the index of a pointer as incomplete, so that nobody trusts what is left.
+    """
+    numbers = [number for number, where in indexed(db) if where in unwanted]
+    if not numbers:
+        return False
+    some = db.execute(SOME_FIELDS, (numbers[0], REMOVED_AT_ONCE)).fetchall()
+    with immediate_transaction(db):
+        db.executemany(BEGIN_REMOVAL, ((number,) for number in numbers))
+        db.executemany(REMOVE_FIELD, some)
+        if not some:
+            db.execute(REMOVE_POINTER, (numbers[0],))
     return True
 
 

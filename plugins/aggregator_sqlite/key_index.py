@@ -134,7 +134,8 @@ class KeyIndex:
         self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
         """That of the last committed event."""
         self._compactor = Compactor(db, found, unreadable)
-        self._read_to = self.state.indexed_to
+        self.read_to = self.state.indexed_to
+        """The last event whose key was read."""
         self._is_valid = True
 
     def read_some(self, db: sqlite3.Connection) -> bool:
@@ -142,7 +143,7 @@ class KeyIndex:
 
         Writes runs of them where they are many, so that this also makes a whole index anew.
         """
-        with closing(blocks.keys_since(db, self._read_to + 1, self.last_seq)) as keys:
+        with closing(blocks.keys_since(db, self.read_to + 1, self.last_seq)) as keys:
             rows = list(islice(keys, KEYS_IN_MEMORY))
         if len(self.state.recent) >= KEYS_IN_MEMORY:
             with immediate_transaction(db):
@@ -150,7 +151,7 @@ class KeyIndex:
             self.committed(state)
         self.key_filter.add(self.key_filter.missing(key for key, _ in rows))
         self.state.add(seqs := dict(rows), sorted_entries(seqs))
-        self._read_to = rows[-1][1] if rows else self._read_to
+        self.read_to = rows[-1][1] if rows else self.read_to
         return len(rows) == KEYS_IN_MEMORY
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:

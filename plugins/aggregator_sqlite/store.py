@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from aggregator.core.fault_log import Seldom
 from aggregator.core.redact import redact
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
@@ -90,6 +91,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         self._readers: list[SqliteThread] = []
         self._reader_numbers = itertools.count()
         self._files: OpenFiles | None = None
+        self._progress = Seldom(pause=5.0)
 
     async def key_spec(self) -> str | None:
         """The key spec that the file keeps, read on a connection that cannot write."""
@@ -111,6 +113,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             await asyncio.to_thread(make_folder, self.path.parent)
             self._lock.take()
             check_names(self.path)
+            self.doing = "checking the log"
             # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
             await self._open_writer(replaces)
@@ -128,17 +131,41 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
 
     async def index(self, pointers: Sequence[str]) -> None:
         """A part at a time: a start that is stopped goes on from there next time."""
+        async with self._changing_index() as writer:
+            newest = (await writer.run(read.span)).newest
+            await writer.run(fields.set_pointers, pointers)
+            while (seq := await writer.run(fields.build_some, pointers)) is not None:
+                self._tell(
+                    f"making the index of {', '.join(pointers)}: event {seq:,} of {newest:,}"
+                )
+
+    async def indexed(self) -> list[str]:
+        """Those in the file, as the writer was told last."""
+        return [where for _, where in self._pointers]
+
+    async def drop_index(self, pointers: Sequence[str]) -> None:
+        """A part at a time; where it is stopped, the index is incomplete, and nothing uses it."""
+        async with self._changing_index() as writer:
+            while await writer.run(fields.remove_some, pointers):
+                self._tell(f"removing the index of {', '.join(pointers)}")
+
+    @asynccontextmanager
+    async def _changing_index(self) -> AsyncIterator[SqliteThread]:
         if self._writer is None:
             raise StoreError("the store is not open")
         try:
-            await self._writer.run(fields.set_pointers, pointers)
-            while await self._writer.run(fields.remove_some, pointers):
-                pass
-            while await self._writer.run(fields.build_some):
-                pass
+            yield self._writer
             self._pointers = await self._writer.run(fields.indexed)
         except StoreError as error:
             raise StoreError(f"store: {self.path}: {error}") from error
+        finally:
+            self.doing = ""
+
+    def _tell(self, doing: str) -> None:
+        """Say what is going on, in the log now and then."""
+        self.doing = doing
+        if self._progress.told("") is not None:
+            log.info("%s", doing)
 
     async def changed(self, after: int) -> int:
         """Only this process stores events here."""
@@ -245,10 +272,13 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
                 index = await writer.run(KeyIndex, self._filter, self._unreadable)
                 self._filter.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
-                    log.info("the index of keys is made, up to event %d", index.state.indexed_to)
+                    reached = f"event {index.read_to:,} of {index.last_seq:,}"
+                    self._tell(f"making the index of keys: {reached}")
             except BaseException:
                 await writer.close()
                 raise
+            finally:
+                self.doing = ""
         self._writer, self._index = writer, index
         self._newest.advance(index.last_seq)
 

@@ -27,6 +27,8 @@ class Dedup(BatchStage):
     its outcome, and the next one with another content goes on.
     """
 
+    claims_keys = True
+
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         """Return the events whose keys are new; settle those whose keys are held."""
         keys = list({event.key: None for event in events})

@@ -11,6 +11,8 @@ from aggregator.transaction import Transaction
 class Persist(BatchStage):
     """Appends events to the store; none goes on."""
 
+    stores_events = True
+
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         """Settle every event as stored."""
         for event, seq in zip(events, await tx.append(events), strict=True):

@@ -109,6 +109,8 @@ class Adjustable(BatchStage):
 
 
 class Dedup(BatchStage):
+    claims_keys = True
+
     async def process(self, events, tx):
         for event in events:
             event.settle(Filtered("this one is ours"))

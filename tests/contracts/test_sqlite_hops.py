@@ -83,7 +83,7 @@ async def test_batch_of_new_events_is_handed_over_before_anything_else_runs(
     event = make_event("1")
     ran: list[str] = []
     async with asyncio.timeout(5) as limit, store.transaction() as tx:
-        lent = Transaction(UnitOfWork(tx), limit)
+        lent = Transaction(UnitOfWork(tx), limit, "stage")
         asyncio.get_running_loop().call_soon(ran.append, "something else")
         assert await lent.claim([event.key]) == [None]
         assert await lent.append([event]) == [1]
@@ -95,7 +95,7 @@ async def test_batch_of_new_events_is_handed_over_before_anything_else_runs(
 
 async def test_stage_that_has_answered_stores_nothing_more(store: SqliteStore) -> None:
     async with asyncio.timeout(5) as limit, store.transaction() as tx:
-        lent = Transaction(UnitOfWork(tx), limit)
+        lent = Transaction(UnitOfWork(tx), limit, "stage")
         await lent.end()
         with pytest.raises(StageFault, match="after it had answered"):
             await lent.append([make_event("1")])
@@ -295,7 +295,7 @@ async def test_calls_beside_each_other_store_a_key_once(store: SqliteStore) -> N
     store._filter.is_complete = False
     event, others = make_event("1"), [make_event(str(number)).key for number in range(2, 2000)]
     async with asyncio.timeout(5) as limit, store.transaction() as tx:
-        lent = Transaction(UnitOfWork(tx), limit)
+        lent = Transaction(UnitOfWork(tx), limit, "stage")
         await asyncio.gather(lent.append([event]), lent.claim([event.key, *others]))
         with pytest.raises(KeyHeld):
             await lent.append([event])
@@ -323,7 +323,7 @@ async def test_call_that_outlives_its_pipeline_tells_what_went_wrong(store: Sqli
     over = threading.Event()
     async with store.transaction() as tx:
         async with asyncio.timeout(5) as limit:
-            call = asyncio.create_task(Transaction(UnitOfWork(tx), limit).aside(fail))
+            call = asyncio.create_task(Transaction(UnitOfWork(tx), limit, "stage").aside(fail))
             await asyncio.sleep(0)
         over.set()
         with pytest.raises(StoreError, match="the disk is gone"):

@@ -38,6 +38,10 @@ FAULTS = {
     "AppendsNone": "a NoneType is no event",
     "ReadsAGhost": "is no seq",
     "Swallows": "an event was appended under a key that is held",
+    "Changes": "changed the payload of event 1",
+    "ChangesAndRaises": "RuntimeError: it has changed one",
+    "ChangesAndFilters": "changed the source of event 1",
+    "EffectNobodyAwaits": "after_commit takes a plain function",
 }
 
 
@@ -93,6 +97,68 @@ async def test_fault_on_the_intake_side_hurts_its_request_alone(start: Start) ->
     assert (await stats(client))["received_total"] == 1
 
 
+async def test_fault_is_logged_with_its_traceback_on_both_sides_of_the_bar(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(
+        with_stages(left="misbehaving:RaisesOnIntake", right="misbehaving:Raises"),
+        pipeline="validate left | dedup right persist",
+    )
+    for payload, line in (
+        (BAD, 'in process\n    raise RuntimeError("it is bad")'),
+        ({"worse": True}, 'in process\n    raise RuntimeError("it is worse")'),
+    ):
+        caplog.clear()
+        assert (await publish(client, event("1", payload=payload)))[0] == 500
+        assert caplog.text.count("Traceback (most recent call last)") == 1
+        assert line in caplog.text
+
+
+async def test_stage_that_fails_all_the_time_is_logged_seldom(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(
+        with_stages(left="misbehaving:RaisesOnIntake", right="misbehaving:Raises"),
+        pipeline="validate left | dedup right persist",
+    )
+    for number in range(50):
+        payload = BAD if number % 2 else {"worse": True}
+        assert (await publish(client, event("1", payload=payload)))[0] == 500
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 3
+
+
+@pytest.mark.parametrize("stage", ["Changes", "ChangesAndRaises"])
+async def test_what_a_stage_has_changed_is_as_it_was_sent_in_quarantine(
+    start: Start, stage: str
+) -> None:
+    client = await start(
+        with_stages(odd=f"misbehaving:{stage}"), pipeline="validate | dedup odd persist"
+    )
+    sent = event("1", payload=BAD)
+    async with client.post("/publish", json=sent, headers={"Prefer": "respond-async"}) as response:
+        assert response.status == 202
+    entries: list[dict[str, Any]] = []
+    while not entries:
+        async with client.get("/quarantine") as response:
+            entries = (await response.json())["quarantined"]
+    assert entries[0]["body"] == sent
+
+
+async def test_event_changed_left_of_the_bar_is_not_stored(start: Start) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:ChangesOnIntake"), pipeline="odd validate | dedup persist"
+    )
+    status, problem = await publish(client, event("0"), event("1", payload=BAD))
+    assert (status, problem["detail"]) == (500, "odd: changed the payload of event 1")
+    assert (await stats(client))["unique_processed"] == 0
+
+
+async def test_event_that_waits_is_not_taken_for_a_changed_one(start: Start) -> None:
+    client = await start(pipeline="validate | dedup persist")
+    status, answer = await publish(client, event("1"), event("1"), event("1", payload=BAD))
+    assert (status, answer["stored"], answer["duplicates"], answer["conflicts"]) == (200, 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("stage", "others"),
     [("StoresOnIntake", 0), ("StoresOnIntake", 1), ("StoresLateOnIntake", 1)],
@@ -114,21 +180,6 @@ async def test_what_failed_can_be_sent_again(start: Start) -> None:
     assert (await publish(client, event("1", payload=BAD)))[0] == 500
     _, answer = await publish(client, event("1"))
     assert answer["results"][0]["status"] == "stored"
-
-
-async def test_pipeline_that_stores_nothing_is_a_fault(start: Start) -> None:
-    client = await start(pipeline="validate | dedup")
-    status, problem = await publish(client, event("1"))
-    assert status == 500
-    assert "dedup: event 0 on topic 'logins' came through without an outcome" in problem["detail"]
-
-
-async def test_persist_without_dedup_never_stores_a_key_twice(start: Start) -> None:
-    client = await start(pipeline="validate | persist")
-    assert (await publish(client, event("1")))[0] == 200
-    status, problem = await publish(client, event("1"))
-    assert status == 500
-    assert "key that is held" in problem["detail"]
 
 
 async def test_pipeline_without_validate_takes_no_malformed_event(start: Start) -> None:

@@ -14,6 +14,8 @@ from running import LIMIT, until
 PATIENCE = 1.0
 CHILD = f"""
 import asyncio, sys, time
+from aggregator.pipeline.effects import EffectRunner
+from aggregator.transaction import Effect
 from aggregator.watchdog import Watchdog
 
 async def main():
@@ -24,6 +26,8 @@ async def main():
     print("watching", flush=True)
     if sys.argv[1] == "block":
         time.sleep(3600)
+    if sys.argv[1] == "effect":
+        EffectRunner().run([Effect("slow", lambda: time.sleep(3600))])
     await asyncio.sleep(3600)
 
 asyncio.run(main())
@@ -80,3 +84,10 @@ def test_process_whose_loop_is_blocked_is_ended_with_its_stack_in_the_log() -> N
         said = process.stderr.read()
     assert "the event loop is blocked by something that is no stage" in said
     assert ", in main\n" in said
+
+
+def test_effect_that_blocks_the_loop_is_told_with_its_stage() -> None:
+    with watched("effect") as process:
+        assert process.wait(LIMIT) == 70
+        assert process.stderr
+        assert "blocked by an effect of the stage slow" in process.stderr.read()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from added import with_stages
 from aggregator.cli.main import main
 from aggregator.config import load
 from aggregator.core.redact import redact
@@ -58,6 +59,29 @@ def test_settings_that_only_plugins_can_judge_are_named_with_the_others() -> Non
     assert result.exit_code == 2
     for said in ("port: 'x'", "there is no 'mongo'", "there is no 'kafka'", "exactly one bar"):
         assert said in result.output
+
+
+def test_every_fault_of_a_pipeline_is_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('pipeline = "dedup nope | persist validate never"\n[stages.strange]\na = 1\n')
+    result = CliRunner().invoke(main, ["serve", "--config", str(file)])
+    assert result.exit_code == 2
+    for said in (
+        "strange is not in the pipeline",
+        "dedup belongs right of the bar",
+        "there is no 'nope'",
+        "validate belongs left of the bar",
+        "there is no 'never'",
+    ):
+        assert said in result.output
+
+
+def test_stage_that_would_never_run_is_refused() -> None:
+    plugins = with_stages(late="misbehaving:Filters")
+    configuration = load({"pipeline": "validate | dedup persist late"}, {})
+    assert plugins.problems(configuration) == [
+        "pipeline: late would never run: persist stores events and hands none on"
+    ]
 
 
 def test_limits_that_contradict_each_other_are_named() -> None:
@@ -143,6 +167,10 @@ def test_unknown_flag_is_refused() -> None:
         (["--pipeline", "dedup | persist"], "dedup belongs right of the bar"),
         (["--pipeline", "validate | dedup validat"], "there is no 'validat'"),
         (["--pipeline", "| validate"], "validate belongs left of the bar"),
+        (["--pipeline", "validate | dedup"], "no stage right of the bar stores events"),
+        (["--pipeline", "validate | persist"], "no stage before persist claims the keys"),
+        (["--pipeline", "| persist dedup"], "no stage before persist claims the keys"),
+        (["--pipeline", "| dedup persist nope"], "there is no 'nope'"),
         (["--config", "/nowhere"], "cannot read /nowhere"),
         (["--port", "x"], "port: 'x' (from flag): Not a valid integer"),
     ],

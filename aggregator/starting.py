@@ -1,0 +1,66 @@
+"""Answers for the service while it starts: alive, and not ready yet."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+
+from aiohttp import web
+
+from aggregator.api.responses import problem_response
+from aggregator.api.status import alive
+from aggregator.sockets import BACKLOG
+
+_SHORT = 0.5  # seconds
+_LAST_ANSWERS = 1.0  # seconds
+
+
+class StartingServer:
+    """Serves on the sockets while the block runs, and leaves them listening.
+
+    `/healthz` is 200, everything else 503 with what is being done, and each answer ends its
+    connection, so that the next one reaches the service. In the first _SHORT seconds nobody is
+    answered: connections wait, and a start that takes no longer refuses none of them.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], doing: Callable[[], str]) -> None:
+        self._sockets = sockets
+        self._doing = doing
+        self._server = web.Server(self._answer, access_log=None)
+        self._listeners: list[asyncio.Server] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._serve(), name="starting server")
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._task
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        for listener in self._listeners:
+            listener.close()
+        await self._server.shutdown(_LAST_ANSWERS)
+
+    async def _serve(self) -> None:
+        await asyncio.sleep(_SHORT)
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            listener = await loop.create_server(self._server, sock=one.dup(), backlog=BACKLOG)
+            self._listeners.append(listener)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/healthz" and request.method in ("GET", "HEAD"):
+            answer = alive()
+        else:
+            doing = self._doing() or "opening the store"
+            told = f"The service is starting ({doing}). Try again."
+            answer = problem_response(503, told, {"Retry-After": "1"})
+        answer.force_close()
+        return answer
