@@ -26,6 +26,7 @@ from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
 
 _AT_FAULT = 1
+_STDIN = Path("-")
 _WAITS = (
     "Type or paste events, one JSON object a line, then Ctrl-D. (Ctrl-C, and --sample instead, "
     "takes a few that are made up.)"
@@ -93,10 +94,9 @@ def command(
     Exit status: 0; 1 if a stage was at fault; 2 if a stage, a setting or a file cannot be used.
     """
     try:
-        sources = _sources(files, is_sample)
         named, plugins = resolve(pipeline, Plugins.installed())
         configuration = _configured(named, config, given)
-        sent = list(bodies(sources, is_together=is_together))
+        sent = list(bodies(_sources(files, is_sample), is_together=is_together))
         tried, faults = asyncio.run(_run(configuration, plugins, sent))
     except AggregatorError as error:
         _tell_where(error, pipeline)
@@ -134,13 +134,19 @@ def _end_hung(trial: Trial, told: str, frame: FrameType | None) -> None:
 
 
 def _sources(files: Sequence[Path], is_sample: bool) -> list[Source]:
+    if is_sample and files:
+        raise SettingError(
+            "--sample takes its own events, and reads no file: leave one of them out"
+        )
     if is_sample:
         return [Source("the sample", SAMPLE)]
-    if files:
-        return [Source.file(path) for path in files]
+    return [_typed() if path == _STDIN else Source.file(path) for path in files or [_STDIN]]
+
+
+def _typed() -> Source:
     if sys.stdin.isatty():
         click.echo(_WAITS, err=True)
-    return [Source("standard input", sys.stdin.buffer.read())]
+    return Source("standard input", sys.stdin.buffer.read())
 
 
 def _configured(pipeline: str, config: str | None, given: Sequence[str]) -> Configuration:

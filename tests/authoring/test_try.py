@@ -294,6 +294,11 @@ def test_events_of_several_files_are_told_apart(trying: Try, tmp_path: Path) -> 
     assert [row[3] for row in shown(result)] == ["stored", "duplicate"]
 
 
+def test_dash_is_standard_input(trying: Try) -> None:
+    result = trying("./stages.py:Check", "-", events=lines(ORDER))
+    assert shown(result) == [["1", "orders", "1", "stored", "seq 1"]]
+
+
 def test_line_that_is_no_event_is_invalid_as_in_a_request(trying: Try) -> None:
     result = trying("./stages.py:Check", events="{nonsense\n" + lines(ORDER))
     assert result.exit_code == 0
@@ -357,6 +362,7 @@ def test_file_hides_what_is_installed_under_its_name(trying: Try) -> None:
         (("./stages.py:Check", "--set", "chuck.least=1"), ("chuck is not in the pipeline",)),
         (("./stages.py:Check", "--set", "least=1"), ("STAGE.NAME=VALUE",)),
         (("./stages.py:Check", "nothing.ndjson"), ("cannot read nothing.ndjson",)),
+        (("./stages.py:Check", "--sample", "a.ndjson"), ("leave one of them out",)),
         (("./stages.py:Check", "--config", "none.toml"), ("cannot read none.toml",)),
         (("./stages.py:CannotBeMade",), ('int("ten")', "cannot be made: ValueError")),
         (("./broken.py",), ('File "broken.py", line 2', "cannot be loaded: NameError")),
