@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import is_
+from operator import is_, itemgetter
 from types import coroutine
 from typing import Any
 
@@ -28,7 +28,10 @@ _MOST_ROUNDS = 1000
 _LONGEST = 500  # bytes of an error's words
 _NO_LIMIT = asyncio.Timeout(None)
 _FROZEN = Event.__struct_fields__.index("verdict")  # members that come before those that change
+_frozen = itemgetter(slice(_FROZEN))
 
+Members = list[tuple[Any, ...]]
+"""All members of each event."""
 Call = Coroutine[Any, Any, Sequence[Event]]
 
 log = logging.getLogger(__name__)
@@ -109,6 +112,7 @@ class StageRunner:
         self.timeout = timeout
         self.stuck = stuck
         self._faults = Seldom()
+        self._is_watching = False
 
     async def run(self, events: Sequence[Event], work: UnitOfWork | None = None) -> list[Event]:
         """Run the events through all stages; return those that no stage kept back.
@@ -116,17 +120,32 @@ class StageRunner:
         Those that a stage made wait come to it again once the others are through. Raises
         StoreError, or StageFault, which is logged.
         """
+        before = list(map(astuple, events))
         try:
-            return await self._run(events, work)
-        except StageFault as fault:
-            self.report(fault)
+            passed = await self._run(events, work)
+            self._check_unchanged(self.names, events, before)
+        except BaseException as error:
+            _restored(events, before)  # they may come again
+            if isinstance(error, StageFault):
+                self.report(error)
             raise
+        return passed
 
     def report(self, fault: StageFault) -> None:
         """Log the fault with the traceback of its cause; of each stage one a minute."""
         stage = str(fault).partition(":")[0]
         if (more := self._faults.told(stage)) is not None:
             log.error("the stage %s%s%s", str(fault), more, traceback_of(fault.__cause__))
+
+    def _check_unchanged(self, names: str, events: Sequence[Event], before: Members) -> None:
+        """Raise StageFault if one of the stages has changed an event, and undo it.
+
+        Looked at once for all stages, since it takes time: once one of them was caught, each is
+        watched by itself, so that the batch's replay names it.
+        """
+        if changed := _restored(events, before):
+            self._is_watching = True
+            raise StageFault(f"{names}: {changed}")
 
     async def _run(self, events: Sequence[Event], work: UnitOfWork | None) -> list[Event]:
         passed: list[Event] = []
@@ -139,7 +158,10 @@ class StageRunner:
             first, going = parts.popleft()
             for place, named in enumerate(self.stages[first:], first):
                 given = going
+                before = list(map(astuple, given)) if self._is_watching else None
                 going = await self._pass(named, given, work) if given else given
+                if before is not None:
+                    self._check_unchanged(named.name, given, before)
                 if len(going) == len(given):
                     continue  # nobody waits
                 if waiting := [event for event in given if event.verdict is _WAITING]:
@@ -169,7 +191,6 @@ class StageRunner:
     ) -> Sequence[Event]:
         limit = _NO_LIMIT
         returned: Sequence[Event]
-        before = list(map(astuple, events))
         try:
             if work is None:
                 # Most stages left of the bar never wait: nothing could interrupt them, and setting
@@ -188,12 +209,9 @@ class StageRunner:
                 async with self._limited(named, limit):
                     returned = await _process_batch(named, events, work, limit)
             _check(events, returned)
-            if changed := _restored(events, before):
-                raise StageFault(changed)  # noqa: TRY301, it is blamed on the stage as all others
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
                 raise
-            _restored(events, before)  # they may come again
             raise _blamed(named.name, error, work, limit) from error
         if work and work.failure:
             raise _blamed(named.name, work.failure, work, limit)
@@ -291,18 +309,18 @@ def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
         raise StageFault(_breach(given, returned))
 
 
-def _restored(events: Sequence[Event], before: Sequence[tuple[Any, ...]]) -> str:
+def _restored(events: Sequence[Event], before: Members) -> str:
     """Give events back what a stage has changed in them, and say what; empty if it is nothing.
 
     Python has ways around `frozen`. What a stage hands on would be stored under a digest that is
     not its own, and be read back as damaged.
     """
-    if list(map(astuple, events)) == before:
+    after = list(map(astuple, events))
+    if after == before or list(map(_frozen, after)) == list(map(_frozen, before)):
         return ""
     changed = [
         (event, name, was)
         for event, members in zip(events, before, strict=True)
-        if astuple(event)[:_FROZEN] != members[:_FROZEN]
         for name, was in zip(Event.__struct_fields__, members[:_FROZEN], strict=False)
         if getattr(event, name) != was
     ]
