@@ -30,8 +30,10 @@ Verdict = Stored | Duplicate | Conflict | Invalid | Filtered | Refused | Pending
 class Event(msgspec.Struct, frozen=True):
     """One event as a publisher sent it, and what became of it.
 
-    What was sent is frozen, so that a stage that assigns to a member fails. Two members are not,
-    `verdict` and `awaited`: the methods below change them, and nothing else does.
+    A stage reads the payload with `json.loads(event.payload)`, where `payload_kind` is JSON, and
+    keeps an event back with `settle` or `wait`. What was sent is frozen, so that a stage that
+    assigns to a member fails. Two members are not, `verdict` and `awaited`: the methods below
+    change them, and nothing else does.
 
     An event that lacks the shape of one (`malformed` says why) never passes the bar; its other
     members are empty and `raw` holds it as it came, for a stage that can say more about it.
@@ -45,10 +47,10 @@ class Event(msgspec.Struct, frozen=True):
     timestamp: str = ""  # ISO 8601 with offset, spelled as it came; a CloudEvent may have none
     source: str = ""
     payload: bytes = b""  # byte for byte as it came; a JSON object unless `payload_kind` differs
-    key: bytes = b""
-    digest: bytes = b""
-    malformed: str = ""
-    raw: bytes = b""
+    key: bytes = b""  # two events are the same if theirs is; `Transaction.claim` takes it
+    digest: bytes = b""  # a hash of source and payload
+    malformed: str = ""  # why it lacks the shape of an event; empty behind `validate`
+    raw: bytes = b""  # what was sent instead of one
     payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""  # a CloudEvent's other attributes, a JSON object; empty if it is none
     name: bytes = b""  # the hash of topic and event_id where the key is made of something else

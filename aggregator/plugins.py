@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from marshmallow import ValidationError
 
@@ -26,6 +26,13 @@ ROUTES = "aggregator.routes"
 GROUPS = (STAGES, STORES, QUEUES, ROUTES)
 
 
+class Loadable(Protocol):
+    """What an entry point does: it loads the class that it names."""
+
+    def load(self) -> Any:
+        """The class. May raise anything."""
+
+
 @dataclass(frozen=True)
 class Plugin:
     """A class in a slot, and the package that put it there."""
@@ -34,7 +41,7 @@ class Plugin:
     name: str
     target: str
     package: str
-    entry: EntryPoint
+    entry: Loadable
 
     def load(self, contract: type[T]) -> type[T]:
         """The class. Raises SettingError with everything one needs to mend it."""
@@ -95,19 +102,22 @@ class Plugins:
             for name in sorted(set(tables) - set(order.intake + order.batch))
         ]
 
+        causes: list[SettingError] = []
+
         def made(names: Sequence[str], side: type[Stage]) -> Iterator[NamedStage]:
             for name in names:
                 try:
                     yield NamedStage(name, self._stage(name, side, tables))
                 except SettingError as error:
                     faults.append(str(error))
+                    causes.append(error)
 
         intake = list(made(order.intake, IntakeStage))
         batch = list(made(order.batch, BatchStage))
         if len(batch) == len(order.batch):
             faults += order_faults(batch)
         if faults:
-            raise SettingError("\n".join(faults))
+            raise SettingError("\n".join(faults)) from next(iter(causes), None)
         return intake, batch
 
     def store(self, settings: Settings) -> Store:

@@ -6,8 +6,9 @@ settles with exactly one outcome (`event.settle(Filtered("sampled out"))`), or p
 returned, an exception, and a time-out are the stage's fault: the publisher is answered 500, and
 the log names the stage.
 
-Derive from `IntakeStage` or `BatchStage`, and register the class in the entry-point group
-`aggregator.stages`; its name there is its name in the setting `pipeline`.
+Derive from `IntakeStage` or `BatchStage`. `aggregator try ./file.py` runs the stage from its file;
+`aggregator new-stage` writes a package, which registers the class in the entry-point group
+`aggregator.stages`. Its name there is its name in the setting `pipeline`.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +28,10 @@ class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar
     """
 
     schema: ClassVar[type[Schema] | None] = None
-    """Checks the table `[stages.NAME]`; what it loads becomes the constructor's arguments."""
+    """Checks the table `[stages.NAME]`; what it loads becomes the constructor's arguments.
+
+    Without one, the stage has no settings and its constructor no arguments.
+    """
 
     accepts: ClassVar[Mapping[str, type[Schema]]] = {}
     """What it holds events to, by media type; for the description of the API."""
@@ -37,18 +41,25 @@ class Stage(ABC):  # noqa: B024, what is abstract differs by the side of the bar
 
 
 class IntakeStage(Stage):
-    """A stage left of the bar: it runs in the request, many at a time, and sees no store."""
+    """A stage left of the bar: it runs in the request, many at a time, and sees no store.
+
+    Behind `validate` no event is malformed; before it some may be, and have no payload to read.
+    """
 
     @abstractmethod
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return those of the events of one submission that go on."""
+        """Return those of the events of one submission that go on.
+
+        The others are settled as `Invalid` or `Filtered`: nothing can be stored yet.
+        """
 
 
 class BatchStage(Stage):
     """A stage right of the bar: it runs in the worker, one call at a time, in the transaction.
 
     Whatever it keeps outside the store (memory, counters, files, sockets) it changes only in
-    `tx.after_commit`: a batch may be rolled back and come again in smaller parts.
+    `tx.after_commit`: a batch may be rolled back and come again in smaller parts. Behind `dedup`
+    it is given new events only, and before `persist` what it filters stays new.
     """
 
     claims_keys: ClassVar[bool] = False
@@ -59,4 +70,4 @@ class BatchStage(Stage):
 
     @abstractmethod
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
-        """Return those of the events of one batch that go on."""
+        """Return those of the events of one batch that go on; they are of many submissions."""

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from types import FrameType
 
 from aggregator.pipeline.runner import NamedStage
 from aggregator.transaction import Effect
@@ -22,15 +24,27 @@ def end_stuck(stage: str) -> None:
     os._exit(EXIT_STUCK)
 
 
+def end_blocked(stage: str, frame: FrameType | None) -> None:
+    """End the process: nothing else can run while the event loop is there."""
+    stack = "".join(traceback.format_stack(frame))
+    log.critical("the event loop is blocked by %s; ending the process\n%s", stage, stack)
+    os._exit(EXIT_STUCK)
+
+
 class Watchdog:
-    """Ends the process when the event loop has not turned for `patience` seconds.
+    """Calls `end` when the event loop has not turned for `patience` seconds, from its own thread.
+
+    It is told what blocks it, and where that is.
 
     Counted in ticks of a thread of its own: when the whole process is stopped and goes on later,
     the thread was stopped as well and accuses nobody.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(
+        self, patience: float, end: Callable[[str, FrameType | None], None] = end_blocked
+    ) -> None:
         self._most_ticks = max(2, int(patience / _TICK))
+        self._end = end
         self._ticks = 0
         self._over = threading.Event()
         self._watched = threading.main_thread().ident
@@ -54,13 +68,8 @@ class Watchdog:
         while not self._over.wait(_TICK):
             self._ticks += 1
             if self._ticks > self._most_ticks:
-                self._end()
-
-    def _end(self) -> None:
-        frame = sys._current_frames().get(self._watched or 0)
-        stack = "".join(traceback.format_stack(frame))
-        log.critical("the event loop is blocked by %s; ending the process\n%s", _who(frame), stack)
-        os._exit(EXIT_STUCK)
+                frame = sys._current_frames().get(self._watched or 0)
+                self._end(_who(frame), frame)
 
 
 def _who(frame: object) -> str:

@@ -140,10 +140,13 @@ SAMPLE: dict[str, Tests] = {
     "a closed folder": {
         "process/test_closed_folder.py": ("test_store_in_a_closed_folder_is_said",),
     },
+    "a new stage": {
+        "process/test_new_stage.py": (),
+        "process/test_authors_page.py": (),
+    },
     "a stranger's stage": {
         "process/test_outside_stage.py": (
             "test_installed_stage_runs_with_its_table_and_what_it_filters_stays_new",
-            "test_stage_of_the_docs_works_as_it_is_written",
             "test_missing_stage_stops_the_start_and_lists_what_is_installed",
             "test_stage_that_raises_something_unusual_fails_only_its_own_submission",
         ),

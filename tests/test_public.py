@@ -24,6 +24,10 @@ PUBLIC = (
 )
 OUTSIDE = (
     "tests/process/stranger.py",
+    "aggregator/authoring/templates/batch.py.txt",
+    "aggregator/authoring/templates/intake.py.txt",
+    "aggregator/authoring/templates/test_batch.py.txt",
+    "aggregator/authoring/templates/test_intake.py.txt",
     "docs/writing-a-stage.md",
     "docs/writing-a-store.md",
     "docs/adding-routes.md",

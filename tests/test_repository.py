@@ -22,7 +22,7 @@ LAYERS = (
     {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets"},
     {"app", "starting"},
     {"server"},
-    {"prove"},
+    {"prove", "authoring"},
     {"cli", "__main__"},
 )
 """The folders and files of `aggregator/` from the ground up."""

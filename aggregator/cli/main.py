@@ -3,7 +3,7 @@
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key, drop_index
+from aggregator.cli import backup, change_key, drop_index, new_stage, try_stage
 from aggregator.cli.health import health
 from aggregator.cli.plugins import plugins
 from aggregator.cli.serve import serve
@@ -27,6 +27,8 @@ COMMANDS = (
     prove,
     backup.command,
     health,
+    try_stage.command,
+    new_stage.command,
 )
 for command in COMMANDS:
     main.add_command(command)

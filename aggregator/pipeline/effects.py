@@ -41,6 +41,7 @@ class EffectRunner:
                 log.error(
                     "after a commit an effect of the stage %s failed; the events are stored%s%s",
                     *(effect.stage, more, traceback_of(error)),
+                    extra={"error": error},
                 )
 
 

@@ -263,7 +263,7 @@ def _blamed(
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
     assert isinstance(stage, IntakeStage)
-    return list(await stage.process(list(events)))
+    return _listed(await stage.process(list(events)))
 
 
 async def _process_batch(
@@ -272,9 +272,15 @@ async def _process_batch(
     assert isinstance(named.stage, BatchStage)
     tx = Transaction(work, limit, named.name)
     try:
-        return list(await named.stage.process(list(events), tx))
+        return _listed(await named.stage.process(list(events), tx))
     finally:
         await tx.end()
+
+
+def _listed(returned: Sequence[Event] | None) -> Sequence[Event]:
+    if returned is None:
+        raise StageFault("process returned None, and not the events that go on")
+    return list(returned)
 
 
 @coroutine

@@ -5,6 +5,11 @@
         def new_store(self, tmp_path):
             return lambda: MyStore(f"my://{tmp_path}/store")
 
+    class TestMyStage(StageContract):
+        @pytest.fixture
+        def stage(self):
+            return MyStage()
+
 Needs pytest and pytest-asyncio in auto mode (`asyncio_mode = auto`).
 """
 

@@ -1,13 +1,15 @@
 """What every stage promises."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
+from aggregator.config import Settings
+from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.event import Event
 from aggregator.pipeline.runner import NamedStage, StageRunner
+from aggregator.plugins import Plugins
 from aggregator.stage import BatchStage, Stage
 from aggregator.store import Store, StoreTransaction
 from aggregator.testing.making import Rollback, make_event
@@ -17,21 +19,27 @@ _TIMEOUT = 5.0
 
 
 class StageContract:
-    """What every stage promises. The events are good ones unless `events` is overridden too."""
+    """What every stage promises. The fixture `stage` is to be overridden; the others may be."""
 
     @pytest.fixture
     def stage(self) -> Stage:
         """Override: a stage."""
-        raise NotImplementedError
+        raise NotImplementedError("override the fixture `stage`: it returns a stage of yours")
 
     @pytest.fixture
-    async def store(self) -> Any:
-        """Override: an open store, for a stage right of the bar."""
-        raise NotImplementedError
+    async def store(self) -> AsyncIterator[Store]:
+        """An open store, in memory, for a stage right of the bar."""
+        store = Plugins.installed().store(Settings(store="memory:"))
+        await store.open(DEFAULT_KEY_SPEC)
+        yield store
+        await store.close()
 
     @pytest.fixture
     def events(self) -> list[Event]:
-        """Events of two topics, as they come out of `dedup`: no key stands twice."""
+        """Events of two topics, as they come out of `dedup`: no key stands twice.
+
+        Override it where a stage asks more of events than that they are good.
+        """
         return [
             make_event("1", index=0),
             make_event("2", "orders", index=1),

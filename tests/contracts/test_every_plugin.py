@@ -1,17 +1,15 @@
 """The contract suites, over every plugin that is installed: registering one tests it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.plugins import QUEUES, STAGES, STORES, Plugins
 from aggregator.queue import Queue
 from aggregator.stage import Stage
 from aggregator.store import Store
 from aggregator.testing import QueueContract, StageContract, contract_of
-from aggregator_memory.store import MemoryStore
 
 PLUGINS = Plugins.installed()
 STORE_URLS = {"memory": "memory:", "sqlite": "sqlite:///{folder}/aggregator.db"}
@@ -63,10 +61,3 @@ class TestStage(StageContract):
     @pytest.fixture
     def stage(self, name: str) -> Stage:
         return PLUGINS.find(STAGES, name).load(Stage)()
-
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[Store]:
-        store = MemoryStore("memory:")
-        await store.open(DEFAULT_KEY_SPEC)
-        yield store
-        await store.close()

@@ -22,7 +22,7 @@ FAULTS = {
     "KeepsAndReturns": "kept back and returned as well",
     "SettlesTwice": "is filtered already",
     "WaitsForEver": "wait for each other",
-    "ForgetsToReturn": "TypeError",
+    "ForgetsToReturn": "process returned None",
     "OwnOutcome": "is no outcome",
     "SettlesAString": "is no outcome",
     "FiltersWithoutWords": "ValidationError",

@@ -1,6 +1,5 @@
 """A distribution of somebody else's, with stages of its own, installed as pip does it."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,13 +137,3 @@ def pip_install(source: Path, target: Path) -> Path:
         capture_output=True,
     )
     return target
-
-
-def write_from_docs(page: str, source: Path) -> str:
-    """Write the distribution that `docs/writing-a-stage.md` shows; return its settings file."""
-    source.mkdir()
-    found = dict(re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
-    (source / "sample.py").write_text(found["python"])
-    (source / "setup.cfg").write_text(found["ini"])
-    (source / "pyproject.toml").write_text(PYPROJECT)
-    return found["toml"]

@@ -76,18 +76,6 @@ def test_installed_stage_runs_with_its_table_and_what_it_filters_stays_new(
     assert (stats["unique_processed"], stats["filtered"]) == (100, told["filtered"])
 
 
-def test_stage_of_the_docs_works_as_it_is_written(service: Service, tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "writing-a-stage.md"
-    config = tmp_path / "aggregator.toml"
-    config.write_text(stranger.write_from_docs(page.read_text(), tmp_path / "source"))
-    target = stranger.pip_install(tmp_path / "source", tmp_path / "installed")
-    service.start("--config", str(config), environ={"PYTHONPATH": str(target)})
-    _, told = service.publish([event(str(number)) for number in range(1000)])
-    assert told["stored"] + told["filtered"] == 1000
-    assert 50 < told["stored"] < 150
-    assert {one.get("reason") for one in told["results"]} == {None, "not in the sample"}
-
-
 def test_installed_stages_are_shown_with_their_package(tmp_path: Path, environ: Environ) -> None:
     shown = aggregator(tmp_path, "plugins", "--pipeline", SAMPLED, environ=environ)
     assert shown.returncode == 0, shown.stderr
