@@ -4,8 +4,6 @@ import logging
 import sys
 import time
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 _SELDOM = 60.0  # seconds
 
 
@@ -19,6 +17,9 @@ def configure(level: str) -> None:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """False for what is no HTTP: anybody can send that, and it is answered 400."""
+    # aiohttp logged this, so it is there; most commands log and never need it.
+    from aiohttp.http_exceptions import HttpProcessingError  # noqa: PLC0415
+
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
