@@ -13,7 +13,7 @@ from aiohttp import web
 from aggregator import __version__
 from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
-from aggregator.config import Settings
+from aggregator.config import Settings, url_of
 from aggregator.errors import SettingError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions
@@ -124,11 +124,6 @@ async def _close_doors(runner: web.AppRunner) -> None:
     for site in list(runner.sites):
         await site.stop()
     await asyncio.sleep(_LAST_MOMENT)
-
-
-def url_of(host: str, port: int) -> str:
-    """The URL of a service there; an IPv6 address stands in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _announce(runner: web.AppRunner, settings: Settings, app: web.Application) -> None:

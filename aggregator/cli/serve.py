@@ -6,27 +6,34 @@ from typing import Any
 
 import click
 
-from aggregator import logs
-from aggregator.app import create_app
-from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.cli.options import WithHeadings, fail, with_settings
+from aggregator.cli.wiring import wire
 from aggregator.errors import AggregatorError
-from aggregator.plugins import Plugins
-from aggregator.server import serve as run_server
+from aggregator.server import serve
 
 
-@click.command()
-@with_settings
-def serve(**flags: Any) -> None:
+@click.command(cls=WithHeadings)
+@with_settings()
+def command(**flags: Any) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Each option is also a variable AGGREGATOR_… in the environment, and a key in the TOML file.
+    Each setting is a flag, a variable AGGREGATOR_… in the environment, and a key of the TOML file;
+    a flag wins over the environment, that over the file.
+
+    \b
+    Example:
+      aggregator serve --port 9000 --store sqlite:////srv/events/aggregator.db
+
+    \b
+    Exit status:
+      0   stopped by a signal; everybody who waited has an answer
+      1   it could not go on, or could not stop in time
+      2   it could not start; why is said
+      70  a stage, or the event loop, was stuck
     """
-    plugins = Plugins.installed()
-    configuration = load_or_fail(flags, plugins.problems)
-    logs.configure(configuration.settings.log_level)
     try:
-        app = create_app(configuration, plugins)
-        status = asyncio.run(run_server(app, configuration.settings))
+        configuration, app = wire(flags)
+        status = asyncio.run(serve(app, configuration.settings))
     except AggregatorError as error:
         fail(error)
     sys.exit(status)
