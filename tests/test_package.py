@@ -20,7 +20,11 @@ from blocks import blocks
 from imports import ROOT, modules
 from running import Service
 
-LOCAL = (".git", ".venv", "data", "build", "dist", "*.egg-info", "prove-*", "__pycache__", ".*_cache")
+LOCAL = (
+    *(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info"),
+    *("build", "dist", "data", "prove-*"),
+)
+"""What is in a checkout and not in git."""
 FOLDERS = {"aggregator", "docs", "loadgen", "plugins", "tests"}
 FILES = {
     *(".dockerignore", "CHANGELOG.md", "CONTRIBUTING.md", "Containerfile", "LICENSE", "Makefile"),
