@@ -6,6 +6,7 @@ import click
 
 from aggregator.cli.options import WithHeadings, fail, print_table, with_settings
 from aggregator.cli.wiring import wire
+from aggregator.config import Configuration
 from aggregator.core.redact import redact
 from aggregator.errors import AggregatorError
 
@@ -31,6 +32,10 @@ def command(**flags: Any) -> None:
         configuration, _ = wire(flags)
     except AggregatorError as error:
         fail(error)
+    print_table([("setting", "value", "from"), *_rows(configuration)])
+
+
+def _rows(configuration: Configuration) -> list[tuple[str, str, str]]:
     rows = [
         (name, redact("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
@@ -45,4 +50,4 @@ def command(**flags: Any) -> None:
         for stage, table in configuration.stages.items()
         for name, value in table.items()
     ]
-    print_table([("setting", "value", "from"), *rows])
+    return rows
