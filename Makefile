@@ -11,7 +11,7 @@ DEVELOPING := $(VENV)/developing
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n auto --dist worksteal
 
-.PHONY: help run demo prove bench test test-rest test-all check format trace test-container overload clean
+.PHONY: help run demo prove bench test test-rest test-all check format trace package test-container overload clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
@@ -24,6 +24,7 @@ help:
 	@echo 'make format          format the code'
 	@echo 'make trace           show which files a new event passes on its way to the answer; another kind:'
 	@echo '                     make trace EVENT=duplicate|conflict|invalid'
+	@echo 'make package         build the wheel and the source distribution in dist/, and check them'
 	@echo 'make test-container  build and run the containers for real, with podman'
 	@echo 'make overload        publish more than a slow disk takes, for 5 minutes, and draw it; needs strace'
 	@echo 'make clean           remove what was built; the data stays'
@@ -61,6 +62,12 @@ format: $(DEVELOPING)
 trace: $(DEVELOPING)
 	@exec $(BIN)/python tests/trace_event.py $(EVENT)
 
+# What an older build listed in its egg-info would be packed again.
+package: $(DEVELOPING)
+	rm -rf dist *.egg-info
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 test-container:
 	tests/container/try.sh
 
@@ -68,7 +75,7 @@ overload: $(DEVELOPING)
 	@PYTHONPATH=tests exec $(BIN)/python tests/faults/overload.py docs/overload.svg
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/python: Makefile

@@ -39,6 +39,11 @@ def _text(default: str, help_: str, *checks: Any, least: int = 1) -> Any:
     return field(default=default, metadata={"kind": kind, "unit": "", "help": help_})
 
 
+def _choice(default: str, choices: list[str], help_: str) -> Any:
+    others = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    return _text(default, f"{help_}: {others}.", OneOf(choices))
+
+
 def _whole(default: int, unit: str, help_: str, least: int = 1, most: int | None = None) -> Any:
     kind = _Whole(strict=True, validate=Range(least, most))
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
@@ -59,43 +64,62 @@ class Settings:
 
     host: str = _text("127.0.0.1", "Address to listen on.")
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    cors_origins: str = _text(
+        "", "Origins whose pages may use the service, with commas, or *.", least=0
+    )
+
     store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
     queue: str = _text("memory:", "URL of the queue.")
     pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
+    batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
+    stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
+    indexed: str = _text(
+        "", "JSON pointers into payloads that events are found by, with commas.", least=0
+    )
+
     key: str = _text(
         DEFAULT_KEY_SPEC, "What makes two events the same: parts of the key, with commas."
     )
-    on_conflict: str = _text(
-        "keep-first", "What to do with another content under a held key.", OneOf(POLICIES)
+    on_conflict: str = _choice(
+        "keep-first", POLICIES, "What to do with another content under a held key"
     )
-    on_invalid: str = _text(
-        "refuse", "What to do with invalid events.", OneOf(["refuse", "quarantine"])
-    )
+
+    on_invalid: str = _choice("refuse", ["refuse", "quarantine"], "What to do with invalid events")
     quarantine_bytes: int = _whole(67_108_864, "bytes", "Most bytes kept in quarantine.")
     quarantine_days: float = _positive(
         30.0, "days", "How long events stay in quarantine.", most=36_500
     )
-    indexed: str = _text(
-        "", "JSON pointers into payloads that events are found by, with commas.", least=0
-    )
+
     max_events: int = _whole(10_000, "events", "Most events in one request.")
     max_event: int = _whole(1_048_576, "bytes", "Longest event.")
     max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
     body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
     queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
+
     answer_bytes: int = _whole(67_108_864, "bytes", "Most bytes of answers not read yet.")
     answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
     streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
     heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
-    cors_origins: str = _text(
-        "", "Origins whose pages may use the service, with commas, or *.", least=0
+
+    log_level: str = _choice(
+        "info", ["debug", "info", "warning", "error"], "Least severe messages to log"
     )
-    batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
-    stage_timeout: float = _seconds(5.0, "How long one call of a stage may take.")
-    log_level: str = _text(
-        "info", "Least severe messages to log.", OneOf(["debug", "info", "warning", "error"])
-    )
+
+
+HEADINGS = {
+    "Listening": ("host", "port", "cors_origins"),
+    "Storing": ("store", "queue", "pipeline", "batch_events", "stage_timeout", "indexed"),
+    "Keys and conflicts": ("key", "on_conflict"),
+    "Invalid events and quarantine": ("on_invalid", "quarantine_bytes", "quarantine_days"),
+    "Requests": (
+        *("max_events", "max_event", "max_body", "body_timeout"),
+        *("queue_events", "queue_bytes"),
+    ),
+    "Answers": ("answer_bytes", "answer_timeout", "streams", "heartbeat"),
+    "Logging": ("log_level",),
+}
+"""Under which heading each setting is shown."""
 
 
 def each() -> tuple[Field[Any], ...]:

@@ -3,8 +3,6 @@
 import logging
 import sys
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 from aggregator.core.fault_log import Seldom
 
 
@@ -18,6 +16,9 @@ def configure(level: str) -> None:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """False for what is no HTTP: anybody can send that, and it is answered 400."""
+    # aiohttp logged this, so it is there; most commands log and never need it.
+    from aiohttp.http_exceptions import HttpProcessingError  # noqa: PLC0415
+
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

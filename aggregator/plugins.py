@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, entry_points
 from typing import Any, Protocol, TypeVar
 
 from marshmallow import ValidationError
 
+from aggregator import __version__
 from aggregator.config import Configuration, Settings
 from aggregator.core.policy import OnConflict
 from aggregator.core.redact import redact
@@ -23,6 +24,7 @@ STAGES = "aggregator.stages"
 STORES = "aggregator.stores"
 QUEUES = "aggregator.queues"
 ROUTES = "aggregator.routes"
+_DISTRIBUTION = "event-aggregator"
 GROUPS = (STAGES, STORES, QUEUES, ROUTES)
 
 
@@ -42,6 +44,11 @@ class Plugin:
     target: str
     package: str
     entry: Loadable
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was installed with the service, and so was tested with it."""
+        return self.package == f"{_DISTRIBUTION} {__version__}"
 
     def load(self, contract: type[T]) -> type[T]:
         """The class. Raises SettingError with everything one needs to mend it."""
@@ -68,10 +75,13 @@ class Plugins:
     @classmethod
     def installed(cls) -> "Plugins":
         """What the packages of this environment have registered. Loads none of it."""
+        found = entry_points()
+        entries = [entry for group in GROUPS for entry in found.select(group=group)]
+        # Once each: to know its name and version, all of its metadata is parsed.
+        packages = {dist: _package(dist) for dist in {entry.dist for entry in entries}}
         return cls(
-            Plugin(group, entry.name, entry.value, _package(entry), entry)
-            for group in GROUPS
-            for entry in entry_points(group=group)
+            Plugin(entry.group, entry.name, entry.value, packages[entry.dist], entry)
+            for entry in entries
         )
 
     def problems(self, configuration: Configuration) -> list[str]:
@@ -131,11 +141,13 @@ class Plugins:
         kind = self._by_scheme(QUEUES, settings.queue, Queue)  # type: ignore[type-abstract]
         return kind(settings.queue, settings.queue_events)
 
-    def add_routes(self, context: RouteContext, add: Callable[[Sequence[Route]], None]) -> None:
+    def add_routes(
+        self, context: RouteContext, add: Callable[[Plugin, Sequence[Route]], None]
+    ) -> None:
         """Make the routes of every package, and add them. Raises SettingError."""
         for plugin, kind in self._routes():
             try:
-                add(kind(context).routes())
+                add(plugin, kind(context).routes())
             except Exception as error:
                 raise SettingError(
                     f"{plugin} cannot be added: {type(error).__name__}: {error}"
@@ -181,8 +193,8 @@ class Plugins:
         return self.find(group, scheme).load(contract)
 
 
-def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+def _package(dist: Distribution | None) -> str:
+    return f"{dist.name} {dist.version}" if dist else "an unknown package"
 
 
 def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:

@@ -42,7 +42,7 @@ def check_url(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
     return url.rstrip("/")
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--url", default="http://127.0.0.1:8080", callback=check_url, help="The service.")
 @click.option("--events", default=5000, type=click.IntRange(1), help="Sent in all.")
 @click.option("--topics", default=3, type=click.IntRange(1), help="Over which they are spread.")
@@ -77,8 +77,16 @@ def command(
 ) -> None:
     """Publish seeded events, then check that exactly these are stored, each once.
 
-    Ends with 0 when everything matches, 1 when something does not, and 2 when the service was
-    not ready in time.
+    \b
+    Example:
+      loadgen --url http://127.0.0.1:8080 --events 20000 --duplicates 0.3
+
+    \b
+    Exit status:
+      0    everything matches
+      1    something does not
+      2    the service was not ready in time
+      130  it was interrupted
     """
     plan = make_plan(seed=seed, events=events, topics=topics, duplicates=duplicates, batch=batch)
     options = Options(url, connections, wait, timeout, give_up)

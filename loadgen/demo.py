@@ -4,11 +4,28 @@ import subprocess
 import sys
 import tempfile
 
+import click
+
 _INTERRUPTED = 130
 
 
-def main() -> int:
-    """Start the service on a free port, publish to it, stop it; the exit status is loadgen's."""
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Run the service and loadgen together, in a temporary folder.
+
+    The service listens on a free port, and is stopped in the end.
+
+    \b
+    Example:
+      python loadgen/demo.py
+
+    The exit status is that of loadgen.
+    """
+    sys.exit(run())
+
+
+def run() -> int:
+    """Start the service, publish to it, stop it; the exit status."""
     with tempfile.TemporaryDirectory(prefix="aggregator-demo-") as folder:
         service = subprocess.Popen(
             [sys.executable, "-m", "aggregator", "serve", "--port", "0"],
@@ -34,4 +51,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

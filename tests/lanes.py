@@ -163,6 +163,7 @@ LONG: Tests = {
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
     "model/test_against_a_dictionary.py": (),
+    "test_package.py": (),
 }
 """Tests of the other folders that take long, or install something."""
 

@@ -8,7 +8,7 @@ import pytest
 from aggregator import config
 from aggregator.api.status import Stats
 from aggregator.app import create_app
-from aggregator.cli.main import main
+from aggregator.cli.main import COMMANDS
 from aggregator.config import load
 from aggregator.plugins import Plugins
 
@@ -27,13 +27,26 @@ def test_every_setting_is_in_the_docs(setting: config.Field) -> None:
     assert row in docs, f"docs/settings.md lacks the row:\n{row}"
 
 
+def test_settings_stand_in_the_docs_in_order_under_their_headings() -> None:
+    docs = (ROOT / "docs" / "settings.md").read_text().partition("\n## ")[0]
+    found: dict[str, list[str]] = {}
+    for heading, name in re.findall(r"^\*\*(.+)\*\*$|^\| `(\w+)` \|", docs, re.MULTILINE):
+        if heading:
+            found[heading] = []
+        else:
+            found[list(found)[-1]].append(name)
+    assert found == {heading: list(names) for heading, names in config.HEADINGS.items()}
+    inner = [name for names in found.values() for name in names]
+    assert inner == [setting.name for setting in config.each()]
+
+
 @pytest.mark.parametrize("plugin", Plugins.installed().found, ids=str)
 def test_every_plugin_is_in_the_docs(plugin: str) -> None:
     if plugin.package.startswith("event-aggregator "):
         assert f"`{plugin.name}" in (ROOT / "docs" / "architecture.md").read_text()
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`aggregator {command}`" in README
 

@@ -82,3 +82,46 @@ async def test_aiosqlite_still_runs_functions_on_its_thread() -> None:
         call = partial(lambda db: db.execute("SELECT 1").fetchone(), inner)
         connection._tx.put_nowait((result, call))
         assert await asyncio.wait_for(result, 5) == (1,)
+
+
+NOT_FOR_SERVING = (
+    *("aggregator.prove", "aggregator.client", "aggregator.testing", "aggregator.api.openapi"),
+    *("loadgen", "apispec", "packaging", "rich", "stamina", "pytest"),
+)
+"""What a start may not import, since it would only cost time."""
+
+NOT_FOR_ASKING = (
+    "aggregator.app",
+    "aggregator.server",
+    "aggregator.pipeline",
+    "aiohttp",
+    "sqlite3",
+)
+
+
+def imported(script: str) -> set[str]:
+    """The modules that are imported in a process of its own once the script has run."""
+    shown = f"{script}\nimport sys; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", shown], capture_output=True, text=True, check=True
+    ).stdout
+    return set(ran.splitlines()[-1].split())
+
+
+def below(names: tuple[str, ...], modules: set[str]) -> list[str]:
+    """Those of the modules that have one of these names, or stand below it."""
+    return sorted(one for one in modules if f"{one}.".startswith(tuple(f"{n}." for n in names)))
+
+
+def test_service_imports_what_serving_needs() -> None:
+    modules = imported(
+        "import aggregator.cli.main, aggregator.cli.serve as serve\n"
+        "serve.wire({'store': 'sqlite:///nowhere/events.db'})"
+    )
+    assert {"aggregator.app", "aggregator_sqlite.store", "aggregator_docs.docs_page"} <= modules
+    assert below(NOT_FOR_SERVING, modules) == []
+
+
+def test_commands_that_only_ask_import_nothing_of_the_service() -> None:
+    for script in ("import aggregator.cli.main", "import aggregator.cli.health"):
+        assert below(NOT_FOR_ASKING + NOT_FOR_SERVING, imported(script)) == []

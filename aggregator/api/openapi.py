@@ -1,4 +1,7 @@
-"""`GET /openapi.json`: describes the API from its routes and the settings in force."""
+"""Describes the API in OpenAPI 3.1, from its routes and the settings in force.
+
+`description.py` imports this, and apispec with it, once somebody asks.
+"""
 
 import inspect
 import json
@@ -7,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import msgspec
-from aiohttp import web
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.field_converter import DEFAULT_FIELD_MAPPING
@@ -15,27 +17,14 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields, validate
 
 from aggregator import __version__
+from aggregator.api.operations import HEADERS, PROBLEMS, OpenApi
 from aggregator.api.publish import AnyResult, Result
 from aggregator.api.query import JsonPointer, JsonScalar, Timestamp
 from aggregator.api.request.media_type import NDJSON
-from aggregator.api.responses import (
-    CLOUD_EVENT,
-    CLOUD_EVENTS,
-    JSON,
-    PROBLEM,
-    Answer,
-    Problem,
-)
-from aggregator.api.sending import Sender
+from aggregator.api.responses import CLOUD_EVENT, CLOUD_EVENTS, JSON
 from aggregator.config import Settings
-from aggregator.route import Route, StaticResponse
+from aggregator.route import Route
 from aggregator.stage import Stage
-
-OpenApi = dict[str, Any]
-"""A part of the description."""
-
-ROUTES = web.AppKey("ROUTES", list[Route])
-"""The routes that are described: those that are there."""
 
 _ABOUT = (
     "Takes events over HTTP, stores each exactly once, and answers event by event. "
@@ -60,25 +49,6 @@ _CLOUD_EVENT = {
 _PUBLISH = "POST", "/publish"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{name}"
-
-
-class OpenApiHandler:
-    """Answers `GET /openapi.json`."""
-
-    def __init__(self, stages: Sequence[Stage], settings: Settings, sender: Sender) -> None:
-        self._stages = stages
-        self._settings = settings
-        self._sender = sender
-        self._made: StaticResponse | None = None
-
-    async def description(self, request: web.Request) -> web.StreamResponse:
-        """This description of the API."""
-        self._sender.check_room()
-        if self._made is None:  # made when it is first asked for: most services never are
-            routes = request.app[ROUTES]
-            description = describe(routes, self._stages, self._settings)
-            self._made = StaticResponse(msgspec.json.encode(description), JSON)
-        return await self._sender.send(request, self._made.respond(request))
 
 
 def describe(routes: Sequence[Route], stages: Sequence[Stage], settings: Settings) -> OpenApi:
@@ -235,68 +205,6 @@ def _accepted(stages: Sequence[Stage], media_type: str) -> Mapping[str, Any]:
         return {"allOf": held}
     return held[0] if held else {"type": "object"}  # type: ignore[return-value]
 
-
-HEADERS: Mapping[str, OpenApi] = {
-    "Retry-After": {
-        "description": "Seconds after which the same request may be sent again.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "Link": {
-        "description": "Where to go on, or the events to choose from (RFC 8288).",
-        "schema": {"type": "string"},
-    },
-    "ETag": {
-        "description": "Changes when the answer does.",
-        "schema": {"type": "string"},
-    },
-    "Preference-Applied": {
-        "description": "Which preferences were kept.",
-        "schema": {"type": "string"},
-    },
-    "Accept-Post": {
-        "description": "The media types that are read.",
-        "schema": {"type": "string"},
-    },
-    "Accept-Encoding": {
-        "description": "The encodings that are read, where the body is in another one.",
-        "schema": {"type": "string"},
-    },
-}
-"""The headers of answers that are described once."""
-
-
-def response(meaning: str, bodies: Mapping[str, Any] | None = None, *headers: str) -> OpenApi:
-    """An answer: what its body is by media type, and the headers it may have."""
-    content = {media_type: {"schema": schema} for media_type, schema in (bodies or {}).items()}
-    told: OpenApi = {"description": meaning}
-    if content:
-        told["content"] = content
-    if headers:
-        told["headers"] = {name: name for name in headers}
-    return told
-
-
-def problem(meaning: str, *headers: str, members: type[Answer] | None = None) -> OpenApi:
-    """A problem, the headers it may have, and the answer whose members are added to it."""
-    schema = Problem if members is None else {"allOf": [Problem, members]}
-    return response(meaning, {PROBLEM: schema}, *headers)
-
-
-PROBLEMS: Mapping[str, OpenApi] = {
-    "400": problem("The body or an argument cannot be read as what it claims to be."),
-    "403": problem("Sent by a page of an origin that is not listed."),
-    "404": problem("Nothing is there."),
-    "406": problem("There is nothing in a form that the request accepts."),
-    "408": problem("The body did not arrive in time."),
-    "410": problem("Events from there on are kept no more."),
-    "413": problem("More events or bytes than are allowed."),
-    "415": problem(
-        "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
-    ),
-    "500": problem("A stage, or the service, is at fault; nothing was stored."),
-    "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),
-}
-"""The errors that mean the same wherever they are answered, by their status."""
 
 _ONLY_PYTHON = {r"\A": "^", r"\Z": "$", "(?P<": "(?<", "(?P=": None, "(?#": None}
 _ESCAPE = re.compile(r"\\.|\(\?P[<=]|\(\?#|\(\?[a-zA-Z]+[:)-]", re.DOTALL)

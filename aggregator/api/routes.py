@@ -6,8 +6,9 @@ from typing import Any
 from aiohttp import web
 from marshmallow import Schema, validate
 
+from aggregator.api.description import ROUTES, OpenApiHandler
 from aggregator.api.events import Choices, EventHandlers, EventPage, Explanation, TopicPage
-from aggregator.api.openapi import ROUTES, OpenApi, OpenApiHandler, problem, response
+from aggregator.api.operations import OpenApi, problem, response
 from aggregator.api.publish import Accepted, Envelope, PublishHandler, Release
 from aggregator.api.quarantine import (
     Dropped,

@@ -16,14 +16,27 @@ from aggregator.store import BacksUp, Backup, Store
 
 @click.command(name="backup")
 @click.argument("destination", type=click.Path(path_type=Path))
-@with_settings
+@with_settings("store")
 def command(destination: Path, **flags: Any) -> None:
-    """Write a copy of the store to the new file DESTINATION, while the service runs or not."""
+    """Write a copy of the store to a new file.
+
+    The service may run meanwhile. DESTINATION must not be there yet; it is there once the copy is
+    whole and on disk.
+
+    \b
+    Example:
+      aggregator backup --store sqlite:///data/aggregator.db /backups/monday.db
+
+    \b
+    Exit status:
+      0  the copy is made
+      1  it was interrupted
+      2  no copy was made; why is said
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
-    plugins = Plugins.installed()
-    configuration = load_or_fail(flags, plugins.problems)
-    store = plugins.store(configuration.settings)
+    configuration = load_or_fail(flags)
     try:
+        store = Plugins.installed().store(configuration.settings)
         click.echo(asyncio.run(backup(store, destination)))
     except AggregatorError as error:
         fail(error)

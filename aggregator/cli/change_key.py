@@ -23,13 +23,27 @@ events new that were stored in between.
 
 @click.command(name="change-key")
 @click.option("--yes", is_flag=True, help="Do it; without this, only say what it means.")
-@with_settings
+@with_settings("store", "key")
 def command(yes: bool, **flags: Any) -> None:
-    """Make keys of what the settings say from now on, in a store that has others."""
-    plugins = Plugins.installed()
-    configuration = load_or_fail(flags, plugins.problems)
-    store = plugins.store(configuration.settings)
+    """Make the keys of a store of something else.
+
+    From now on they are made of what the settings say, those of topics in the file among them. Stop
+    the service before.
+
+    \b
+    Example:
+      aggregator change-key --key topic,/order/id         (says what it means)
+      aggregator change-key --key topic,/order/id --yes   (does it)
+
+    \b
+    Exit status:
+      0  the keys are made of that
+      1  they are not yet: --yes was not given
+      2  it cannot be done; why is said
+    """
+    configuration = load_or_fail(flags)
     try:
+        store = Plugins.installed().store(configuration.settings)
         changing = change_key(store, configuration.policies.key_spec, yes)
         is_done, told = asyncio.run(changing)
     except AggregatorError as error:

@@ -17,17 +17,28 @@ from aggregator.store import IndexesFields, Store
 @click.command(name="drop-index")
 @click.argument("pointers", nargs=-1, metavar="[POINTER]...")
 @click.option("--yes", is_flag=True, help="Do it; without this, only say what it means.")
-@with_settings
+@with_settings("store", "indexed")
 def command(pointers: tuple[str, ...], yes: bool, **flags: Any) -> None:
-    """Drop the index of the JSON pointers POINTER; without any, say what is indexed.
+    """Drop the index of fields of payloads.
 
-    Stop the service before. Name them no more in the setting `indexed`, or the next start makes
-    the index again.
+    POINTER is a JSON pointer that the setting `indexed` names no more: else the next start would
+    make its index again. Without any, it says what is indexed. Stop the service before.
+
+    \b
+    Example:
+      aggregator drop-index                   (says what is indexed)
+      aggregator drop-index /user/id          (says what it means)
+      aggregator drop-index /user/id --yes    (does it)
+
+    \b
+    Exit status:
+      0  it is dropped, or was only asked for
+      1  it is not dropped yet: --yes was not given
+      2  it cannot be done; why is said
     """
-    plugins = Plugins.installed()
-    configuration = load_or_fail(flags, plugins.problems)
-    store = plugins.store(configuration.settings)
+    configuration = load_or_fail(flags)
     try:
+        store = Plugins.installed().store(configuration.settings)
         dropping = drop_index(store, configuration, pointers, is_agreed=yes)
         is_done, told = asyncio.run(dropping)
     except AggregatorError as error:

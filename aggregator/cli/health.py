@@ -3,19 +3,32 @@
 import sys
 import urllib.error
 import urllib.request
+from typing import Any
 
 import click
 
-from aggregator.cli.options import load_or_fail
+from aggregator.cli.options import load_or_fail, with_settings
 from aggregator.sockets import url_of
 
 
 @click.command()
-@click.option("--url", metavar="URL", help="The service. Default: the one of the environment.")
-def health(url: str | None) -> None:
-    """Exit with 0 if the service answers that it is ready, with 1 if not."""
+@click.option("--url", metavar="URL", help="Of the service. Default: what host and port say.")
+@with_settings("host", "port")
+def command(url: str | None, **flags: Any) -> None:
+    """Ask a service whether it is ready.
+
+    \b
+    Example:
+      aggregator health --port 9000
+
+    \b
+    Exit status:
+      0  it answers that it is ready
+      1  it does not
+      2  there are faults in the settings
+    """
     if url is None:
-        own = load_or_fail({}).settings
+        own = load_or_fail(flags).settings
         url = url_of(own.host, own.port)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

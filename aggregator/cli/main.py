@@ -1,34 +1,59 @@
 """The command `aggregator`."""
 
+from importlib import import_module
+from typing import NamedTuple
+
 import click
 
 from aggregator import __version__, logs
-from aggregator.cli import backup, change_key, drop_index, new_stage, try_stage
-from aggregator.cli.health import health
-from aggregator.cli.plugins import plugins
-from aggregator.cli.serve import serve
-from aggregator.cli.settings import settings
-from aggregator.prove.command import command as prove
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Entry(NamedTuple):
+    """A command: what it does, in a line, and the module that has it, as `command`."""
+
+    summary: str
+    module: str
+
+
+COMMANDS = {
+    "serve": Entry("Run the service until SIGTERM or Ctrl-C.", "aggregator.cli.serve"),
+    "settings": Entry("Check the settings and print those in force.", "aggregator.cli.settings"),
+    "plugins": Entry("Print what is installed in each slot.", "aggregator.cli.plugins"),
+    "health": Entry("Ask a service whether it is ready.", "aggregator.cli.health"),
+    "backup": Entry("Write a copy of the store to a new file.", "aggregator.cli.backup"),
+    "change-key": Entry("Make the keys of a store of something else.", "aggregator.cli.change_key"),
+    "drop-index": Entry("Drop the index of fields of payloads.", "aggregator.cli.drop_index"),
+    "try": Entry("Run events through a pipeline, stage files too.", "aggregator.cli.try_stage"),
+    "new-stage": Entry("Write the package of a new stage.", "aggregator.cli.new_stage"),
+    "prove": Entry("Kill a service of its own and check its word.", "aggregator.prove.command"),
+}
+
+
+class Commands(click.Group):
+    """Imports a command when it is run: `aggregator health` needs nothing of the service."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Their names, in the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        """The command of that name, if there is one."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[name].module).command
+        return command
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each does, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="aggregator")
 def main() -> None:
-    """Takes events over HTTP and stores each exactly once."""
+    """Take events over HTTP and store each exactly once.
+
+    `aggregator COMMAND -h` says what a command does, with an example.
+    """
     logs.configure("info")
-
-
-COMMANDS = (
-    serve,
-    settings,
-    plugins,
-    change_key.command,
-    drop_index.command,
-    prove,
-    backup.command,
-    health,
-    try_stage.command,
-    new_stage.command,
-)
-for command in COMMANDS:
-    main.add_command(command)

@@ -14,16 +14,20 @@ from aggregator.plugins import Plugins
 @click.argument("name")
 @click.option("--intake", "is_intake", is_flag=True, help="One that stands left of the bar.")
 def command(name: str, is_intake: bool) -> None:
-    """Write a package with a stage that works, to make your own of, into ./aggregator-NAME.
+    """Write the package of a new stage.
+
+    It stands in ./aggregator-NAME and works: the stage with a setting, its tests, a pyproject.toml,
+    some events and a README; make your own of it. A batch stage runs in the transaction, right of
+    the bar; with --intake it is an intake stage, which runs in the request.
 
     \b
-    It holds the stage with a setting, its tests, a pyproject.toml, some events and a README:
+    Example:
       aggregator new-stage drop-small
-      cd aggregator-drop-small
-      aggregator try ./aggregator_drop_small.py events.ndjson
 
-    A batch stage runs in the transaction, right of the bar; with --intake it is an intake stage,
-    which runs in the request.
+    \b
+    Exit status:
+      0  it is written
+      2  it cannot be; why is said
     """
     try:
         names = write(name, Path(), Plugins.installed(), is_intake=is_intake)

@@ -12,31 +12,40 @@ from typing import Any
 import click
 
 from aggregator import logs
-from aggregator.app import create_app
-from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.cli.options import WithHeadings, fail, with_settings
+from aggregator.cli.wiring import wire
 from aggregator.config import Configuration, load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
-from aggregator.server import serve as run_server
+from aggregator.server import serve
 
 log = logging.getLogger(__name__)
 
 
-@click.command()
-@with_settings
-def serve(**flags: Any) -> None:
+@click.command(cls=WithHeadings)
+@with_settings()
+def command(**flags: Any) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Each option is also a variable AGGREGATOR_… in the environment, and a key in the TOML file.
+    Each setting is a flag, a variable AGGREGATOR_… in the environment, and a key of the TOML file;
+    a flag wins over the environment, that over the file.
+
+    \b
+    Example:
+      aggregator serve --port 9000 --store sqlite:////srv/events/aggregator.db
+
+    \b
+    Exit status:
+      0   stopped by a signal; everybody who waited has an answer
+      1   it could not go on, or could not stop in time
+      2   it could not start; why is said
+      70  a stage, or the event loop, was stuck
     """
     with _signals_before_the_loop():
-        plugins = Plugins.installed()
-        configuration = load_or_fail(flags, plugins.problems)
-        logs.configure(configuration.settings.log_level)
-        reloading = Reloading(configuration, flags, plugins)
         try:
-            app = create_app(configuration, plugins)
-            status = asyncio.run(run_server(app, configuration.settings, reloading.reload))
+            configuration, app = wire(flags)
+            reloading = Reloading(configuration, flags)
+            status = asyncio.run(serve(app, configuration.settings, reloading.reload))
         except AggregatorError as error:
             fail(error)
     sys.exit(status)
@@ -59,15 +68,14 @@ def _signals_before_the_loop() -> Iterator[None]:
 class Reloading:
     """Reads the settings again while the service runs: `log_level` is put into force."""
 
-    def __init__(self, started: Configuration, flags: dict[str, Any], plugins: Plugins) -> None:
+    def __init__(self, started: Configuration, flags: dict[str, Any]) -> None:
         self._started = started
         self._flags = flags
-        self._plugins = plugins
 
     def reload(self) -> None:
         """Put the level into force, and name what needs a restart; bad settings change nothing."""
         try:
-            found = load(self._flags, os.environ, self._plugins.problems)
+            found = load(self._flags, os.environ, Plugins.installed().problems)
         except AggregatorError as error:
             log.error("SIGHUP: the settings in force stay: %s", error)
             return

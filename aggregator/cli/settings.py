@@ -4,15 +4,38 @@ from typing import Any
 
 import click
 
-from aggregator.cli.options import load_or_fail, print_table, with_settings
+from aggregator.cli.options import WithHeadings, fail, print_table, with_settings
+from aggregator.cli.wiring import wire
+from aggregator.config import Configuration
 from aggregator.core.redact import redact
+from aggregator.errors import AggregatorError
 
 
-@click.command()
-@with_settings
-def settings(**flags: Any) -> None:
-    """Print the settings in force, and where each comes from."""
-    configuration = load_or_fail(flags)
+@click.command(cls=WithHeadings)
+@with_settings()
+def command(**flags: Any) -> None:
+    """Check the settings and print those in force.
+
+    Beside each stands where it comes from; passwords are masked. With faults nothing is in force:
+    each is told, as `aggregator serve` would tell it, and nothing is printed. Nothing is opened.
+
+    \b
+    Example:
+      aggregator settings --config aggregator.toml
+
+    \b
+    Exit status:
+      0  there are none that can be found before a start
+      2  there are faults
+    """
+    try:
+        configuration, _ = wire(flags)
+    except AggregatorError as error:
+        fail(error)
+    print_table([("setting", "value", "from"), *_rows(configuration)])
+
+
+def _rows(configuration: Configuration) -> list[tuple[str, str, str]]:
     rows = [
         (name, redact("", getattr(configuration.settings, name)), origin)
         for name, origin in configuration.origins.items()
@@ -27,4 +50,4 @@ def settings(**flags: Any) -> None:
         for stage, table in configuration.stages.items()
         for name, value in table.items()
     ]
-    print_table([("setting", "value", "from"), *rows])
+    return rows

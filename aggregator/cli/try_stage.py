@@ -73,25 +73,29 @@ def command(
     config: str | None,
     is_json: bool,
 ) -> None:
-    """Run events through PIPELINE, and print what becomes of each.
+    """Run events through a pipeline, stage files too.
 
-    A stage is a name that is installed, or a file: ./sample.py:Sample, or ./sample.py if it holds
-    one stage. It is named after its class: DropSmall is drop_small, in --set and in
-    [stages.drop_small] too. A stage alone is put where most stand: a batch stage in 'validate |
-    dedup STAGE persist', an intake stage in 'validate STAGE | dedup persist'.
+    It prints what becomes of each event. A stage of PIPELINE is a name that is installed, or a
+    file: ./sample.py:Sample, or ./sample.py if it holds one stage. It is named after its class:
+    DropSmall is drop_small, in --set and in [stages.drop_small] too. A stage alone is put where
+    most stand: a batch stage in 'validate | dedup STAGE persist', an intake stage in 'validate
+    STAGE | dedup persist'.
 
     Events come from the files, or from standard input: one a line (NDJSON), or a JSON document.
     They go through the pipeline as in the service, into a store in memory. Each line is a
     submission of its own, sent once the one before is answered; an array is one submission.
 
     \b
-    Examples:
+    Example:
       aggregator try ./sample.py --sample
       aggregator try 'validate | dedup ./sample.py:Sample persist' < events.ndjson
       aggregator try ./sample.py --set sample.rate=0.1 events.ndjson
-      aggregator try --print-sample > events.ndjson
 
-    Exit status: 0; 1 if a stage was at fault; 2 if a stage, a setting or a file cannot be used.
+    \b
+    Exit status:
+      0  no stage was at fault
+      1  one was; where is said
+      2  a stage, a setting or a file cannot be used
     """
     try:
         named, plugins = resolve(pipeline, Plugins.installed())

@@ -72,14 +72,23 @@ def command(
     seed: int | None,
     is_json: bool,
 ) -> None:
-    """Kill a service of its own again and again, and check every word that it gave.
+    """Kill a service of its own and check its word.
 
-    Publishers send events to it meanwhile, old ones among them. It is killed with -9 at random
-    moments, while it starts, while it stops, and at each point of an event's way. Then all that
-    was answered is held against what is stored and counted. Settings that are no options here are
-    the defaults.
+    Publishers send events to it meanwhile, old ones among them. It is killed with -9 again and
+    again: at random moments, while it starts, while it stops, and at each point of an event's way.
+    Then all that was answered is held against what is stored and counted. Settings that are no
+    options here are the defaults.
 
-    Ends with 0 if nothing was lost, nothing doubled, and every number adds up; with 1 if not.
+    \b
+    Example:
+      aggregator prove --folder . --kills 200
+
+    \b
+    Exit status:
+      0    nothing was lost, nothing doubled, and every number adds up
+      1    something was; the store is kept
+      2    it could not be proved; why is said
+      130  it was interrupted
     """
     seed = SystemRandom().randrange(_SEEDS) if seed is None else seed
     own = _new_folder_in(folder)

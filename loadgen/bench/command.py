@@ -18,7 +18,7 @@ LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
 GROWTH = 10_000_000
 
 
-@click.command("loadgen.bench")
+@click.command("loadgen.bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="NAMES", help="Who is measured, with commas: names or groups.")
 @click.option("--quick", is_flag=True, help="Limits, this service and the naive design; less.")
 @click.option("--rounds", type=click.IntRange(1), help="Turns of everybody.")
@@ -56,7 +56,20 @@ def command(
     python: str,
     before: str | None,
 ) -> None:
-    """Measure the service beside its limits and its peers; everything without arguments."""
+    """Measure the service beside its limits and its peers.
+
+    Without arguments all of it, for half an hour.
+
+    \b
+    Example:
+      python -m loadgen.bench --only sqlite,ours-100 --rounds 5
+
+    \b
+    Exit status:
+      0  it is measured
+      1  no turn gave what it should
+      2  the arguments cannot be used
+    """
     least = LESS if quick else FULL
     effort = Effort(
         events or least.events,

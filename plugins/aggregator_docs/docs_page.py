@@ -63,7 +63,7 @@ class DocsPage(Routes):
     async def _answer(self, request: web.Request, name: str) -> web.StreamResponse:
         if self._swagger_ui is None:
             raise NotFound(
-                "The page is not installed: pip install '.[docs]' where the source is. "
+                "The page is not installed: pip install 'event-aggregator[docs]'. "
                 "What it would show is at /openapi.json."
             )
         self.context.check_room()

@@ -15,7 +15,8 @@ from marshmallow import Schema, fields
 from openapi_spec_validator import validate
 
 from added import with_stages
-from aggregator.api.openapi import HEADERS, portable
+from aggregator.api.openapi import portable
+from aggregator.api.operations import HEADERS
 from aggregator.api.request.media_type import ACCEPTED, NDJSON, Format
 from aggregator.api.stored_event import render_line
 from aggregator.app import INTAKE

@@ -63,4 +63,4 @@ async def test_without_swagger_ui_the_page_says_what_to_install(
     for path in ("/docs", "/docs/start.js"):
         async with client.get(path) as response:
             assert (response.status, response.content_type) == (404, PROBLEM)
-            assert "pip install '.[docs]'" in await response.text()
+            assert "pip install 'event-aggregator[docs]'" in await response.text()

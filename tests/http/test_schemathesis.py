@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from aggregator.api.openapi import ROUTES, describe
+from aggregator.api.description import ROUTES
+from aggregator.api.openapi import describe
 from aggregator.api.request.media_type import NDJSON
 from aggregator.app import create_app
 from aggregator.config import load

@@ -96,7 +96,7 @@ def test_change_keeps_the_indexes_that_are_set(service: Service, tmp_path: Path)
     assert service.call("/publish", MEMBERS % (b"1", b'{"n":1}'))[0] == 200
     service.stop()
     store = f"sqlite:///{tmp_path}/data/aggregator.db"
-    flags = ["--store", store, "--key", "topic,/n", "--indexed", "/n", "--yes"]
+    flags = ["--store", store, "--key", "topic,/n", "--yes"]
     assert run("change-key", *flags).exit_code == 0
     with sqlite3.connect(tmp_path / "data" / "aggregator.db") as db:
         assert db.execute("SELECT count(*) FROM fields").fetchone() == (1,)

@@ -11,6 +11,8 @@ from aggregator.config import load
 from aggregator.core.redact import redact
 from aggregator.errors import SettingError
 from aggregator.pipeline.runner import PipelineSpec
+from installed import install
+from running import aggregator
 
 
 def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -126,13 +128,25 @@ def test_order_reads_like_the_picture() -> None:
     assert str(order) == "validate | dedup persist"
 
 
-def test_settings_command_shows_what_is_in_force_and_masks_secrets() -> None:
-    environ = {"AGGREGATOR_STORE": "postgresql://me:hunter2@x@db/events?sslkey=hunter2"}
-    shown = CliRunner().invoke(main, ["settings", "--port", "9"], env=environ)
-    assert shown.exit_code == 0
-    assert "postgresql://…@db/events?sslkey=…  environment" in shown.output
-    assert "hunter2" not in shown.output
-    lines = {line.split()[0]: line.split() for line in shown.output.splitlines()}
+ELSEWHERE = """
+from aggregator_memory.store import MemoryStore
+
+
+class Elsewhere(MemoryStore):
+    def __init__(self, url):
+        super().__init__("memory:")
+"""
+
+
+def test_settings_command_shows_what_is_in_force_and_masks_secrets(tmp_path: Path) -> None:
+    entry_points = "[aggregator.stores]\npostgresql = elsewhere:Elsewhere\n"
+    environ = install(tmp_path, "elsewhere", ELSEWHERE, entry_points)
+    environ["AGGREGATOR_STORE"] = "postgresql://me:hunter2@x@db/events?sslkey=hunter2"
+    shown = aggregator(tmp_path, "settings", "--port", "9", environ=environ)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "postgresql://…@db/events?sslkey=…  environment" in shown.stdout
+    assert "hunter2" not in shown.stdout
+    lines = {line.split()[0]: line.split() for line in shown.stdout.splitlines()}
     assert lines["port"] == ["port", "9", "flag"]
     assert lines["host"][-1] == "default"
 
