@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
 from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.parsed_event import LONGEST_NAME
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     Answer,
@@ -25,6 +26,7 @@ from aggregator.api.responses import (
 from aggregator.api.sending import Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
+from aggregator.core.quoting import cut
 from aggregator.errors import Unparsable
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
@@ -141,7 +143,12 @@ def _given(headers: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name.strip().lower(), value.strip().strip('"').lower()
 
 
-_Topic = Annotated[str, Meta(description="As it was sent, where it could be read.")]
+_Topic = Annotated[
+    str,
+    Meta(
+        description="As it was sent, cut where it is too long; left out where it could not be read."
+    ),
+]
 _QuarantineId = Annotated[Count, Meta(description="Under which id it was in quarantine.")]
 
 
@@ -340,7 +347,7 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
     """One result for each event; past _MOST_FAULTS only the first fault of each further event."""
     results: list[AnyResult] = [
         StoredResult(
-            event.index, event.topic or UNSET, event.event_id or UNSET, seq=event.verdict.seq
+            event.index, _shown(event.topic), _shown(event.event_id), seq=event.verdict.seq
         )
         if type(event.verdict) is Stored  # nearly every one
         else _result(event)
@@ -356,8 +363,12 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
     return results
 
 
+def _shown(name: str) -> str | UnsetType:
+    return cut(name, LONGEST_NAME) if name else UNSET
+
+
 def _result(event: Event) -> AnyResult:
-    place = event.index, event.topic or UNSET, event.event_id or UNSET
+    place = event.index, _shown(event.topic), _shown(event.event_id)
     match event.verdict:
         case Duplicate(seq=seq, received_at=received_at):
             return DuplicateResult(*place, seq=seq, received_at=timestamp.rfc_3339(received_at))

@@ -16,6 +16,7 @@ from aggregator.api.publish import released_response
 from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
 from aggregator.api.request import strict_json
 from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.parsed_event import LONGEST_NAME
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     Answer,
@@ -30,6 +31,7 @@ from aggregator.api.responses import (
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
+from aggregator.core.quoting import cut
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
@@ -211,8 +213,8 @@ def _entry(found: store.Quarantined) -> Quarantined:
         kept_at=timestamp.rfc_3339(found.kept_at),
         reason=found.reason,
         submission=found.submission,
-        topic=found.topic or None,
-        event_id=found.event_id or None,
+        topic=cut(found.topic, LONGEST_NAME) or None,
+        event_id=cut(found.event_id, LONGEST_NAME) or None,
         errors=_decode_faults(found.detail),
         format="cloudevents" if found.is_cloud_event else "event",
     )

@@ -38,13 +38,13 @@ def _parse(raw: bytes) -> ParsedEvent:
         members = _members.decode(raw)
         spelled = _spelled.decode(raw)
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.explained(raw, str(error), "type", "id") from error
+        raise RejectedEvent.explained(raw, str(error)) from error
     values = [bytes(value) for value in spelled.values()]
     is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
     if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)
     if why := _wrong(members):
-        raise RejectedEvent.explained(raw, why, "type", "id")
+        raise RejectedEvent.explained(raw, why)
     form, payload = _content(members, spelled)
     attributes = {
         name: value
@@ -62,7 +62,7 @@ def _parse(raw: bytes) -> ParsedEvent:
     )
 
 
-CLOUD = EventParser(_parse, b"{}")
+CLOUD = EventParser(_parse, b"{}", "type", "id")
 
 
 def _wrong(members: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from aggregator.api.request import strict_json
-from aggregator.errors import TooLarge, Unparsable
+from aggregator.errors import RequestError, TooLarge, Unparsable
 
 _BLANK = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -81,6 +81,17 @@ class Lines:
         return line[: self._kept] if len(line) > self._kept else line.rstrip(_BLANK)
 
 
+def members(object_: bytes) -> Iterator[bytes]:
+    """The members of an object, each with its name, as far as it can be told what they are."""
+    start = 1
+    try:
+        for end in _boundaries(object_):
+            yield object_[start:end]
+            start = end + 1
+    except RequestError:
+        return
+
+
 def elements(array: bytes, most: int) -> list[bytes]:
     """The elements of an array. Raises TooLarge, or Unparsable where they cannot be told apart."""
     if array.count(b",") < most * _COMMAS_PER_EVENT:
@@ -109,7 +120,7 @@ def _by_brackets(array: bytes, most: int) -> list[bytes]:
 
 
 def _boundaries(array: bytes) -> Iterator[int]:
-    """Where the array's own commas stand, and its last bracket."""
+    """Where the own commas of an array or an object stand, and its last bracket."""
     place, depth = 1, 1
     for _ in range(_MOST_BRACKETS):
         mark = (strict_json.MARK if depth == 1 else strict_json.BRACKET).match(array, place)

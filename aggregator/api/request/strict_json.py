@@ -19,6 +19,7 @@ from itertools import chain, islice
 import msgspec
 
 from aggregator.core import json_pointer
+from aggregator.core.quoting import cut
 from aggregator.outcome import Fault
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -164,7 +165,7 @@ def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
         for index, element in enumerate(value):
             yield from _walk((*path, index), element)
     elif isinstance(value, _Refused):
-        detail = f"{json_pointer.cut(value)} is not a number that every reader can hold"
+        detail = f"{cut(value)} is not a number that every reader can hold"
         yield Fault(json_pointer.to(*path), detail)
     elif isinstance(value, str):
         yield from _of_text(path, value, "the string")
