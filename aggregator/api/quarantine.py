@@ -7,13 +7,21 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import fields, post_load, validate
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from aggregator import store
 from aggregator.api.publish import released_response
-from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
+from aggregator.api.query import (
+    LARGEST,
+    LARGEST_PAGE,
+    ArgumentsSchema,
+    Timestamp,
+    WholeNumber,
+    described,
+    parse,
+)
 from aggregator.api.request import strict_json
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.parsed_event import LONGEST_NAME
@@ -42,7 +50,7 @@ from aggregator.store import QuarantineQuery, QuarantineReason
 _decode_faults = msgspec.json.Decoder(list[Fault]).decode
 
 
-class QuarantineQuerySchema(Schema):
+class QuarantineQuerySchema(ArgumentsSchema):
     """Which of the events in quarantine."""
 
     topic = fields.String(metadata=described("Only on this topic."))

@@ -71,6 +71,27 @@ async def test_other_media_type_or_charset_is_not_read(client: Client, content_t
 
 
 @pytest.mark.parametrize(
+    ("content_type", "quoted"),
+    [
+        (b"json", "type 'json'"),
+        (b"application/json, application/json", "type 'application/json, application/json'"),
+        (b"", "type ''"),
+        (b"a/" + b"b" * 400, "type 'a/" + "b" * 98 + "…'"),
+        (b"a/\xff'", 'type "a/\\udcff\'"'),
+        (b"application/json; charset=klingon", "charset 'klingon'"),
+    ],
+    ids=["json", "twice", "empty", "long", "no text", "charset"],
+)
+async def test_type_that_is_not_read_is_quoted_as_it_was_sent(
+    client: Client, content_type: bytes, quoted: str
+) -> None:
+    head = PUBLISH + b"Content-Type: %b\r\n" % content_type + with_length(2)
+    answer = await exchange(client.host, client.port, [head, b"{}"])
+    assert (answer.status, answer.content_type) == (415, PROBLEM)
+    assert quoted in answer.told["detail"]
+
+
+@pytest.mark.parametrize(
     "content_type",
     ["application/json; charset=utf-8", 'APPLICATION/JSON;charset="UTF-8"', "application/jsonl"],
 )

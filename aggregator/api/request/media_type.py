@@ -5,6 +5,7 @@ from enum import Enum
 from aiohttp import web
 from multidict import CIMultiDictProxy, istr
 
+from aggregator.core.quoting import quoted
 from aggregator.errors import Unsupported
 
 
@@ -52,7 +53,7 @@ def format_of(request: web.Request) -> Format:
     check_json_charset(request)
     if claimed not in _FORMATS:
         raise Unsupported(
-            f"A body of type {claimed} is not read. Send {ACCEPTED}: "
+            f"A body of type {quoted(said)} is not read. Send {ACCEPTED}: "
             "with curl, add -H 'Content-Type: application/json'."
         )
     return _FORMATS[claimed]
@@ -71,4 +72,6 @@ def is_utf8(request: web.Request) -> bool:
 def check_json_charset(request: web.Request) -> None:
     """Raise Unsupported where a body of JSON claims to be in another charset."""
     if not is_utf8(request):
-        raise Unsupported(f"JSON is UTF-8; the charset {request.charset} is not read.")
+        raise Unsupported(
+            f"JSON is UTF-8; the charset {quoted(request.charset or '')} is not read."
+        )

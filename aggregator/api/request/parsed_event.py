@@ -1,5 +1,6 @@
 """What the bytes of an event say, or why they are rejected; parses the service's own form."""
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ class RejectedEvent(Exception):
             msgspec.json.decode(raw)
         except strict_json.UNREADABLE:
             return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
-        return cls((), cut(why))
+        return cls((), cut(_PYTHON_TYPE.sub(_json_type, why)))
 
     @classmethod
     def without_key(cls, parsed: ParsedEvent, missing: MissingKeyPart) -> "RejectedEvent":
@@ -98,6 +99,14 @@ class RejectedEvent(Exception):
     def of_json(cls, faults: Sequence[Fault]) -> "RejectedEvent":
         """JSON that is not taken; unreadable where the fault is that of the whole."""
         return cls(faults, is_unreadable=not faults[0].pointer)
+
+
+_JSON_TYPES = {"str": "string", "int": "number", "float": "number", "bool": "boolean"}
+_PYTHON_TYPE = re.compile(f"(?<=`)(?:{'|'.join(_JSON_TYPES)})(?=`)")
+
+
+def _json_type(found: re.Match[str]) -> str:
+    return _JSON_TYPES[found[0]]
 
 
 class _OwnMembers(msgspec.Struct, forbid_unknown_fields=True):
