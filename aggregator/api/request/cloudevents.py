@@ -62,7 +62,9 @@ def _parse(raw: bytes) -> ParsedEvent:
     )
 
 
-CLOUD = EventParser(_parse, b"{}", "type", "id")
+CLOUD = EventParser(
+    _parse, b"{}", "type", "id", "Several are application/cloudevents-batch+json, an array."
+)
 
 
 def _wrong(members: Mapping[str, Any]) -> str:
@@ -165,7 +167,8 @@ def _json(body: bytes) -> bytes:
     """The body, which is one JSON value: anything else could pass for more members."""
     text = splitting.trimmed(body)
     if not _is_json(text):
-        raise Unparsable(f"The body is {strict_json.faults(text)[0].detail}.")
+        first, *_ = strict_json.faults(text, splitting.beginning(body))
+        raise Unparsable(f"The body is {first.detail}.")
     return text
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +13,6 @@ from aggregator.outcome import Fault
 
 LONGEST_NAME = 255
 """Characters of a topic or event_id that an answer repeats."""
-_MOST_MEMBERS = 100  # that are looked through for names
 
 
 class ParsedEvent(msgspec.Struct, frozen=True):
@@ -39,19 +37,16 @@ class EventParser(NamedTuple):
     topic: str
     event_id: str
     """What the members are named that hold these."""
+    several: str
+    """What to do where a body that should be one event holds several."""
 
     def names(self, raw: bytes) -> tuple[str, str]:
         """Topic and event_id of what was rejected, cut; empty where they cannot be read."""
         found: dict[str, str] = {}
-        members = splitting.members(raw) if raw.startswith(b"{") else ()
-        for member in islice(members, _MOST_MEMBERS):
-            try:
-                pairs = _texts.decode(b"{%b}" % member)
-            except strict_json.UNREADABLE:
-                continue
-            for name, text in pairs.items():
+        for name, value in splitting.members(raw):
+            if name in (self.topic, self.event_id):
                 # Of one that stands twice nobody knows which is meant.
-                found[name] = "" if name in found or "\0" in text else cut(text, LONGEST_NAME)
+                found[name] = "" if name in found else _shown(value)
         return found.get(self.topic, ""), found.get(self.event_id, "")
 
 
@@ -71,6 +66,12 @@ class RejectedEvent(Exception):
         self.faults = tuple(faults)
         self.malformed = malformed
         self.is_unreadable = is_unreadable
+
+    def placed(self, raw: bytes, begin: strict_json.Place) -> tuple[Fault, ...]:
+        """The faults of these bytes, which begin there in the body."""
+        if self.is_unreadable and (faults := strict_json.faults(raw, begin)):
+            return tuple(faults)
+        return self.faults
 
     @classmethod
     def explained(cls, raw: bytes, why: str) -> "RejectedEvent":
@@ -101,6 +102,14 @@ class RejectedEvent(Exception):
         return cls(faults, is_unreadable=not faults[0].pointer)
 
 
+def _shown(value: bytes) -> str:
+    try:
+        text = _text.decode(value)
+    except strict_json.UNREADABLE:
+        return ""
+    return "" if "\0" in text else cut(text, LONGEST_NAME)
+
+
 _JSON_TYPES = {"str": "string", "int": "number", "float": "number", "bool": "boolean"}
 _PYTHON_TYPE = re.compile(f"(?<=`)(?:{'|'.join(_JSON_TYPES)})(?=`)")
 
@@ -125,7 +134,7 @@ _OBJECT = ord("{")
 _one = msgspec.json.Decoder(_OwnMembers)
 _many = msgspec.json.Decoder(list[_OwnMembers])
 _object = msgspec.json.Decoder(dict[str, Any])
-_texts = msgspec.json.Decoder(dict[str, str])
+_text = msgspec.json.Decoder(str)
 
 
 def parse_array(array: bytes) -> list[ParsedEvent]:
@@ -171,4 +180,10 @@ def _parse(raw: bytes) -> ParsedEvent:
     return ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
 
 
-OWN = EventParser(_parse, b"", "topic", "event_id")
+OWN = EventParser(
+    _parse,
+    b"",
+    "topic",
+    "event_id",
+    "One event a line is application/x-ndjson; others stand in an array.",
+)
