@@ -16,7 +16,7 @@ from aiohttp import web
 
 from aggregator.api.request import splitting, strict_json
 from aggregator.api.request.media_type import check_json_charset, is_utf8
-from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
+from aggregator.api.request.parsed_event import OWN, EventParser, ParsedEvent, RejectedEvent
 from aggregator.core.cloudevents import has_data_twice, is_base64
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
@@ -65,6 +65,18 @@ def _parse(raw: bytes) -> ParsedEvent:
 CLOUD = EventParser(
     _parse, b"{}", "type", "id", "Several are application/cloudevents-batch+json, an array."
 )
+
+
+def form_of(raw: bytes) -> EventParser:
+    """The form of an event that claims to be JSON, and no more.
+
+    `specversion` tells a CloudEvent, which must have it and which no plain event has. `event_id`,
+    which every plain event must have, is no name of an attribute: so no event is both.
+    """
+    if b'"specversion"' not in raw:
+        return OWN
+    names = {name for name, _ in splitting.members(raw)}
+    return CLOUD if "specversion" in names and "event_id" not in names else OWN
 
 
 def _wrong(members: Mapping[str, Any]) -> str:

@@ -6,9 +6,8 @@ import msgspec
 from msgspec import structs
 
 from aggregator.api.request import splitting, strict_json
-from aggregator.api.request.cloudevents import CLOUD
+from aggregator.api.request.cloudevents import CLOUD, form_of
 from aggregator.api.request.parsed_event import (
-    OWN,
     EventParser,
     ParsedEvent,
     RejectedEvent,
@@ -47,10 +46,10 @@ class Decoder:
         self.policies = policies
 
     def json(self, body: bytes, context: RequestContext) -> list[Event]:
-        """The events of a JSON body: one, or an array of them."""
+        """The events of a JSON body: one, or an array of them, each plain or a CloudEvent."""
         begin, body = splitting.beginning(body), splitting.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single((body, begin), context, OWN)]
+            return [self._single((body, begin), context, form_of(body))]
         events = self.short_array(body, context) or self.lines(
             splitting.elements(body, self.max_events, begin), 0, context
         )
@@ -59,7 +58,7 @@ class Decoder:
         return events
 
     def ndjson(self, context: RequestContext) -> "NdjsonDecoder":
-        """Decodes newline-delimited JSON, one event a line, as it arrives."""
+        """Decodes newline-delimited JSON, one event a line, plain or a CloudEvent."""
         return NdjsonDecoder(self, context)
 
     def cloud_event(self, body: bytes, context: RequestContext) -> list[Event]:
@@ -82,7 +81,7 @@ class Decoder:
     def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
         """The event that `Event.as_sent` gave these bytes for."""
         piece = raw, strict_json.FIRST
-        return self._one_of_many(piece, index, context, CLOUD if is_cloud_event else OWN)
+        return self._one_of_many(piece, index, context, CLOUD if is_cloud_event else form_of(raw))
 
     def lines(self, pieces: Sequence[Piece], first: int, context: RequestContext) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
@@ -94,7 +93,7 @@ class Decoder:
         ):
             return events
         return [
-            self._one_of_many(piece, index, context, OWN)
+            self._one_of_many(piece, index, context, form_of(piece[0]))
             for index, piece in enumerate(pieces, first)
         ]
 
