@@ -11,6 +11,7 @@ import threading
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
@@ -41,7 +42,7 @@ async def serve(app: web.Application, settings: Settings) -> int:
     raise_open_files_limit()
     stopping = asyncio.Event()
     _handle_signals(stopping, app[INTAKE])
-    runner = web.AppRunner(
+    runner = AppRunner(
         app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))

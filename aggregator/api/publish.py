@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
 from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.media_type import header_text
 from aggregator.api.request.parsed_event import LONGEST_NAME
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
@@ -27,13 +28,11 @@ from aggregator.api.sending import Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
 from aggregator.core.quoting import cut
-from aggregator.errors import Unparsable
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
 
 _PREFER = istr("Prefer")
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
 # Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
 _PREFERENCE = re.compile(r'(?:[^",]++|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++', re.DOTALL)
 _MOST_FAULTS = 5_000  # told in one answer
@@ -81,15 +80,11 @@ class PublishHandler:
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         if not (wanted := self.receiver.decoder.policies.headers):
             return {}
-        sent = {
-            name: ", ".join(request.headers.getall(name))
+        return {
+            name: ", ".join(map(header_text, request.headers.getall(name)))
             for name in wanted
             if name in request.headers
         }
-        for name, value in sent.items():
-            if _NOT_UTF8.search(value):
-                raise Unparsable(f"The header {name}, which keys are made of, is not UTF-8.")
-        return sent
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from aggregator.api.request import splitting, strict_json
-from aggregator.api.request.media_type import check_json_charset, is_utf8
+from aggregator.api.request.media_type import check_json_charset, header_text, is_utf8
 from aggregator.api.request.parsed_event import OWN, EventParser, ParsedEvent, RejectedEvent
 from aggregator.core.cloudevents import has_data_twice, is_base64
 from aggregator.core.identity import PayloadKind
@@ -123,8 +123,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def from_binary_mode(request: web.Request, body: bytes) -> bytes:
     """The event as JSON, as long as its parts; a header given twice is a member given twice.
 
-    Raises Unparsable where a header is not UTF-8 or says what is said elsewhere, or the body is not
-    the JSON that it claims to be; Unsupported where that is in another charset.
+    Raises Unparsable where what a header has percent-encoded is not UTF-8, or it says what is said
+    elsewhere, or the body is not the JSON that it claims to be; Unsupported where that is in
+    another charset.
     """
     members = [*_attributes(request.headers.items()), *_data(request, body)]
     spelled = (b"%b:%b" % (msgspec.json.encode(name), text) for name, text in members)
@@ -135,11 +136,11 @@ def _attributes(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes
     for header, value in headers:
         name = header.lower().removeprefix(_PREFIX)
         if header.lower() == "content-type" and value:
-            yield "datacontenttype", _text(header, _bytes(value))
+            yield "datacontenttype", msgspec.json.encode(header_text(value))
         elif name in _NOT_HEADERS and name != header.lower():
             raise Unparsable(f"{header} is no header of a CloudEvent: {_NOT_HEADERS[name]}.")
         elif name != header.lower():
-            yield name, _text(header, unquote_to_bytes(_bytes(_unquoted(value))))
+            yield name, _text(header, unquote_to_bytes(_unquoted(header_text(value))))
 
 
 def _unquoted(value: str) -> str:
@@ -147,16 +148,13 @@ def _unquoted(value: str) -> str:
     return _ESCAPED.sub(r"\1", quoted.group(1)) if quoted else value
 
 
-def _bytes(value: str) -> bytes:
-    """The header's value as it came: bytes that are not UTF-8 are lone surrogates in it."""
-    return value.encode(errors="surrogateescape")
-
-
 def _text(header: str, value: bytes) -> bytes:
     try:
         return msgspec.json.encode(value.decode())
     except UnicodeDecodeError as error:
-        raise Unparsable(f"The header {header} is not UTF-8: {error.reason}.") from error
+        raise Unparsable(
+            f"What {header} has percent-encoded is not UTF-8: {error.reason}."
+        ) from error
 
 
 def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:

@@ -1,5 +1,6 @@
 """The format and the charset that a publish request claims for its body."""
 
+import re
 from enum import Enum
 
 from aiohttp import web
@@ -35,6 +36,7 @@ _USUAL = Format.JSON.value
 _LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
 _VERSION, _ID, _TYPE, _SOURCE = map(istr, ("ce-specversion", "ce-id", "ce-type", "ce-source"))
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
@@ -62,6 +64,17 @@ def format_of(request: web.Request) -> Format:
 def is_binary_mode(headers: CIMultiDictProxy[str]) -> bool:
     """Whether the headers are those of a CloudEvent, whose data may have any media type."""
     return _ID in headers or _TYPE in headers or _SOURCE in headers or _VERSION in headers
+
+
+def header_text(value: str) -> str:
+    """The value of a header, in whichever of the usual encodings it came.
+
+    aiohttp decodes UTF-8, and leaves other bytes as lone surrogates: those are Latin-1, which older
+    clients send, and in which every byte is a character.
+    """
+    if _NOT_UTF8.search(value):
+        return value.encode(errors="surrogateescape").decode("latin-1")
+    return value
 
 
 def is_utf8(request: web.Request) -> bool:
