@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from aggregator.core.quoting import quoted
 from aggregator.errors import (
     AggregatorError,
     StageFault,
@@ -462,7 +463,7 @@ class BatchProcessor:
         left = await self.runner.run(going, work)
         if left:
             raise StageFault(
-                f"{self.runner.names}: event {left[0].index} on topic {left[0].topic!r} came "
+                f"{self.runner.names}: event {left[0].index} on topic {quoted(left[0].topic)} came "
                 "through without an outcome; is there a stage that stores it?"
             )
         _check_seqs(going, work, before, self.runner.names)
