@@ -13,6 +13,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
@@ -49,7 +50,7 @@ async def serve(
     raise_open_files_limit()
     signals = _Signals(app[INTAKE].pending, reload)
     sockets = listening_sockets(settings)
-    runner = web.AppRunner(
+    runner = AppRunner(
         app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))

@@ -107,8 +107,10 @@ class Query(msgspec.Struct, frozen=True):
     """Which events to read. `after` is the seq of the last one seen, in the order asked for.
 
     All times are inclusive where they begin and exclusive where they end. An event without a
-    timestamp matches no `since` and no `until`. Every store is asked for a `field`, without
-    `IndexesFields` too, and without an index of that place: it may then look into each payload.
+    timestamp matches no `since` and no `until`. Times of arrival grow with seq, but for slow bodies
+    and clocks that are set: a store should find them without looking at all events. Every store is
+    asked for a `field`, without `IndexesFields` too, and without an index of that place: it may
+    then look into each payload.
     """
 
     topic: str | None = None

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import lanes
 from added import INSTALLED
+from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import create_app
 from aggregator.config import load
@@ -28,6 +29,15 @@ NOTHING_SKIPPED = "NOTHING_MAY_BE_SKIPPED"
 """Set in the environment where everything is installed that tests need."""
 
 Client = TestClient[Any, Any]
+
+
+class AppServer(TestServer):
+    """The app behind the protocol that the service has."""
+
+    async def _make_runner(self, **settings: Any) -> AppRunner:
+        return AppRunner(self.app, **settings)
+
+
 Start = Callable[..., Awaitable[Client]]
 
 
@@ -65,7 +75,7 @@ async def starting(store_url: str) -> AsyncIterator[Start]:
     async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
         configuration = load({"store": store_url, **flags}, {})
         app = create_app(configuration, plugins or INSTALLED)
-        server = TestServer(app)
+        server = AppServer(app)
         client = TestClient(server)
         clients.append(client)
         await server.start_server(**body.RUNNER)

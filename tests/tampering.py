@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import structs
 
 from aggregator.event import Event
-from aggregator_sqlite import blocks
+from aggregator_sqlite import arrivals, blocks
 
 PART = "UPDATE blocks SET events = CAST(? AS BLOB) WHERE first_seq = ?"
 Change = Callable[[int, Event], Event | None]
@@ -26,7 +26,7 @@ def rewrite(db: sqlite3.Connection, change: Change) -> None:
     for _, following in groupby(enumerate(kept), lambda one: one[1][0] - one[0]):
         some = [one for _, one in following]
         for row, events in blocks.pack(some[0][0], [event for _, event in some]):
-            blocks.ADD_BLOCKS(db, [row])
+            arrivals.add_blocks(db, [(row, arrivals.times_of(events))])
             for topic in {event.topic for event in events}:
                 blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0])])
 

@@ -35,6 +35,7 @@ from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.stored_event import payload_state, render_cloud_event, render_json
 from aggregator.core import timestamp
 from aggregator.core.identity import key_of
+from aggregator.core.quoting import quoted
 from aggregator.errors import NotFound
 from aggregator.route import NO_CACHE, matches_etag
 from aggregator.store import (
@@ -234,7 +235,7 @@ async def _find(store: Store, topic: str, event_id: str, selector: EventSelector
     else:
         found = await _find_by_seq(store, name, selector.seq, selector.source)
     if not found:
-        raise NotFound(f"No such event {event_id!r} is stored on the topic {topic!r}.")
+        raise NotFound(f"No such event {quoted(event_id)} is stored on the topic {quoted(topic)}.")
     return _Found(found[:_MOST_CHOICES], len(found) > _MOST_CHOICES)
 
 

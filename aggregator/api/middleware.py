@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from aggregator.api.request.body import ENCODINGS
 from aggregator.api.request.media_type import ACCEPTED
 from aggregator.api.responses import problem_response
+from aggregator.core.quoting import cut
 from aggregator.errors import (
     AggregatorError,
     Forbidden,
@@ -73,9 +74,9 @@ def _detail(error: web.HTTPException, request: web.Request) -> str:
     if error.status == HTTPStatus.NOT_FOUND:
         if request.path == "/":
             return "There is nothing at /. What there is, /openapi.json tells, and /docs shows."
-        return f"There is nothing at {request.path}."
+        return f"There is nothing at {cut(request.path)}."
     if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return f"{request.path} does not answer {request.method}."
+        return f"{cut(request.path)} does not answer {request.method}."
     return error.reason
 
 
@@ -105,7 +106,7 @@ class Origins:
         """Pass on what changes nothing or may do so. Raises Forbidden."""
         if request.method in _CHANGING and not self._may_change(request):
             raise Forbidden(
-                f"Pages of {request.headers['Origin']} may change nothing here: "
+                f"Pages of {cut(request.headers['Origin'])} may change nothing here: "
                 "cors_origins does not list that origin. (Behind a proxy that changes Host it may "
                 "have to list the service's own.)"
             )

@@ -180,14 +180,17 @@ def _bodies(stages: Sequence[Stage], settings: Settings) -> OpenApi:
     several = [_EVENT, {**_EVENT, "event_id": "2"}]
     lines = "".join(f"{json.dumps(one)}\n" for one in several)
     batch = {"type": "array", "items": cloud_event, **most}
+    either = event if event == cloud_event else {"anyOf": [event, cloud_event]}
     return {
         JSON: {
-            "schema": {"oneOf": [event, {"type": "array", "items": event, "minItems": 1, **most}]},
+            "schema": {
+                "oneOf": [either, {"type": "array", "items": either, "minItems": 1, **most}]
+            },
             "examples": {"one": {"value": _EVENT}, "several": {"value": several}},
         },
         **{
             media_type: {
-                "schema": {"type": "string", "description": "One event a line."},
+                "schema": {"type": "string", "description": "One event a line, as in JSON."},
                 "example": lines,
             }
             for media_type in NDJSON

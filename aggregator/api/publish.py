@@ -10,6 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
 from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.media_type import header_text
+from aggregator.api.request.parsed_event import LONGEST_NAME
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     Answer,
@@ -25,13 +27,12 @@ from aggregator.api.responses import (
 from aggregator.api.sending import Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
-from aggregator.errors import Unparsable
+from aggregator.core.quoting import cut
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
 
 _PREFER = istr("Prefer")
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what aiohttp makes of such bytes
 # Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
 _PREFERENCE = re.compile(r'(?:[^",]++|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++', re.DOTALL)
 _MOST_FAULTS = 5_000  # told in one answer
@@ -79,15 +80,11 @@ class PublishHandler:
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         if not (wanted := self.receiver.decoder.policies.headers):
             return {}
-        sent = {
-            name: ", ".join(request.headers.getall(name))
+        return {
+            name: ", ".join(map(header_text, request.headers.getall(name)))
             for name in wanted
             if name in request.headers
         }
-        for name, value in sent.items():
-            if _NOT_UTF8.search(value):
-                raise Unparsable(f"The header {name}, which keys are made of, is not UTF-8.")
-        return sent
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,12 @@ def _given(headers: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name.strip().lower(), value.strip().strip('"').lower()
 
 
-_Topic = Annotated[str, Meta(description="As it was sent, where it could be read.")]
+_Topic = Annotated[
+    str,
+    Meta(
+        description="As it was sent, cut where it is too long; left out where it could not be read."
+    ),
+]
 _QuarantineId = Annotated[Count, Meta(description="Under which id it was in quarantine.")]
 
 
@@ -340,7 +342,7 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
     """One result for each event; past _MOST_FAULTS only the first fault of each further event."""
     results: list[AnyResult] = [
         StoredResult(
-            event.index, event.topic or UNSET, event.event_id or UNSET, seq=event.verdict.seq
+            event.index, _shown(event.topic), _shown(event.event_id), seq=event.verdict.seq
         )
         if type(event.verdict) is Stored  # nearly every one
         else _result(event)
@@ -356,8 +358,12 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
     return results
 
 
+def _shown(name: str) -> str | UnsetType:
+    return cut(name, LONGEST_NAME) if name else UNSET
+
+
 def _result(event: Event) -> AnyResult:
-    place = event.index, event.topic or UNSET, event.event_id or UNSET
+    place = event.index, _shown(event.topic), _shown(event.event_id)
     match event.verdict:
         case Duplicate(seq=seq, received_at=received_at):
             return DuplicateResult(*place, seq=seq, received_at=timestamp.rfc_3339(received_at))

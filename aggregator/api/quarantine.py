@@ -7,15 +7,24 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import fields, post_load, validate
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from aggregator import store
 from aggregator.api.publish import released_response
-from aggregator.api.query import LARGEST, LARGEST_PAGE, Timestamp, WholeNumber, described, parse
+from aggregator.api.query import (
+    LARGEST,
+    LARGEST_PAGE,
+    ArgumentsSchema,
+    Timestamp,
+    WholeNumber,
+    described,
+    parse,
+)
 from aggregator.api.request import strict_json
 from aggregator.api.request.decoder import RequestContext
+from aggregator.api.request.parsed_event import LONGEST_NAME
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.responses import (
     Answer,
@@ -30,6 +39,7 @@ from aggregator.api.responses import (
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core import timestamp
 from aggregator.core.budget import ByteBudget
+from aggregator.core.quoting import cut
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Fault, Invalid
@@ -40,7 +50,7 @@ from aggregator.store import QuarantineQuery, QuarantineReason
 _decode_faults = msgspec.json.Decoder(list[Fault]).decode
 
 
-class QuarantineQuerySchema(Schema):
+class QuarantineQuerySchema(ArgumentsSchema):
     """Which of the events in quarantine."""
 
     topic = fields.String(metadata=described("Only on this topic."))
@@ -211,8 +221,8 @@ def _entry(found: store.Quarantined) -> Quarantined:
         kept_at=timestamp.rfc_3339(found.kept_at),
         reason=found.reason,
         submission=found.submission,
-        topic=found.topic or None,
-        event_id=found.event_id or None,
+        topic=cut(found.topic, LONGEST_NAME) or None,
+        event_id=cut(found.event_id, LONGEST_NAME) or None,
         errors=_decode_faults(found.detail),
         format="cloudevents" if found.is_cloud_event else "event",
     )

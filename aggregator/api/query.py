@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow.types import ErrorMessages
 from multidict import MultiMapping
 
 from aggregator.core import json_pointer, json_values, timestamp
+from aggregator.core.quoting import cut
 from aggregator.errors import Unparsable
 from aggregator.store import FieldIs, Query
 
@@ -17,6 +19,8 @@ LARGEST = 2**63 - 1
 """The largest seq or id."""
 LARGEST_PAGE = 1000
 """The largest `limit` of a page."""
+_OF_NUMBERS: ErrorMessages = {"invalid": "Should be a whole number, in digits."}
+_OF_ARGUMENTS = {"unknown": "There is no such argument."}
 
 
 def described(description: str) -> dict[str, str]:
@@ -37,6 +41,8 @@ class Timestamp(fields.Field[int]):
 
 class WholeNumber(fields.Integer):
     """A whole number in plain digits."""
+
+    default_error_messages = _OF_NUMBERS
 
     def _deserialize(self, value: Any, *rest: Any, **more: Any) -> Any:
         if not re.fullmatch("[0-9]+", str(value), re.ASCII):
@@ -71,7 +77,13 @@ _after = WholeNumber(
 )
 
 
-class StreamSchema(Schema):
+class ArgumentsSchema(Schema):
+    """The arguments of a call."""
+
+    error_messages = _OF_ARGUMENTS
+
+
+class StreamSchema(ArgumentsSchema):
     """Which events to follow, and after which one."""
 
     topic = fields.String(metadata=described("Only on this topic."))
@@ -123,7 +135,7 @@ class TopicsQuery(msgspec.Struct, frozen=True):
     limit: int = 100
 
 
-class TopicsSchema(Schema):
+class TopicsSchema(ArgumentsSchema):
     """From which name on, and how many at once."""
 
     after = fields.String(metadata=described("Only topics after this name."))
@@ -144,7 +156,7 @@ class EventSelector(msgspec.Struct, frozen=True):
     seq: int | None = None
 
 
-class EventSelectorSchema(Schema):
+class EventSelectorSchema(ArgumentsSchema):
     """Which one of several."""
 
     source = fields.String(metadata=described("The one from this source."))
@@ -160,12 +172,14 @@ class EventSelectorSchema(Schema):
 def parse(schema: Schema, parameters: MultiMapping[str]) -> Any:
     """What the schema makes of the query. Raises Unparsable, which names every wrong parameter."""
     if doubled := sorted({name for name in parameters if len(parameters.getall(name)) > 1}):
-        raise Unparsable(f"Given more than once: {', '.join(doubled)}.")
+        raise Unparsable(f"Given more than once: {', '.join(map(cut, doubled))}.")
     try:
         return schema.load(dict(parameters))
     except ValidationError as error:
         said = error.normalized_messages().items()  # type: ignore[no-untyped-call]
-        raise Unparsable("; ".join(f"{name}: {' '.join(why)}" for name, why in said)) from error
+        raise Unparsable(
+            "; ".join(f"{cut(name)}: {' '.join(why)}" for name, why in said)
+        ) from error
 
 
 def parse_stream(request: web.Request) -> Query:

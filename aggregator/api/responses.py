@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from aggregator.api.fast_response import FastResponse
 from aggregator.api.request.media_type import Format
+from aggregator.core.quoting import cut
 from aggregator.errors import NotAcceptable
 from aggregator.route import NO_CACHE
 
@@ -131,7 +132,7 @@ def negotiate(request: web.Request, media_types: Sequence[str]) -> str:
     best = max(media_types, key=weights.__getitem__)
     if not weights[best]:
         offered = ", ".join(media_types)
-        raise NotAcceptable(f"{request.path} is answered as {offered}, not as {said}.")
+        raise NotAcceptable(f"{cut(request.path)} is answered as {offered}, not as {cut(said)}.")
     return best
 
 

@@ -9,6 +9,7 @@ from marshmallow import Schema, validate
 from aggregator.api.description import ROUTES, OpenApiHandler
 from aggregator.api.events import Choices, EventHandlers, EventPage, Explanation, TopicPage
 from aggregator.api.operations import OpenApi, problem, response
+from aggregator.api.protocol import answer_expect
 from aggregator.api.publish import Accepted, Envelope, PublishHandler, Release
 from aggregator.api.quarantine import (
     Dropped,
@@ -37,6 +38,7 @@ from aggregator.route import Route
 from aggregator.store import KeepsHistory, KeepsQuarantine, Store
 
 _EVENT = "/events/{topic:[^/]+}/{event_id:[^/]+}"
+_EXPECT = {"expect_handler": answer_expect}
 _ENTRY = r"/quarantine/{id:[0-9]{1,18}}"
 
 
@@ -80,7 +82,7 @@ def add_routes(app: web.Application, store: Store, routes: Iterable[Route]) -> N
             continue
         if any((route.method, route.template) == (r.method, r.template) for r in present):
             raise ValueError(f"{route.method} {route.template} is there already")
-        app.add_routes([web.RouteDef(route.method, route.path, route.handler, {})])
+        app.add_routes([web.RouteDef(route.method, route.path, route.handler, _EXPECT)])
         present.append(route)
 
 

@@ -35,7 +35,7 @@ class Seldom:
         return f" (and {left_out:,} more of this kind since the last one told)" if left_out else ""
 
 
-def cut(text: str, longest: int) -> str:
+def cut_bytes(text: str, longest: int) -> str:
     """The text, cut at so many bytes; what UTF-8 cannot hold is escaped."""
     return text.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
 
@@ -47,4 +47,4 @@ def traceback_of(error: BaseException | None) -> str:
     """
     if error is None:
         return ""
-    return "\n" + cut("".join(traceback.format_exception(error)).rstrip(), _LONGEST)
+    return "\n" + cut_bytes("".join(traceback.format_exception(error)).rstrip(), _LONGEST)

@@ -2,8 +2,9 @@
 
 import re
 
+from aggregator.core.quoting import quoted
+
 _LONGEST = 500
-_LONGEST_SHOWN = 100
 _BAD_ESCAPE = re.compile("~(?![01])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -24,15 +25,10 @@ def to(*path: object) -> str:
 def parse(text: str) -> Tokens:
     """The names and indexes that a pointer goes through. Raises ValueError if it is none."""
     if text and not text.startswith("/"):
-        raise ValueError(f"{text!r} is no JSON pointer: one begins with a slash")
+        raise ValueError(f"{quoted(text)} is no JSON pointer: one begins with a slash")
     if _BAD_ESCAPE.search(text):
-        raise ValueError(f"{text!r} is no JSON pointer: ~ is written ~0, and / is ~1")
+        raise ValueError(f"{quoted(text)} is no JSON pointer: ~ is written ~0, and / is ~1")
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
-
-
-def cut(text: str) -> str:
-    """The text, or as much of it as is worth showing."""
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def _escaped(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec.structs import astuple, force_setattr
 
-from aggregator.core.fault_log import Seldom, cut, traceback_of
+from aggregator.core.fault_log import Seldom, cut_bytes, traceback_of
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -257,8 +257,8 @@ def _blamed(
     if isinstance(error, TimeoutError) and limit.expired():
         return StageFault(f"{name}: no answer in time (stage_timeout)")
     if isinstance(error, StageFault):
-        return StageFault(f"{name}: {cut(str(error), _LONGEST)}")
-    return StageFault(f"{name}: {type(error).__name__}: {cut(str(error), _LONGEST)}")
+        return StageFault(f"{name}: {cut_bytes(str(error), _LONGEST)}")
+    return StageFault(f"{name}: {type(error).__name__}: {cut_bytes(str(error), _LONGEST)}")
 
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:

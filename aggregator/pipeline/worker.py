@@ -22,6 +22,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from aggregator.core.fault_log import Seldom
+from aggregator.core.quoting import quoted
 from aggregator.errors import (
     AggregatorError,
     StageFault,
@@ -465,8 +466,9 @@ class BatchProcessor:
         try:
             if left:
                 raise StageFault(  # noqa: TRY301, it is reported as those of the runner are
-                    f"{self.runner.names}: event {left[0].index} on topic {left[0].topic!r} came "
-                    "through without an outcome; is there a stage that stores it?"
+                    f"{self.runner.names}: event {left[0].index} on topic "
+                    f"{quoted(left[0].topic)} came through without an outcome; is there a stage "
+                    "that stores it?"
                 )
             _check_seqs(going, work, before, self.runner.names)
         except StageFault as fault:

@@ -346,6 +346,24 @@ class StoreContract(CommitContract):
         assert await walk(store, received_since=10, received_until=30) == ["10", "20"]
         assert await walk(store, received_until=10) == []
 
+    async def test_events_are_found_by_their_arrival_wherever_the_clock_jumped(
+        self, store: Store
+    ) -> None:
+        times = [50, 60, 10, 20, 90, 30, 70, 80, 75, 95]
+        await stored(store, *(make_event(str(at), received_at=at) for at in times[:4]))
+        for at in times[4:]:
+            await stored(store, make_event(str(at), received_at=at))
+        for since in range(5, 105, 10):
+            assert await walk(store, received_since=since) == [
+                str(at) for at in times if since <= at
+            ]
+            assert await walk(store, received_until=since, descending=True) == [
+                str(at) for at in reversed(times) if at < since
+            ]
+            assert await walk(store, received_since=since, received_until=75, topic="logins") == [
+                str(at) for at in times if since <= at < 75
+            ]
+
     async def test_page_of_a_rare_field_ends_early(self, store: Store) -> None:
         payload = b'{"user":"bob","filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
         events = [make_event(str(number), payload=payload) for number in range(7)]

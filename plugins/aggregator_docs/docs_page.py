@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from aggregator.core.quoting import cut
 from aggregator.errors import NotFound
 from aggregator.route import Route, RouteContext, Routes, StaticResponse
 
@@ -57,7 +58,7 @@ class DocsPage(Routes):
         """What the page is made of."""
         name = request.match_info["asset"]
         if name not in ASSETS:
-            raise NotFound(f"There is nothing at {request.path}.")
+            raise NotFound(f"There is nothing at {cut(request.path)}.")
         return await self._answer(request, name)
 
     async def _answer(self, request: web.Request, name: str) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,7 @@ class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
         """One page of events."""
         found: list[StoredEvent] = []
         size = looked_into = 0
-        seqs = _range(query, len(self._committed.events))
+        seqs = _range(query, self._committed.arrived(query.received_since, query.received_until))
         for place, seq in enumerate(seqs):
             event = self._committed.events[seq - 1]
             if place == _SCANNED or looked_into >= PAGE_BYTES:
@@ -333,6 +334,17 @@ class Committed:
     topics: dict[str, Counters] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     quarantine: Quarantine = field(default_factory=Quarantine)
+    newest: list[int] = field(default_factory=list)  # by seq: the newest arrival up to there
+    behind: int = 0  # how far any event came behind that
+
+    def arrived(self, since: int | None, until: int | None) -> range:
+        """The seqs among which all events are that came since then and before that.
+
+        Arrivals grow with seq but for slow bodies and a clock that is set back; `newest` does.
+        """
+        first = 0 if since is None else bisect_left(self.newest, since)
+        end = len(self.events) if until is None else bisect_left(self.newest, until + self.behind)
+        return range(first + 1, end + 1)
 
     def add(self, new: Uncommitted) -> None:
         """Apply what a transaction has done."""
@@ -350,6 +362,8 @@ class Committed:
     def _index(self, seq: int, event: Event) -> None:
         first, _ = self.bounds.get(event.topic, (seq, seq))
         self.bounds[event.topic] = (first, seq)
+        self.newest.append(max([event.received_at, *self.newest[-1:]]))
+        self.behind = max(self.behind, self.newest[-1] - event.received_at)
         if event.name:
             self.names.setdefault(event.name, []).append(seq)
 
@@ -399,11 +413,11 @@ class EventHistory:
         )
 
 
-def _range(query: Query, newest: int) -> range:
+def _range(query: Query, among: range) -> range:
     if query.descending:
-        before = newest + 1 if query.after is None else min(query.after, newest + 1)
-        return range(before - 1, 0, -1)
-    return range((query.after or 0) + 1, newest + 1)
+        before = among.stop if query.after is None else min(query.after, among.stop)
+        return range(before - 1, among.start - 1, -1)
+    return range(max((query.after or 0) + 1, among.start), among.stop)
 
 
 def _matches(query: Query, event: Event) -> bool:

@@ -40,8 +40,8 @@ _NUMBER = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
 
 ADD_BLOCKS = MultiRowStatement(
-    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events, "
+    "newest_at, behind, arrivals_checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
 ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
@@ -64,7 +64,7 @@ SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WH
 """
 
 Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
-"""A row of the table, as `schema.py` describes it."""
+"""A row of the table, as `schema.py` describes it, without what `arrivals.py` adds."""
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True):

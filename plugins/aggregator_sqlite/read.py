@@ -20,34 +20,49 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator_sqlite import blocks, fields
+from aggregator_sqlite import arrivals, blocks, fields
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
 from aggregator_sqlite.key_index import KeyIndex
 
 SCANNED = 20_000  # events that one page examines at most
 READ_BYTES = 4 * PAGE_BYTES  # of blocks that one page reads, about
 _SCANNED_SOURCES = 20_000  # of one event, by name: further ones are not looked at
-_BEYOND_THE_NEWEST = 2**63 - 1  # seq
 
-FORWARD = blocks.BLOCKS_SINCE
-BACKWARD = "SELECT first_seq FROM blocks WHERE first_seq < :seq ORDER BY first_seq DESC"
+# All of them select what is after :after and before :before; a block, if any event of it is.
+FORWARD = """
+SELECT first_seq FROM blocks
+WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :after), 0)
+    AND first_seq < :before
+ORDER BY first_seq
+"""
+BACKWARD = """
+SELECT first_seq FROM blocks
+WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :after), 0)
+    AND first_seq < :before
+ORDER BY first_seq DESC
+"""
 FORWARD_ON_TOPIC = """
 SELECT first_seq FROM blocks_by_topic
-WHERE topic_id = :topic_id AND first_seq >= coalesce(
-    (SELECT max(first_seq) FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq <= :seq), 0
-)
+WHERE topic_id = :topic_id AND first_seq < :before AND first_seq >= coalesce((
+    SELECT max(first_seq) FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq <= :after
+), 0)
 ORDER BY first_seq
 """
 BACKWARD_ON_TOPIC = """
-SELECT first_seq FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq < :seq
+SELECT first_seq FROM blocks_by_topic
+WHERE topic_id = :topic_id AND first_seq < :before AND first_seq >= coalesce((
+    SELECT max(first_seq) FROM blocks_by_topic WHERE topic_id = :topic_id AND first_seq <= :after
+), 0)
 ORDER BY first_seq DESC
 """
 FORWARD_BY_FIELD = """
-SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq > :seq
+SELECT seq FROM fields
+WHERE pointer_id = :pointer_id AND value = :value AND seq > :after AND seq < :before
 ORDER BY seq
 """
 BACKWARD_BY_FIELD = """
-SELECT seq FROM fields WHERE pointer_id = :pointer_id AND value = :value AND seq < :seq
+SELECT seq FROM fields
+WHERE pointer_id = :pointer_id AND value = :value AND seq > :after AND seq < :before
 ORDER BY seq DESC
 """
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
@@ -129,8 +144,12 @@ def _is_within(since: int | None, until: int | None, time: int | None) -> bool:
 
 def _scan(db: sqlite3.Connection, query: Query) -> Candidates:
     """The candidates, in the order of the query, by the best index that there is."""
-    beginning = _BEYOND_THE_NEWEST if query.descending else 0
-    wanted = {"seq": beginning if query.after is None else query.after}
+    first, end = arrivals.bounds(db, query.received_since, query.received_until)
+    after, before = first - 1, end
+    if query.after is not None:
+        after = after if query.descending else max(after, query.after)
+        before = min(before, query.after) if query.descending else before
+    wanted = {"after": after, "before": before}
     if query.field and (value := fields.lookup(db, query.field)):
         return _by_field(db, query, wanted | value)
     if query.topic is None:
@@ -150,11 +169,11 @@ def _among(
     db: sqlite3.Connection, statement: str, query: Query, wanted: dict[str, Any]
 ) -> Candidates:
     """All events of these blocks, from where the query begins."""
-    after = wanted["seq"]
+    after, before = wanted["after"], wanted["before"]
     with closing(blocks.read_each(db, statement, wanted)) as found:
         for block in found:
             for seq in reversed(block.seqs) if query.descending else block.seqs:
-                if seq < after if query.descending else seq > after:
+                if after < seq < before:
                     yield block, seq
 
 

@@ -59,6 +59,9 @@ STEPS = (
         """CREATE TABLE blocks (
             first_seq INTEGER PRIMARY KEY, -- that of its first event; those of the others follow
             first_seq_copy INTEGER NOT NULL, -- a flipped bit in one of them is noticed
+            newest_at INTEGER NOT NULL, -- the newest arrival up to its end, in µs since 1970
+            behind INTEGER NOT NULL,    -- how far any event up to its end came behind that, in µs
+            arrivals_checksum INTEGER NOT NULL, -- over these two and first_seq
             checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
             keys BLOB NOT NULL,        -- 16 bytes an event: hash over the parts of the key
             digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload

@@ -9,7 +9,7 @@ import msgspec
 from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
 from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
-from aggregator_sqlite import blocks
+from aggregator_sqlite import arrivals, blocks
 from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyClaims
@@ -75,18 +75,22 @@ class EncodedBatch:
     """
 
     last: int  # seq
-    rows: list[tuple[blocks.Row, set[str]]]  # blocks, each with the topics in it
+    rows: list[tuple[blocks.Row, arrivals.Times]]  # blocks
+    rows_on: list[tuple[str, int]]  # the topics in each block, by its first seq
     topics: list[TopicBounds]
     names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
 
     @classmethod
     def of(cls, first: int, events: Sequence[Event]) -> "EncodedBatch":
         """Encode events from that seq on. Raises TypeError or ValueError if one cannot be."""
-        rows = [(row, {event.topic for event in some}) for row, some in blocks.pack(first, events)]
+        rows, rows_on = [], []
+        for row, some in blocks.pack(first, events):
+            rows.append((row, arrivals.times_of(some)))
+            rows_on += [(topic, row[0]) for topic in {event.topic for event in some}]
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
         topics = list(_topics(first, events))
         _check(topics, names)
-        return cls(first + len(events) - 1, rows, topics, names)
+        return cls(first + len(events) - 1, rows, rows_on, topics, names)
 
 
 def _check(topics: list[TopicBounds], names: list[tuple[bytes, int]]) -> None:
@@ -152,8 +156,8 @@ def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
     """Store events, and what they are found by besides their keys: topics and names."""
     ADD_TOPICS(db, batch.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in batch.topics])}
-    blocks.ADD_BLOCKS(db, [row for row, _ in batch.rows])
-    blocks.ADD_TO_TOPICS(db, [(ids[topic], row[0]) for row, on in batch.rows for topic in on])
+    arrivals.add_blocks(db, batch.rows)
+    blocks.ADD_TO_TOPICS(db, [(ids[topic], first) for topic, first in batch.rows_on])
     ADD_NAMES(db, batch.names)
     db.execute(SET_LAST_SEQ, (batch.last,))
 

@@ -15,6 +15,7 @@ from marshmallow import (
     validate,
     validates_schema,
 )
+from marshmallow.types import ErrorMessages
 
 from aggregator.core import timestamp
 from aggregator.core.cloudevents import has_data_twice, is_base64
@@ -28,6 +29,16 @@ _WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _MEDIA_TYPE = re.compile(rf"^{_WORD}/{_WORD}[ \t]*(;.*)?$")
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+$")
 _EXTENSION = re.compile("[a-z0-9]{1,255}")
+
+# Instead of marshmallow's, which speaks of Python's types: publishers know JSON.
+MISSING = "Missing."
+NO_TEXT = "Should be a string."
+NO_OBJECT = "Should be a JSON object."
+UNKNOWN = "Unknown: an event has no such member."
+_OF_TEXTS: ErrorMessages = {"required": MISSING, "null": NO_TEXT, "invalid": NO_TEXT}
+_OF_OBJECTS: ErrorMessages = {"required": MISSING, "null": NO_OBJECT, "invalid": NO_OBJECT}
+_OF_EVENTS = {"type": NO_OBJECT, "unknown": UNKNOWN}
+
 _INTEGERS = range(-(2**31), 2**31)
 
 
@@ -88,6 +99,18 @@ class OneLine(Whole):
         return value if value.isprintable() else super().__call__(value)
 
 
+class Text(fields.String):
+    """A JSON string."""
+
+    default_error_messages = _OF_TEXTS
+
+
+class JsonObject(fields.Dict):
+    """A JSON object."""
+
+    default_error_messages = _OF_OBJECTS
+
+
 _one_line = OneLine()
 _short = validate.Length(max=_LONGEST_TIMESTAMP)
 _as_date_time = {"format": "date-time"}
@@ -95,11 +118,13 @@ _as_date_time = {"format": "date-time"}
 
 def _name(longest: int, data_key: str | None = None) -> fields.String:
     checks = [validate.Length(1, longest), _one_line]
-    return fields.String(required=True, data_key=data_key, validate=checks)
+    return Text(required=True, data_key=data_key, validate=checks)
 
 
 class EventSchema(Schema):
     """An event in the service's own form."""
+
+    error_messages = _OF_EVENTS
 
     class Meta:
         """Unknown members are refused: a misspelled one would be lost in silence."""
@@ -108,37 +133,35 @@ class EventSchema(Schema):
 
     topic = _name(_LONGEST_NAME)
     event_id = _name(_LONGEST_NAME)
-    timestamp = fields.String(required=True, validate=[_short, Timestamp()], metadata=_as_date_time)
+    timestamp = Text(required=True, validate=[_short, Timestamp()], metadata=_as_date_time)
     source = _name(_LONGEST_SOURCE)
-    payload = fields.Dict(required=True)
+    payload = JsonObject(required=True)
 
 
 class CloudEventSchema(Schema):
     """A CloudEvent 1.0 in the JSON format; members that it does not name are extensions."""
+
+    error_messages = _OF_EVENTS
 
     class Meta:
         """Extensions are checked below, their names as well."""
 
         unknown = INCLUDE
 
-    specversion = fields.String(required=True, validate=validate.Equal("1.0"))
+    specversion = Text(required=True, validate=validate.Equal("1.0"))
     topic = _name(_LONGEST_NAME, "type")
     event_id = _name(_LONGEST_NAME, "id")
     source = _name(_LONGEST_SOURCE)
-    timestamp = fields.String(
+    timestamp = Text(
         data_key="time", allow_none=True, validate=[_short, InternetTime()], metadata=_as_date_time
     )
-    subject = fields.String(allow_none=True, validate=[validate.Length(1), _one_line])
-    datacontenttype = fields.String(
+    subject = Text(allow_none=True, validate=[validate.Length(1), _one_line])
+    datacontenttype = Text(
         allow_none=True, validate=[_one_line, Whole(_MEDIA_TYPE, error="Not a media type.")]
     )
-    dataschema = fields.String(
-        allow_none=True, validate=Whole(_URI, error="Not a URI with a scheme.")
-    )
+    dataschema = Text(allow_none=True, validate=Whole(_URI, error="Not a URI with a scheme."))
     data = fields.Raw(allow_none=True)
-    data_base64 = fields.String(
-        allow_none=True, validate=Base64(), metadata={"contentEncoding": "base64"}
-    )
+    data_base64 = Text(allow_none=True, validate=Base64(), metadata={"contentEncoding": "base64"})
 
     @pre_load
     def _without_nulls(self, members: object, **_: object) -> object:

@@ -14,6 +14,8 @@ from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
 from aggregator_stages.schemas import (
+    NO_TEXT,
+    UNKNOWN,
     CloudEventSchema,
     EventSchema,
     OneLine,
@@ -183,7 +185,7 @@ def _lengths(field: fields.Field[Any], kind: type[validate.Validator]) -> tuple[
 
 def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fault | None:
     if not isinstance(value, str):
-        return Fault(json_pointer.to(name), "Not a valid string.")
+        return Fault(json_pointer.to(name), NO_TEXT)
     try:
         for check in checks:
             check(value)
@@ -195,7 +197,7 @@ def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fa
 def _place(error: tuple[object, object]) -> str:
     """Unknown members last, by name: marshmallow finds them in a set, which has no order."""
     name, said = error
-    return str(name) if said == ["Unknown field."] else ""
+    return str(name) if said == [UNKNOWN] else ""
 
 
 def _flatten(path: tuple[str, ...], errors: object) -> Iterator[Fault]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from aggregator.cli.new_stage import command
+from aggregator.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new_stage(name: str) -> Result:
-    return CliRunner().invoke(command, ["--", name])
+    return CliRunner().invoke(main, ["new-stage", "--", name])
 
 
 def test_nothing_is_overwritten(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from aggregator.cli.try_stage import command
+from aggregator.cli.main import main
 from events import event
 from running import LIMIT, aggregator
 
@@ -143,7 +143,7 @@ def trying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Try:
     monkeypatch.setattr(sys, "path", sys.path.copy())
 
     def run(*arguments: str, events: str = "") -> Result:
-        return CliRunner().invoke(command, arguments, events)
+        return CliRunner().invoke(main, ["try", *arguments], events)
 
     return run
 

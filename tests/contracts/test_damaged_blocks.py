@@ -16,7 +16,7 @@ from aggregator_sqlite import read
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
 
-HEADER = 15  # bytes before the keys of a block
+HEADER = 32  # bytes before the keys of a block
 WITH_PLACE = HEADER + 3  # the seq by which SQLite finds it, and its size, stand before its header
 EVENTS = [make_event(str(number)) for number in range(9)]
 KEYS = [event.key for event in EVENTS]

@@ -169,7 +169,7 @@ def an_event(chance: random.Random, number: int) -> Event:
         str(number),
         chance.choice(["a", "a", "a", "b", "c"]),
         source=chance.choice("xy"),
-        received_at=1000 + number,
+        received_at=1000 + number + chance.choice([0, 0, 0, -20, 5, 40 * (number > 100)]),
         payload=b'{"user":"%d"}' % chance.randrange(4),
     )
 

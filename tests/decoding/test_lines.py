@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.api.request.splitting import Lines
+from aggregator.api.request.splitting import Lines, Piece
 
 LONGEST = 6
 
@@ -33,7 +33,7 @@ BODIES = {
 }
 
 
-def split(pieces: Iterable[bytes]) -> list[bytes]:
+def split(pieces: Iterable[bytes]) -> list[Piece]:
     lines = Lines(LONGEST)
     found = [line for piece in pieces for line in lines.feed(piece)]
     return found + lines.finish()
@@ -54,11 +54,11 @@ def test_lines_do_not_depend_on_pieces_of_any_size(pieces: list[bytes]) -> None:
 
 
 def test_lines_are_those_that_are_not_blank_without_blanks_around_them() -> None:
-    assert split([b"\xef\xbb\xbf a b \r\n\n\t\r\nc"]) == [b"a b", b"c"]
+    assert split([b"\xef\xbb\xbf a b \r\n\n\t\r\nc"]) == [(b"a b", (1, 1)), (b"c", (4, 1))]
 
 
 def test_no_more_is_kept_of_a_line_than_shows_that_it_is_too_long() -> None:
     for body in (b"x" * 1000, b"a" + b" " * 1000 + b"b"):
-        (line,) = split([body[:300], body[300:]])
+        ((line, _),) = split([body[:300], body[300:]])
         assert LONGEST < len(line) <= LONGEST + 2
         assert body.startswith(line)

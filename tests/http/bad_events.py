@@ -102,7 +102,7 @@ BREACHES = {
     },
     **{
         f"{name} is {spelling}": Bad(
-            spelled(**{name: spelling}), f"/{name}", "Not a valid|may not be null"
+            spelled(**{name: spelling}), f"/{name}", "Should be a string|Should be a JSON object"
         )
         for name, spellings in _WRONG_TYPES.items()
         for spelling in spellings
@@ -111,7 +111,7 @@ BREACHES = {
     "unknown member": Bad(spelled(colour='"red"'), "/colour", "Unknown"),
     "unknown member with a slash": Bad(spelled(**{"a/b~": "1"}), "/a~1b~0", "Unknown"),
     **{
-        f"no object but {text}": Bad(text.encode(), "", "Invalid input type")
+        f"no object but {text}": Bad(text.encode(), "", "Should be a JSON object")
         for text in ("1", '"text"', "null", "true")
     },
 }

@@ -3,9 +3,12 @@
 import asyncio
 import gzip
 import zlib
+from collections.abc import Callable
+from io import BytesIO
 
 import pytest
 from bodies import JSON, NDJSON, PROBLEM, array, get, good, publish, spelled, stored_ids
+from clouds import ONE, cloud
 from wire import AS_JSON, CHUNKED, PUBLISH, exchange, give_up, with_length
 
 from conftest import Client, Start
@@ -52,6 +55,69 @@ async def test_no_line_at_all_is_a_bad_request(client: Client, body: bytes) -> N
     await _is_untouched(client)
 
 
+HINTS = {
+    "lines": (_LINES, JSON, "application/x-ndjson"),
+    "lines that are long together": (_LINES * 6_000, JSON, "application/x-ndjson"),
+    "lines, of which one is bad": (_LINES + b'{"a":\n', JSON, "application/x-ndjson"),
+    "events in a row": (good("1") + good("2"), JSON, "array"),
+    "CloudEvents": (cloud() + b"\n" + cloud(), ONE, "application/cloudevents-batch+json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "kind", "hint"), HINTS.values(), ids=HINTS)
+async def test_several_events_where_one_should_be_are_told_their_type(
+    client: Client, body: bytes, kind: str, hint: str
+) -> None:
+    status, answer = await publish(client, BytesIO(body), kind)
+    assert status in {400, 413}
+    assert hint in answer["detail"]
+    await _is_untouched(client)
+
+
+@pytest.mark.parametrize("body", [b'{"a": nope}', b'{"a": {}} x', b'{"a": "}\n{"', b'{"a":\n{]'])
+async def test_one_event_that_is_bad_is_not_taken_for_several(client: Client, body: bytes) -> None:
+    status, answer = await publish(client, body)
+    assert status == 400
+    assert "x-ndjson" not in answer["detail"]
+
+
+PLACES = {
+    "one": (b'{"a": nope}', "line 1 column 7"),
+    "one behind blanks": (b' \n\t\n  {"a":\n   nope}', "line 4 column 4"),
+    "one behind a byte order mark": (b'\xef\xbb\xbf {"a": nope}', "line 1 column 8"),
+    "one that is no UTF-8": (b'\n{"a": "\xff"}', "line 2 column 8"),
+}
+
+
+@pytest.mark.parametrize(("body", "place"), PLACES.values(), ids=PLACES)
+async def test_place_of_a_fault_is_that_in_the_body(
+    client: Client, body: bytes, place: str
+) -> None:
+    status, answer = await publish(client, body)
+    assert status == 400
+    assert answer["detail"].endswith(f"{place}.")
+
+
+ELEMENTS = {
+    "on one line": (b"[%b, nope]", lambda size: f"line 1 column {size + 4}"),
+    "on lines of their own": (b"\n [\n  %b,\n  nope\n ]", lambda size: "line 4 column 3"),
+    "of lines": (b'[%b,\n\n{\n"a": \n  nope}]', lambda size: "line 5 column 3"),
+    "behind its like": (b"[%b,1 ,11, 1 nope]", lambda size: f"line 1 column {size + 12}"),
+    "no UTF-8": (b'[%b,\n "\xff"]', lambda size: "line 2 column 3"),
+    "empty": (b"[%b,\n ,\n nope]", lambda size: "line 3 column 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("array", "place"), ELEMENTS.values(), ids=ELEMENTS)
+async def test_place_of_a_fault_in_an_array_is_that_in_the_body(
+    client: Client, array: bytes, place: Callable[[int], str]
+) -> None:
+    first = good("1")
+    status, answer = await publish(client, array % first)
+    assert status == 207
+    assert answer["results"][-1]["errors"][0]["detail"].endswith(place(len(first)))
+
+
 async def test_byte_order_mark_in_front_is_passed_over(client: Client) -> None:
     assert (await publish(client, b"\xef\xbb\xbf" + good("1")))[0] == 200
     assert (await publish(client, b"\xef\xbb\xbf" + good("2"), NDJSON))[0] == 200
@@ -68,6 +134,27 @@ async def test_other_media_type_or_charset_is_not_read(client: Client, content_t
     assert status == 415
     assert "not read" in answer["detail"]
     await _is_untouched(client)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "quoted"),
+    [
+        (b"json", "type 'json'"),
+        (b"application/json, application/json", "type 'application/json, application/json'"),
+        (b"", "type ''"),
+        (b"a/" + b"b" * 400, "type 'a/" + "b" * 98 + "…'"),
+        (b"a/\xff'", 'type "a/\\udcff\'"'),
+        (b"application/json; charset=klingon", "charset 'klingon'"),
+    ],
+    ids=["json", "twice", "empty", "long", "no text", "charset"],
+)
+async def test_type_that_is_not_read_is_quoted_as_it_was_sent(
+    client: Client, content_type: bytes, quoted: str
+) -> None:
+    head = PUBLISH + b"Content-Type: %b\r\n" % content_type + with_length(2)
+    answer = await exchange(client.host, client.port, [head, b"{}"])
+    assert (answer.status, answer.content_type) == (415, PROBLEM)
+    assert quoted in answer.told["detail"]
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ def _at(name: str, text: str | None, detail: str) -> tuple[bytes, str, str]:
 BAD = {
     "no specversion": (cloud(specversion=None), "/specversion", "Missing"),
     "specversion 0.3": (cloud(specversion='"0.3"'), "/specversion", "1.0"),
-    "specversion is a number": (cloud(specversion="1.0"), "/specversion", "Not a valid"),
+    "specversion is a number": (cloud(specversion="1.0"), "/specversion", "Should be a string"),
     **{f"no {name}": _at(name, None, "Missing") for name in _REQUIRED},
     **{f"{name} is null": _at(name, "null", "Missing") for name in _REQUIRED},
     **{f"{name} is empty": _at(name, '""', "horter|Length") for name in (*_REQUIRED, "subject")},
-    **{f"{name} is a number": _at(name, "7", "Not a valid") for name in (*_REQUIRED, *_OTHERS)},
+    **{f"{name} is a number": _at(name, "7", "be a string") for name in (*_REQUIRED, *_OTHERS)},
     "long id": (cloud(id=_LONG), "/id", "Length"),
     "long type": (cloud(type=_LONG), "/type", "Length"),
     "source of two lines": (cloud(source=r'"a\nb"'), "/source", "line break"),
@@ -65,7 +65,7 @@ BAD = {
     "base64 with more behind it": (cloud(data_base64='"AP8=AP8="'), "/data_base64", "base64"),
     "base64 of another alphabet": (cloud(data_base64='"__8="'), "/data_base64", "base64"),
     "base64 beyond ASCII": (cloud(data_base64='"\u00e9AP8"'), "/data_base64", "base64"),
-    "base64 is a number": (cloud(data_base64="1"), "/data_base64", "Not a valid|base64"),
+    "base64 is a number": (cloud(data_base64="1"), "/data_base64", "Should be a string|base64"),
     "type twice": (cloud()[:-1] + b',"type":"x"}', "/type", "twice"),
     "type twice, once escaped": (cloud()[:-1] + rb',"\u0074ype":"x"}', "/type", "twice"),
     "data twice by name": (cloud(data="1")[:-1] + b',"data":2}', "/data", "twice"),
@@ -82,7 +82,7 @@ BAD = {
     "101 levels": (cloud(data="[" * 100 + "]" * 100), "", "nested deeper"),
     "10,000 levels": (cloud(data="[" * 10_000 + "]" * 10_000), "", "nested deeper"),
     "not JSON": (cloud(data="nope"), "", "not JSON"),
-    "no object": (b'"text"', "", "Invalid input type"),
+    "no object": (b'"text"', "", "Should be a JSON object"),
     "attributes of 64 KiB": (cloud(ext='"' + "x" * 65_536 + '"'), "", "65,536"),
 }  # fmt: skip
 _UNREADABLE = ("not UTF-8", "nested deeper", "not JSON")
@@ -150,8 +150,6 @@ async def test_what_is_no_cloud_event_passes_the_bar_without_validate_neither(
 async def test_members_of_a_plain_event_are_no_extensions_of_a_cloud_event(client: Client) -> None:
     result = await result_of(client, good("1"))
     assert {fault["pointer"] for fault in result["errors"]} >= {"/specversion", "/type", "/id"}
-    _, answer = await publish(client, cloud())
-    assert {fault["pointer"] for fault in answer["results"][0]["errors"]} >= {"/specversion", "/id"}
 
 
 async def test_attributes_may_be_long_and_names_too(client: Client) -> None:

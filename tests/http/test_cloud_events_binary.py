@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 from bodies import JSON
-from clouds import HEADERS, binary, cloud, kept, kept_ids, result_of
+from clouds import BATCH, HEADERS, binary, cloud, kept, kept_ids, result_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wire import PUBLISH, exchange, with_length
@@ -108,11 +108,42 @@ async def test_header_given_twice_is_told_as_a_member_given_twice(client: Client
     assert await kept_ids(client) == []
 
 
-@pytest.mark.parametrize("value", [b"\xe9", b"%E9", b"%ed%a0%80"])
-async def test_header_that_is_not_utf_8_is_a_bad_request(client: Client, value: bytes) -> None:
+RAW = {
+    "UTF-8": "Zürich €".encode(),
+    "Latin-1": "Zürich ¤".encode("latin-1"),
+    "percent-encoded": b"Z%C3%BCrich %E2%82%AC",
+    "Latin-1 and percent-encoded": b"Z\xfcrich %E2%82%AC",
+    "UTF-8 and percent-encoded": "Zürich %E2%82%AC".encode(),
+    "Latin-1 in quotes": b'"Z\xfcrich \\" %E2%82%AC"',
+}
+
+
+@pytest.mark.parametrize("value", RAW.values(), ids=RAW)
+@pytest.mark.parametrize("name", ["subject", "id", "source", "type", "city"])
+async def test_header_beyond_ascii_is_taken_however_it_is_encoded(
+    client: Client, value: bytes, name: str
+) -> None:
+    values = {line: text.encode() for line, text in HEADERS.items()} | {f"ce-{name}": value}
+    head = b"".join(b"%b: %b\r\n" % (line.encode(), text) for line, text in values.items())
+    answer = await exchange(client.host, client.port, [PUBLISH + head + with_length(0)])
+    assert answer.status == 200, answer.told
+    async with client.get("/events", headers={"Accept": BATCH}) as response:
+        (event,) = await response.json(content_type=None)
+    assert event[name].startswith("Zürich ")
+
+
+async def test_parameter_of_the_media_type_may_be_latin_1(client: Client) -> None:
+    sent = b"Content-Type: text/plain; name=Z\xfcrich\r\n"
+    assert (await _by_hand(client, sent, b"a"))[0] == 200
+    attributes = json.loads((await kept(client)).attributes)
+    assert attributes["datacontenttype"] == "text/plain; name=Zürich"
+
+
+@pytest.mark.parametrize("value", [b"%E9", b"%ed%a0%80"])
+async def test_percent_encoded_bytes_should_be_utf_8(client: Client, value: bytes) -> None:
     status, answer = await _by_hand(client, b"ce-subject: " + value + b"\r\n")
     assert status == 400
-    assert "ce-subject is not UTF-8" in str(answer["detail"])
+    assert "ce-subject has percent-encoded is not UTF-8" in str(answer["detail"])
     assert await kept_ids(client) == []
 
 

@@ -28,6 +28,18 @@ async def test_each_line_of_a_long_body_has_its_own_result(client: Client) -> No
     assert await stored_ids(client) == [str(number) for number in range(400)]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_bad_line_is_told_by_its_number_in_the_body(client: Client, size: int) -> None:
+    body = b"\n\r\n" + good("1") + b"\r\n \t\n" + b'{"a": nope}\n' + good("2") + b"\n\n{"
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    answer = await exchange(client.host, client.port, [_AS_LINES, b"".join(chunked(pieces))])
+    faults = [result["errors"] for result in answer.told["results"] if "errors" in result]
+    assert [fault["detail"].partition(": line ")[2] for (fault,) in faults] == [
+        "5 column 7",
+        "8 column 2",
+    ]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 async def test_events_do_not_depend_on_the_chunks_of_the_body(client: Client, size: int) -> None:
     body = b"\xef\xbb\xbf" + b"\r\n".join(_lines(5)) + b"\r\n"

@@ -12,6 +12,7 @@ from aiohttp import ClientError, web
 from multidict import istr
 
 from aggregator.core.budget import Reservation
+from aggregator.core.quoting import quoted
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
 
 _ENCODING = istr("Content-Encoding")
@@ -86,7 +87,9 @@ def _inflater(request: web.Request) -> "Inflater | None":
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in ENCODINGS:
-        raise UnsupportedCoding(f"A body in {said!r} is not read; send it plain, gzip or deflate.")
+        raise UnsupportedCoding(
+            f"A body in {quoted(said)} is not read; send it plain, gzip or deflate."
+        )
     return Inflater(codings[0])
 
 

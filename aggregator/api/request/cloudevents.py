@@ -15,8 +15,8 @@ import msgspec
 from aiohttp import web
 
 from aggregator.api.request import splitting, strict_json
-from aggregator.api.request.media_type import check_json_charset, is_utf8
-from aggregator.api.request.parsed_event import EventParser, ParsedEvent, RejectedEvent
+from aggregator.api.request.media_type import check_json_charset, header_text, is_utf8
+from aggregator.api.request.parsed_event import OWN, EventParser, ParsedEvent, RejectedEvent
 from aggregator.core.cloudevents import has_data_twice, is_base64
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
@@ -38,13 +38,13 @@ def _parse(raw: bytes) -> ParsedEvent:
         members = _members.decode(raw)
         spelled = _spelled.decode(raw)
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.explained(raw, str(error), "type", "id") from error
+        raise RejectedEvent.explained(raw, str(error)) from error
     values = [bytes(value) for value in spelled.values()]
     is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
     if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)
     if why := _wrong(members):
-        raise RejectedEvent.explained(raw, why, "type", "id")
+        raise RejectedEvent.explained(raw, why)
     form, payload = _content(members, spelled)
     attributes = {
         name: value
@@ -62,7 +62,21 @@ def _parse(raw: bytes) -> ParsedEvent:
     )
 
 
-CLOUD = EventParser(_parse, b"{}")
+CLOUD = EventParser(
+    _parse, b"{}", "type", "id", "Several are application/cloudevents-batch+json, an array."
+)
+
+
+def form_of(raw: bytes) -> EventParser:
+    """The form of an event that claims to be JSON, and no more.
+
+    `specversion` tells a CloudEvent, which must have it and which no plain event has. `event_id`,
+    which every plain event must have, is no name of an attribute: so no event is both.
+    """
+    if b'"specversion"' not in raw:
+        return OWN
+    names = {name for name, _ in splitting.members(raw)}
+    return CLOUD if "specversion" in names and "event_id" not in names else OWN
 
 
 def _wrong(members: Mapping[str, Any]) -> str:
@@ -109,8 +123,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def from_binary_mode(request: web.Request, body: bytes) -> bytes:
     """The event as JSON, as long as its parts; a header given twice is a member given twice.
 
-    Raises Unparsable where a header is not UTF-8 or says what is said elsewhere, or the body is not
-    the JSON that it claims to be; Unsupported where that is in another charset.
+    Raises Unparsable where what a header has percent-encoded is not UTF-8, or it says what is said
+    elsewhere, or the body is not the JSON that it claims to be; Unsupported where that is in
+    another charset.
     """
     members = [*_attributes(request.headers.items()), *_data(request, body)]
     spelled = (b"%b:%b" % (msgspec.json.encode(name), text) for name, text in members)
@@ -121,11 +136,11 @@ def _attributes(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes
     for header, value in headers:
         name = header.lower().removeprefix(_PREFIX)
         if header.lower() == "content-type" and value:
-            yield "datacontenttype", _text(header, _bytes(value))
+            yield "datacontenttype", msgspec.json.encode(header_text(value))
         elif name in _NOT_HEADERS and name != header.lower():
             raise Unparsable(f"{header} is no header of a CloudEvent: {_NOT_HEADERS[name]}.")
         elif name != header.lower():
-            yield name, _text(header, unquote_to_bytes(_bytes(_unquoted(value))))
+            yield name, _text(header, unquote_to_bytes(_unquoted(header_text(value))))
 
 
 def _unquoted(value: str) -> str:
@@ -133,16 +148,13 @@ def _unquoted(value: str) -> str:
     return _ESCAPED.sub(r"\1", quoted.group(1)) if quoted else value
 
 
-def _bytes(value: str) -> bytes:
-    """The header's value as it came: bytes that are not UTF-8 are lone surrogates in it."""
-    return value.encode(errors="surrogateescape")
-
-
 def _text(header: str, value: bytes) -> bytes:
     try:
         return msgspec.json.encode(value.decode())
     except UnicodeDecodeError as error:
-        raise Unparsable(f"The header {header} is not UTF-8: {error.reason}.") from error
+        raise Unparsable(
+            f"What {header} has percent-encoded is not UTF-8: {error.reason}."
+        ) from error
 
 
 def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
@@ -165,7 +177,8 @@ def _json(body: bytes) -> bytes:
     """The body, which is one JSON value: anything else could pass for more members."""
     text = splitting.trimmed(body)
     if not _is_json(text):
-        raise Unparsable(f"The body is {strict_json.faults(text)[0].detail}.")
+        first, *_ = strict_json.faults(text, splitting.beginning(body))
+        raise Unparsable(f"The body is {first.detail}.")
     return text
 
 

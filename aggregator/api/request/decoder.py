@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import structs
 
-from aggregator.api.request import splitting
-from aggregator.api.request.cloudevents import CLOUD
+from aggregator.api.request import splitting, strict_json
+from aggregator.api.request.cloudevents import CLOUD, form_of
 from aggregator.api.request.parsed_event import (
-    OWN,
     EventParser,
     ParsedEvent,
     RejectedEvent,
     parse_array,
     parse_lines,
 )
+from aggregator.api.request.splitting import Piece
 from aggregator.core import timestamp
 from aggregator.core.identity import KeySpec, MissingKeyPart, PayloadKind, digest_of, key_of
 from aggregator.core.policy import Policies
@@ -46,42 +46,46 @@ class Decoder:
         self.policies = policies
 
     def json(self, body: bytes, context: RequestContext) -> list[Event]:
-        """The events of a JSON body: one, or an array of them."""
-        body = splitting.trimmed(body)
+        """The events of a JSON body: one, or an array of them, each plain or a CloudEvent."""
+        begin, body = splitting.beginning(body), splitting.trimmed(body)
         if not body.startswith(b"["):
-            return [self._single(body, context, OWN)]
+            return [self._single((body, begin), context, form_of(body))]
         events = self.short_array(body, context) or self.lines(
-            splitting.elements(body, self.max_events), 0, context
+            splitting.elements(body, self.max_events, begin), 0, context
         )
         if not events:
             raise Unparsable("The array is empty: send at least one event.")
         return events
 
     def ndjson(self, context: RequestContext) -> "NdjsonDecoder":
-        """Decodes newline-delimited JSON, one event a line, as it arrives."""
+        """Decodes newline-delimited JSON, one event a line, plain or a CloudEvent."""
         return NdjsonDecoder(self, context)
 
     def cloud_event(self, body: bytes, context: RequestContext) -> list[Event]:
         """The one CloudEvent of a body in the structured mode."""
-        body = splitting.trimmed(body)
+        begin, body = splitting.beginning(body), splitting.trimmed(body)
         if body.startswith(b"["):
             raise Unparsable("The body is an array: send application/cloudevents-batch+json.")
-        return [self._single(body, context, CLOUD)]
+        return [self._single((body, begin), context, CLOUD)]
 
     def cloud_batch(self, body: bytes, context: RequestContext) -> list[Event]:
         """The CloudEvents of a batch, which may be empty."""
-        body = splitting.trimmed(body)
+        begin, body = splitting.beginning(body), splitting.trimmed(body)
         if not body.startswith(b"["):
             raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
-        raws = splitting.elements(body, self.max_events)
-        return [self._one_of_many(raw, index, context, CLOUD) for index, raw in enumerate(raws)]
+        pieces = splitting.elements(body, self.max_events, begin)
+        return [
+            self._one_of_many(piece, index, context, CLOUD) for index, piece in enumerate(pieces)
+        ]
 
     def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
         """The event that `Event.as_sent` gave these bytes for."""
-        return self._one_of_many(raw, index, context, CLOUD if is_cloud_event else OWN)
+        piece = raw, strict_json.FIRST
+        return self._one_of_many(piece, index, context, CLOUD if is_cloud_event else form_of(raw))
 
-    def lines(self, raws: Sequence[bytes], first: int, context: RequestContext) -> list[Event]:
+    def lines(self, pieces: Sequence[Piece], first: int, context: RequestContext) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
+        raws = [raw for raw, _ in pieces]
         if first + len(raws) > self.max_events:
             raise splitting.too_many(self.max_events)
         if max(map(len, raws), default=0) <= self.max_event and (
@@ -89,7 +93,8 @@ class Decoder:
         ):
             return events
         return [
-            self._one_of_many(raw, index, context, OWN) for index, raw in enumerate(raws, first)
+            self._one_of_many(piece, index, context, form_of(piece[0]))
+            for index, piece in enumerate(pieces, first)
         ]
 
     def short_array(self, body: bytes, context: RequestContext) -> list[Event]:
@@ -110,25 +115,27 @@ class Decoder:
         except RejectedEvent:
             return []
 
-    def _single(self, raw: bytes, context: RequestContext, parser: EventParser) -> Event:
+    def _single(self, piece: Piece, context: RequestContext, parser: EventParser) -> Event:
+        raw, begin = piece
         if not raw:
             raise Unparsable("The body is empty: send an event or an array of events.")
         if len(raw) > self.max_event:
-            raise TooLarge(self._too_long())
+            raise TooLarge(self._too_long() + _hint(raw, parser))
         try:
             return self._event(raw, 0, context, parser)
         except RejectedEvent as rejected:
             if rejected.is_unreadable:
-                raise Unparsable(f"The body is {rejected.faults[0].detail}.") from rejected
-            return _invalid(rejected, raw, 0, context, parser)
+                why = rejected.placed(raw, begin)[0].detail
+                raise Unparsable(f"The body is {why}.{_hint(raw, parser)}") from rejected
+            return _invalid(rejected, piece, 0, context, parser)
 
     def _one_of_many(
-        self, raw: bytes, index: int, context: RequestContext, parser: EventParser
+        self, piece: Piece, index: int, context: RequestContext, parser: EventParser
     ) -> Event:
         try:
-            return self._event(raw, index, context, parser)
+            return self._event(piece[0], index, context, parser)
         except RejectedEvent as rejected:
-            return _invalid(rejected, raw, index, context, parser)
+            return _invalid(rejected, piece, index, context, parser)
 
     def _event(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
         """Raises RejectedEvent."""
@@ -196,8 +203,8 @@ class NdjsonDecoder:
             raise Unparsable("The body is empty: send at least one event, one a line.")
         return self._events
 
-    def _decode(self, raws: Sequence[bytes]) -> None:
-        self._events += self._decoder.lines(raws, len(self._events), self._context)
+    def _decode(self, pieces: Sequence[Piece]) -> None:
+        self._events += self._decoder.lines(pieces, len(self._events), self._context)
 
 
 def _key(event: ParsedEvent, key_spec: KeySpec, context: RequestContext) -> bytes:
@@ -209,20 +216,24 @@ def _key(event: ParsedEvent, key_spec: KeySpec, context: RequestContext) -> byte
         raise RejectedEvent.without_key(event, missing) from missing
 
 
+def _hint(raw: bytes, parser: EventParser) -> str:
+    return f" {parser.several}" if splitting.is_followed(raw) else ""
+
+
 def _invalid(
-    rejected: RejectedEvent, raw: bytes, index: int, context: RequestContext, parser: EventParser
+    rejected: RejectedEvent, piece: Piece, index: int, context: RequestContext, parser: EventParser
 ) -> Event:
     """The event that stands for bytes that were rejected; a malformed one is left to the stages."""
+    raw, begin = piece
     event = Event(
         index,
         context.submission,
         context.received_at,
-        rejected.topic,
-        rejected.event_id,
+        *parser.names(raw),
         malformed=rejected.malformed,
         raw=raw,
         attributes=parser.attributes,
     )
-    if rejected.faults:
-        event.settle(Invalid(rejected.faults))
+    if faults := rejected.placed(raw, begin):
+        event.settle(Invalid(faults))
     return event

@@ -1,10 +1,12 @@
 """The format and the charset that a publish request claims for its body."""
 
+import re
 from enum import Enum
 
 from aiohttp import web
 from multidict import CIMultiDictProxy, istr
 
+from aggregator.core.quoting import quoted
 from aggregator.errors import Unsupported
 
 
@@ -34,6 +36,7 @@ _USUAL = Format.JSON.value
 _LONGEST = 500  # characters; its parser takes time by their square
 _CLOUD_EVENTS = "application/cloudevents"
 _VERSION, _ID, _TYPE, _SOURCE = map(istr, ("ce-specversion", "ce-id", "ce-type", "ce-source"))
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
@@ -52,7 +55,7 @@ def format_of(request: web.Request) -> Format:
     check_json_charset(request)
     if claimed not in _FORMATS:
         raise Unsupported(
-            f"A body of type {claimed} is not read. Send {ACCEPTED}: "
+            f"A body of type {quoted(said)} is not read. Send {ACCEPTED}: "
             "with curl, add -H 'Content-Type: application/json'."
         )
     return _FORMATS[claimed]
@@ -63,6 +66,17 @@ def is_binary_mode(headers: CIMultiDictProxy[str]) -> bool:
     return _ID in headers or _TYPE in headers or _SOURCE in headers or _VERSION in headers
 
 
+def header_text(value: str) -> str:
+    """The value of a header, in whichever of the usual encodings it came.
+
+    aiohttp decodes UTF-8, and leaves other bytes as lone surrogates: those are Latin-1, which older
+    clients send, and in which every byte is a character.
+    """
+    if _NOT_UTF8.search(value):
+        return value.encode(errors="surrogateescape").decode("latin-1")
+    return value
+
+
 def is_utf8(request: web.Request) -> bool:
     """Whether the body claims to be UTF-8, or nothing else."""
     return (request.charset or "utf-8").lower() in _UTF8
@@ -71,4 +85,6 @@ def is_utf8(request: web.Request) -> bool:
 def check_json_charset(request: web.Request) -> None:
     """Raise Unsupported where a body of JSON claims to be in another charset."""
     if not is_utf8(request):
-        raise Unsupported(f"JSON is UTF-8; the charset {request.charset} is not read.")
+        raise Unsupported(
+            f"JSON is UTF-8; the charset {quoted(request.charset or '')} is not read."
+        )

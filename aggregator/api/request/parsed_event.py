@@ -1,15 +1,18 @@
 """What the bytes of an event say, or why they are rejected; parses the service's own form."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from aggregator.api.request import strict_json
+from aggregator.api.request import splitting, strict_json
 from aggregator.core.identity import MissingKeyPart, PayloadKind
+from aggregator.core.quoting import cut
 from aggregator.outcome import Fault
 
-_LONGEST_SHOWN = 255
+LONGEST_NAME = 255
+"""Characters of a topic or event_id that an answer repeats."""
 
 
 class ParsedEvent(msgspec.Struct, frozen=True):
@@ -31,6 +34,20 @@ class EventParser(NamedTuple):
     """Raises RejectedEvent."""
     attributes: bytes
     """Those of an event that cannot be parsed; where they are empty, it is no CloudEvent."""
+    topic: str
+    event_id: str
+    """What the members are named that hold these."""
+    several: str
+    """What to do where a body that should be one event holds several."""
+
+    def names(self, raw: bytes) -> tuple[str, str]:
+        """Topic and event_id of what was rejected, cut; empty where they cannot be read."""
+        found: dict[str, str] = {}
+        for name, value in splitting.members(raw):
+            if name in (self.topic, self.event_id):
+                # Of one that stands twice nobody knows which is meant.
+                found[name] = "" if name in found else _shown(value)
+        return found.get(self.topic, ""), found.get(self.event_id, "")
 
 
 class RejectedEvent(Exception):
@@ -43,27 +60,29 @@ class RejectedEvent(Exception):
         self,
         faults: Sequence[Fault] = (),
         malformed: str = "",
-        topic: str = "",
-        event_id: str = "",
         is_unreadable: bool = False,
     ) -> None:
         super().__init__(malformed, faults)
         self.faults = tuple(faults)
         self.malformed = malformed
-        self.topic = topic
-        self.event_id = event_id
         self.is_unreadable = is_unreadable
 
+    def placed(self, raw: bytes, begin: strict_json.Place) -> tuple[Fault, ...]:
+        """The faults of these bytes, which begin there in the body."""
+        if self.is_unreadable and (faults := strict_json.faults(raw, begin)):
+            return tuple(faults)
+        return self.faults
+
     @classmethod
-    def explained(cls, raw: bytes, why: str, topic: str, event_id: str) -> "RejectedEvent":
-        """What is wrong with bytes that msgspec declined, shown with two of its members."""
+    def explained(cls, raw: bytes, why: str) -> "RejectedEvent":
+        """What is wrong with bytes that msgspec declined."""
         if faults := strict_json.faults(raw):
             return cls.of_json(faults)
         try:
-            members = msgspec.json.decode(raw)
+            msgspec.json.decode(raw)
         except strict_json.UNREADABLE:
             return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
-        return cls((), why, _shown(members, topic), _shown(members, event_id))
+        return cls((), cut(_PYTHON_TYPE.sub(_json_type, why)))
 
     @classmethod
     def without_key(cls, parsed: ParsedEvent, missing: MissingKeyPart) -> "RejectedEvent":
@@ -71,12 +90,11 @@ class RejectedEvent(Exception):
 
         If that is a member, it is left to a stage to say what else is wrong with the event.
         """
-        names = _cut(parsed.topic), _cut(parsed.event_id)
         if missing.is_member:
-            return cls((), str(missing), *names)
+            return cls((), str(missing))
         payload = "/data" if parsed.attributes else "/payload"
         place = f"{payload}{missing.part}" if missing.part.startswith("/") else ""
-        return cls([Fault(place, str(missing))], "", *names)
+        return cls([Fault(place, str(missing))])
 
     @classmethod
     def of_json(cls, faults: Sequence[Fault]) -> "RejectedEvent":
@@ -84,13 +102,20 @@ class RejectedEvent(Exception):
         return cls(faults, is_unreadable=not faults[0].pointer)
 
 
-def _shown(members: Any, name: str) -> str:
-    member = members.get(name) if isinstance(members, dict) else None
-    return _cut(member) if isinstance(member, str) else ""
+def _shown(value: bytes) -> str:
+    try:
+        text = _text.decode(value)
+    except strict_json.UNREADABLE:
+        return ""
+    return "" if "\0" in text else cut(text, LONGEST_NAME)
 
 
-def _cut(name: str) -> str:
-    return name[:_LONGEST_SHOWN]
+_JSON_TYPES = {"str": "string", "int": "number", "float": "number", "bool": "boolean"}
+_PYTHON_TYPE = re.compile(f"(?<=`)(?:{'|'.join(_JSON_TYPES)})(?=`)")
+
+
+def _json_type(found: re.Match[str]) -> str:
+    return _JSON_TYPES[found[0]]
 
 
 class _OwnMembers(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,6 +134,7 @@ _OBJECT = ord("{")
 _one = msgspec.json.Decoder(_OwnMembers)
 _many = msgspec.json.Decoder(list[_OwnMembers])
 _object = msgspec.json.Decoder(dict[str, Any])
+_text = msgspec.json.Decoder(str)
 
 
 def parse_array(array: bytes) -> list[ParsedEvent]:
@@ -147,11 +173,17 @@ def _parse(raw: bytes) -> ParsedEvent:
         if payload[0] != _OBJECT:
             _object.decode(payload)  # raises, with the words for it
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.explained(raw, str(error), "topic", "event_id") from error
+        raise RejectedEvent.explained(raw, str(error)) from error
     is_in_doubt = not strict_json.is_surely_taken(raw, [payload], _QUOTES)
     if is_in_doubt and (faults := strict_json.faults(raw)):
         raise RejectedEvent.of_json(faults)
     return ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
 
 
-OWN = EventParser(_parse, b"")
+OWN = EventParser(
+    _parse,
+    b"",
+    "topic",
+    "event_id",
+    "One event a line is application/x-ndjson; others stand in an array.",
+)

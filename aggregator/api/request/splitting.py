@@ -4,12 +4,15 @@ An array is split by msgspec where that can be done in little memory, and else b
 alone, so that whatever is wrong inside one event leaves the others whole.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
 from aggregator.api.request import strict_json
-from aggregator.errors import TooLarge, Unparsable
+from aggregator.api.request.strict_json import Place
+from aggregator.errors import RequestError, TooLarge, Unparsable
 
 _BLANK = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -18,12 +21,27 @@ _COMMAS_PER_EVENT = 50  # more of them on average, and msgspec might find millio
 _COMMA = ord(",")
 _DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
+_BLANKS = re.compile(rb"[ \t\r\n]*")
+_MEMBER = re.compile(rb"[ \t\r\n]*(%b)[ \t\r\n]*:(.*)" % strict_json.STRING, re.DOTALL)
+_MOST_MEMBERS = 1_000  # of one event
+
+Piece = tuple[bytes, Place]
+"""The text of an event, without blanks around it, and where in the body it begins."""
+
 _array = msgspec.json.Decoder(list[msgspec.Raw])
+_name = msgspec.json.Decoder(str)
 
 
 def trimmed(body: bytes) -> bytes:
     """The body without what may stand around JSON."""
     return body.removeprefix(_BYTE_ORDER_MARK).strip(_BLANK)
+
+
+def beginning(body: bytes) -> Place:
+    """Where the JSON in a body begins."""
+    blanks = _BLANKS.match(body.removeprefix(_BYTE_ORDER_MARK))
+    assert blanks
+    return 1 + blanks[0].count(b"\n"), len(blanks[0]) - blanks[0].rfind(b"\n")
 
 
 def too_many(most: int) -> TooLarge:
@@ -41,20 +59,27 @@ class Lines:
         self._kept = longest + len(b"\r\n")
         self._head: bytes | None = b""
         self._rest = bytearray()
+        self._ended = 0  # lines
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that end in this piece and are not blank, without the blanks around them."""
+    def feed(self, piece: bytes) -> list[Piece]:
+        """The lines that end in this piece and are not blank."""
         first, end, others = self._after_mark(piece).partition(b"\n")
         self._keep(first)
         if not end:
             return []
-        whole, _, rest = others.rpartition(b"\n")
-        found = [self._line(bytes(self._rest)), *map(self._line, filter(None, whole.split(b"\n")))]
+        whole, others_end, rest = others.rpartition(b"\n")
+        ended = [bytes(self._rest), *(whole.split(b"\n") if others_end else ())]
+        found = [
+            (line, (number, 1))
+            for number, text in enumerate(ended, self._ended + 1)
+            if text and (line := self._line(text))
+        ]
+        self._ended += len(ended)
         self._rest.clear()
         self._keep(rest)
-        return [line for line in found if line]
+        return found
 
-    def finish(self) -> list[bytes]:
+    def finish(self) -> list[Piece]:
         """The last line, if no line break ended it."""
         return self.feed(b"\n")
 
@@ -81,8 +106,59 @@ class Lines:
         return line[: self._kept] if len(line) > self._kept else line.rstrip(_BLANK)
 
 
-def elements(array: bytes, most: int) -> list[bytes]:
-    """The elements of an array. Raises TooLarge, or Unparsable where they cannot be told apart."""
+def members(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """The first members of an object, by name, as far as it can be told what they are.
+
+    None of anything else. The text need not be JSON to its end.
+    """
+    start = 1
+    for end in islice(_ends(text), _MOST_MEMBERS):
+        if member := _MEMBER.fullmatch(text, start, end):
+            try:
+                yield _name.decode(member[1]), member[2]
+            except strict_json.UNREADABLE:
+                return
+        start = end + 1
+
+
+def is_followed(text: bytes) -> bool:
+    """Whether a further object follows an object, as where each line is one."""
+    end = max(_ends(text), default=0)
+    return bool(end) and text[end + 1 :].lstrip(_BLANK).startswith(b"{")
+
+
+def _ends(text: bytes) -> Iterator[int]:
+    """Where each member of an object ends, up to where the text is cut or has too many brackets."""
+    if text.startswith(b"{"):
+        try:
+            yield from _boundaries(text)
+        except RequestError:
+            return
+
+
+def elements(array: bytes, most: int, begin: Place) -> list[Piece]:
+    """The elements of an array that begins there.
+
+    Raises TooLarge, or Unparsable where they cannot be told apart.
+    """
+    return list(_placed(array, _elements(array, most), begin))
+
+
+def _placed(array: bytes, texts: Sequence[bytes], begin: Place) -> Iterator[Piece]:
+    """The elements with their places: between them are only commas and blanks."""
+    line, column = begin
+    before, end = 0, 1
+    for text in texts:
+        start = array.index(text, end)
+        if breaks := array.count(b"\n", before, start):
+            line, column = line + breaks, start - array.rindex(b"\n", before, start)
+        else:
+            column += start - before
+        yield text, (line, column)
+        before, end = start, start + len(text)
+
+
+def _elements(array: bytes, most: int) -> list[bytes]:
     if array.count(b",") < most * _COMMAS_PER_EVENT:
         try:
             found = [bytes(element) for element in _array.decode(array)]
@@ -109,7 +185,7 @@ def _by_brackets(array: bytes, most: int) -> list[bytes]:
 
 
 def _boundaries(array: bytes) -> Iterator[int]:
-    """Where the array's own commas stand, and its last bracket."""
+    """Where the own commas of an array or an object stand, and its last bracket."""
     place, depth = 1, 1
     for _ in range(_MOST_BRACKETS):
         mark = (strict_json.MARK if depth == 1 else strict_json.BRACKET).match(array, place)

@@ -19,7 +19,12 @@ from itertools import chain, islice
 import msgspec
 
 from aggregator.core import json_pointer
+from aggregator.core.quoting import cut
 from aggregator.outcome import Fault
+
+Place = tuple[int, int]
+"""The line and the column, in bytes, where something begins; both from 1."""
+FIRST: Place = (1, 1)
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises where it declines."""
@@ -28,10 +33,11 @@ MAX_DEPTH = 100
 """Levels of arrays and objects in one event, itself included."""
 
 # Possessive, so that the matcher never goes back, whatever it is given.
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % _STRING, re.DOTALL)
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+"""The pattern of a string."""
+BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % STRING, re.DOTALL)
 """All up to and with the next bracket that stands in no string; no match where none follows."""
-MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % _STRING, re.DOTALL)
+MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % STRING, re.DOTALL)
 """The same, up to a bracket or a comma."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -105,12 +111,15 @@ def is_too_deep(raw: bytes) -> bool:
     return False
 
 
-def faults(raw: bytes) -> list[Fault]:
-    """What in `raw` is not taken, the first few of it; empty if nothing. Slow."""
+def faults(raw: bytes, begin: Place = FIRST) -> list[Fault]:
+    """What in `raw` is not taken, the first few of it; empty if nothing. Slow.
+
+    `begin` is its own place in the body, for places to be those of the body.
+    """
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        return [Fault("", f"not UTF-8: {error.reason} at byte {error.start}")]
+        return [Fault("", f"not UTF-8: {error.reason}: {_after(raw[: error.start], begin)}")]
     if is_too_deep(raw):
         return [Fault("", f"nested deeper than {MAX_DEPTH} levels")]
     try:
@@ -121,11 +130,20 @@ def faults(raw: bytes) -> list[Fault]:
             parse_int=_number,
             object_pairs_hook=_Members,
         )
-    except ValueError as error:
-        return [Fault("", f"not JSON: {error}")]
+    except json.JSONDecodeError as error:
+        before = text[: error.pos].encode()
+        return [Fault("", f"not JSON: {error.msg}: {_after(before, begin)}")]
     doubled = value.doubled if isinstance(value, _Members) else []
     found = chain(map(_twice, doubled), _walk((), value))
     return list(islice(found, _MOST))
+
+
+def _after(before: bytes, begin: Place) -> str:
+    line, column = begin
+    breaks = before.count(b"\n")
+    if breaks:
+        line, column, before = line + breaks, 1, before.rpartition(b"\n")[2]
+    return f"line {line} column {column + len(before)}"
 
 
 class _Members(dict[str, object]):
@@ -164,7 +182,7 @@ def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
         for index, element in enumerate(value):
             yield from _walk((*path, index), element)
     elif isinstance(value, _Refused):
-        detail = f"{json_pointer.cut(value)} is not a number that every reader can hold"
+        detail = f"{cut(value)} is not a number that every reader can hold"
         yield Fault(json_pointer.to(*path), detail)
     elif isinstance(value, str):
         yield from _of_text(path, value, "the string")

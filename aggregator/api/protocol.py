@@ -1,0 +1,91 @@
+"""Answers with a problem what is no HTTP request that can be read."""
+
+import logging
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from multidict import istr
+
+from aggregator.api.responses import problem_response
+from aggregator.core.fault_log import Seldom
+from aggregator.core.quoting import cut, quoted
+
+log = logging.getLogger(__name__)
+
+_EXPECT = istr("Expect")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LONGEST_WHY = 300  # characters
+
+_seldom = Seldom()
+"""Anybody can send what is no request, as often as they like."""
+
+
+class AppRunner(web.AppRunner):
+    """Runs an application behind this protocol, and is otherwise aiohttp's."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Protocol(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != HTTPStatus.BAD_REQUEST:
+            super().handle_error(request, status, exc, message)  # logs it
+            why = "The service failed; its log says more."
+        elif request.writer.output_size:
+            raise ConnectionError("the answer has begun, so that no problem can be sent any more")
+        else:
+            why = _why(exc, message or "")
+            if (more := _seldom.told("")) is not None:
+                log.info("%s sent what is no request: %s%s", request.remote, why, more)
+        answer = problem_response(status, why)
+        answer.force_close()
+        return answer
+
+
+def _why(error: BaseException | None, message: str) -> str:
+    if isinstance(error, LineTooLong):
+        begin, most = error.args[:2]
+        shown = begin if isinstance(begin, str) else begin.decode(errors="backslashreplace")
+        return (
+            f"The first line, or a header, has more than the {most:,} bytes that are read: "
+            f"{quoted(shown)}. An attribute that is longer goes in the structured mode."
+        )
+    # aiohttp shows the place in lines of their own, and marks it in the last one.
+    lines = (line.strip() for line in message.splitlines())
+    told = " ".join(line for line in lines if line.strip("^"))
+    return f"This is no HTTP request that can be read: {cut(told, _LONGEST_WHY)}"
+
+
+async def answer_expect(request: web.Request) -> web.StreamResponse | None:
+    """Ask for the body where the client waits to be asked; expect nothing else of this service."""
+    expected = request.headers.get(_EXPECT, "")
+    if expected.lower() != "100-continue":
+        return problem_response(
+            HTTPStatus.EXPECTATION_FAILED,
+            f"Nothing but 100-continue can be expected here, not {cut(expected)}.",
+        )
+    if request.version >= (1, 1):
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0  # the answer itself has not begun
+    return None
