@@ -141,7 +141,7 @@ SAMPLE: dict[str, Tests] = {
         "process/test_closed_folder.py": ("test_store_in_a_closed_folder_is_said",),
     },
     "a new stage": {
-        "process/test_new_stage.py": (),
+        "process/test_new_stage.py": ("test_new_stage_is_green_and_serves_as_it_is_written",),
         "process/test_authors_page.py": (),
     },
     "a stranger's stage": {
