@@ -107,27 +107,25 @@ class Plugins:
 
         Raises SettingError, a line a fault.
         """
-        faults = [
-            f"stages.{name}: {name} is not in the pipeline ({order})"
-            for name in sorted(set(tables) - set(order.intake + order.batch))
-        ]
-
-        causes: list[SettingError] = []
+        faults: list[SettingError] = []
 
         def made(names: Sequence[str], side: type[Stage]) -> Iterator[NamedStage]:
             for name in names:
                 try:
                     yield NamedStage(name, self._stage(name, side, tables))
                 except SettingError as error:
-                    faults.append(str(error))
-                    causes.append(error)
+                    faults.append(error)
 
         intake = list(made(order.intake, IntakeStage))
         batch = list(made(order.batch, BatchStage))
         if len(batch) == len(order.batch):
-            faults += order_faults(batch)
+            faults += map(SettingError, order_faults(batch))
+        faults += (
+            SettingError(f"stages.{name}: {name} is not in the pipeline ({order})")
+            for name in sorted(set(tables) - set(order.intake + order.batch))
+        )
         if faults:
-            raise SettingError("\n".join(faults)) from next(iter(causes), None)
+            raise SettingError("\n".join(map(str, faults))) from faults[0]
         return intake, batch
 
     def store(self, settings: Settings) -> Store:
