@@ -1,5 +1,5 @@
 """`python -m aggregator` is the command `aggregator`."""
 
-from aggregator.cli.main import main
+from aggregator.cli.main import run
 
-main()
+run()

@@ -55,9 +55,9 @@ class Event(msgspec.Struct, frozen=True):
     attributes: bytes = b""  # a CloudEvent's other attributes, a JSON object; empty if it is none
     name: bytes = b""  # the hash of topic and event_id where the key is made of something else
     on_conflict: OnConflict = OnConflict.KEEP_FIRST
+    known_timestamp_us: int | UnsetType | None = UNSET  # once it was parsed
     verdict: Verdict = Pending.GOING
     awaited: "Event | None" = None  # the one that it has waited for last
-    known_timestamp_us: int | UnsetType | None = UNSET  # once it was parsed
 
     @property
     def outcome(self) -> Outcome | None:

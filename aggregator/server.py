@@ -8,7 +8,11 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from types import FrameType
 
 from aiohttp import web
 
@@ -19,7 +23,13 @@ from aggregator.app import INTAKE, SENDERS, STORE, WORKER
 from aggregator.config import Settings
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
-from aggregator.sockets import BACKLOG, is_open_to_others, listening_sockets, url_of
+from aggregator.sockets import (
+    BACKLOG,
+    LAST_MOMENT,
+    address_of,
+    is_open_to_others,
+    listening_sockets,
+)
 from aggregator.starting import StartingServer
 from aggregator.watchdog import Watchdog
 
@@ -32,7 +42,6 @@ LAST_CALL = 14.0
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
-_LAST_MOMENT = 0.05  # seconds
 _END_OF_START = 2.0  # seconds for a start that is asked to stop
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
@@ -62,7 +71,7 @@ async def serve(
         _collect_seldom()
         for one in sockets:
             await web.SockSite(runner, one, backlog=BACKLOG).start()
-        _announce(sockets[0], settings, app)
+        _announce(sockets, settings, app)
         watchdog.start()
         await _until_stopped(signals.stopping, app[WORKER])
         await _close_doors(runner)
@@ -111,33 +120,48 @@ class _Signals:
     """The first SIGTERM or SIGINT stops in good order; a second, or too long a time, ends at once.
 
     A start that is asked to stop has accepted nothing, and whatever it does bears being cut off.
+
+    Heard without the event loop, which may be blocked, and until the process has ended: a loop that
+    is closed takes its own handlers away, and a SIGHUP would kill.
     """
 
     def __init__(self, pending: PendingSubmissions, reload: Callable[[], None] | None) -> None:
         self.stopping = asyncio.Event()
         self.is_started = False
+        self._is_heard = False
         self._pending = pending
-        loop = asyncio.get_running_loop()
+        self._reload = reload or _nothing_to_reload
+        self._loop = asyncio.get_running_loop()
+        # A handler may not start a thread, since it may interrupt what does; to put is allowed.
+        self._heard: SimpleQueue[bool] = SimpleQueue()
+        threading.Thread(target=self._end_in_time, name="deadline", daemon=True).start()
         for number in _STOPPING:
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, reload or _nothing_to_reload)
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, lambda *_: self._in_loop(self._reload))
 
-    def _stop(self, number: int) -> None:
-        if self.stopping.is_set():
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self._is_heard:
             os._exit(128 + number)
+        self._is_heard = True
+        self._heard.put(self.is_started)
+        self._in_loop(self._begin_to_stop, signal.Signals(number).name)
+
+    def _begin_to_stop(self, name: str) -> None:
+        log.info("%s: stopping", name)
         self.stopping.set()
-        log.info("%s: stopping", signal.Signals(number).name)
-        if self.is_started:
-            _in_any_case(LAST_CALL, _give_up, self._pending)
+
+    def _in_loop(self, function: Callable[..., None], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: all is done
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _end_in_time(self) -> None:
+        """End the process once a stop has taken too long, whatever it hangs in."""
+        if self._heard.get():
+            time.sleep(LAST_CALL)
+            _give_up(self._pending)
         else:
-            _in_any_case(_END_OF_START, os._exit, 0)
-
-
-def _in_any_case(seconds: float, function: Callable[..., None], argument: object) -> None:
-    """Call it then, from a thread: the event loop may hang, or wait for a call that never ends."""
-    timer = threading.Timer(seconds, function, (argument,))
-    timer.daemon = True
-    timer.start()
+            time.sleep(_END_OF_START)
+            os._exit(0)
 
 
 def _nothing_to_reload() -> None:
@@ -158,35 +182,33 @@ async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") 
 
 
 async def _close_doors(runner: web.AppRunner) -> None:
-    """Stop listening, and let aiohttp see the connections that were accepted at the last moment.
+    """Stop listening, and take what the connections ask for that were accepted at the last moment.
 
-    One that it does not know when it begins to close is waited for during the whole drain.
+    One that aiohttp does not know when it begins to close is waited for during the whole drain.
     """
     for site in list(runner.sites):
         await site.stop()
-    await asyncio.sleep(_LAST_MOMENT)
+    await asyncio.sleep(LAST_MOMENT)
 
 
-def _announce(listening: socket.socket, settings: Settings, app: web.Application) -> None:
+def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.Application) -> None:
     """Say where it listens, and what to do next; for whoever started it."""
-    where = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        url, curl = f"unix:{where}", f"curl --unix-socket {where} http://localhost/publish"
-    else:
-        url = url_of(*where[:2])
-        curl = f"curl {url}/publish"
+    urls = [address_of(one) for one in sockets]
+    path = urls[0].removeprefix("unix:")
+    curl = f"{path}/publish" if path == urls[0] else f"--unix-socket {path} http://a/publish"
     event = (
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'
     )
     lines = [
-        f"aggregator {__version__} listens on {url}",
+        f"aggregator {__version__} listens on {urls[0]}",
+        *(f"  and on    {url}" for url in urls[1:]),
         f"  store     {app[STORE].about()}",
         f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
-        f"  try       {curl} -H 'Content-Type: application/json' -d '{event}'",
+        f"  try       curl {curl} -H 'Content-Type: application/json' -d '{event}'",
         "  stop      Ctrl-C",
     ]
-    if is_open_to_others(listening):
+    if any(map(is_open_to_others, sockets)):
         lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")
     print("\n".join(lines), flush=True)  # noqa: T201
 

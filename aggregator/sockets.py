@@ -4,12 +4,16 @@ import errno
 import os
 import socket
 from ipaddress import ip_address
+from typing import Any
 
 from aggregator.config import Settings
 from aggregator.errors import SettingError
 
 BACKLOG = 1024
 """Connections that wait to be accepted, at most; the kernel may allow fewer."""
+
+LAST_MOMENT = 0.05
+"""Seconds until a connection that was accepted last is known, and has sent its request."""
 
 _FIRST_INHERITED = 3  # as in sd_listen_fds(3)
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, it is read here, not listened on
@@ -32,7 +36,8 @@ def inherited_sockets() -> list[socket.socket]:
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = os.environ.pop("LISTEN_FDS", "")
-    del os.environ["LISTEN_PID"]
+    for name in ("LISTEN_PID", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
     if not count.isdecimal():
         raise SettingError(f"LISTEN_FDS: {count!r} should be a number of sockets")
     return [_inherited(_FIRST_INHERITED + number) for number in range(int(count))]
@@ -51,16 +56,20 @@ def _inherited(number: int) -> socket.socket:
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host."""
+    """A socket for each address of the host that this machine has."""
     found: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         for family, address in _addresses(host, port):
             try:
                 found.append(socket.create_server(address, family=family, backlog=BACKLOG))
             except OSError as error:
-                # A name may have an address of a kind that this machine does not have.
-                if error.errno != errno.EADDRNOTAVAIL or not found:
+                # `localhost` is ::1 too, which a machine without IPv6 does not have.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
+                missing = error
+        if missing and not found:
+            raise missing
     except (OSError, UnicodeError) as error:
         for one in found:
             one.close()
@@ -70,10 +79,16 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     return found
 
 
-def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    """Each with its family; as long as the system gives it, since it may have a scope."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    each = ((family, (str(address[0]), port)) for family, *_, address in found)
-    return list(dict.fromkeys(each))
+    return list(dict.fromkeys((family, address) for family, *_, address in found))
+
+
+def address_of(listening: socket.socket) -> str:
+    """The URL under which this machine reaches it; `unix:PATH` where it has a file."""
+    address = listening.getsockname()
+    return f"unix:{address}" if listening.family == socket.AF_UNIX else url_of(*address[:2])
 
 
 def url_of(host: str, port: int) -> str:

@@ -1,16 +1,18 @@
 """Answers for the service while it starts: alive, and not ready yet."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from types import TracebackType
 
 from aiohttp import web
 
 from aggregator.api.responses import problem_response
 from aggregator.api.status import alive
-from aggregator.sockets import BACKLOG
+from aggregator.sockets import BACKLOG, LAST_MOMENT
+
+log = logging.getLogger(__name__)
 
 _SHORT = 0.5  # seconds
 _LAST_ANSWERS = 1.0  # seconds
@@ -42,18 +44,26 @@ class StartingServer:
     ) -> None:
         assert self._task
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
+        if not self._task.cancelled() and (fault := self._task.exception()):
+            log.error("nobody was answered while the service started: %s", fault)
         for listener in self._listeners:
             listener.close()
+        if self._listeners:
+            await asyncio.sleep(LAST_MOMENT)
         await self._server.shutdown(_LAST_ANSWERS)
 
     async def _serve(self) -> None:
         await asyncio.sleep(_SHORT)
         loop = asyncio.get_running_loop()
         for one in self._sockets:
-            listener = await loop.create_server(self._server, sock=one.dup(), backlog=BACKLOG)
+            # Known before it is waited for: or one that is made while the start ends is never
+            # closed, and goes on to say that the service is starting.
+            listener = await loop.create_server(
+                self._server, sock=one.dup(), backlog=BACKLOG, start_serving=False
+            )
             self._listeners.append(listener)
+            await listener.start_serving()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz" and request.method in ("GET", "HEAD"):

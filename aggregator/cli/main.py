@@ -1,5 +1,8 @@
 """The command `aggregator`."""
 
+import os
+import signal
+import sys
 from importlib import import_module
 from typing import NamedTuple
 
@@ -47,6 +50,24 @@ class Commands(click.Group):
         """Write what each does, without importing it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+def run() -> None:
+    """The command, as a process of its own."""
+    if sys.argv[1:2] == ["serve"]:
+        _bear_signals()
+    main()
+
+
+def _bear_signals() -> None:
+    """Let a start be ended, and no SIGHUP kill it, before the event loop hears them.
+
+    Importing what serves is most of a start. And what is process 1, as in a container, is never
+    told of a signal that it has no handler for.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,10 +3,7 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -41,28 +38,13 @@ def command(**flags: Any) -> None:
       2   it could not start; why is said
       70  a stage, or the event loop, was stuck
     """
-    with _signals_before_the_loop():
-        try:
-            configuration, app = wire(flags)
-            reloading = Reloading(configuration, flags)
-            status = asyncio.run(serve(app, configuration.settings, reloading.reload))
-        except AggregatorError as error:
-            fail(error)
-    sys.exit(status)
-
-
-@contextmanager
-def _signals_before_the_loop() -> Iterator[None]:
-    """Until the event loop hears them: a start may be ended, and no SIGHUP kills it."""
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: os._exit(0)),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    }
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        configuration, app = wire(flags)
+        reloading = Reloading(configuration, flags)
+        status = asyncio.run(serve(app, configuration.settings, reloading.reload))
+    except AggregatorError as error:
+        fail(error)
+    sys.exit(status)
 
 
 class Reloading:

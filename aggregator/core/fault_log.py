@@ -32,7 +32,7 @@ class Seldom:
             return None
         self._due[subject] = now + self.pause
         left_out = self._left_out.pop(subject, 0)
-        return f" (and {left_out:,} more of this kind since the last one told)" if left_out else ""
+        return f" (and {left_out:,} more since the last one told)" if left_out else ""
 
 
 def cut_bytes(text: str, longest: int) -> str:

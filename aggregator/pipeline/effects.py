@@ -1,9 +1,9 @@
 """What stages have asked to be done after the commit: called, timed and, where it fails, told."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from inspect import isawaitable
 
 from aggregator.core.fault_log import Seldom, traceback_of
 from aggregator.transaction import EFFECTS_LIMIT, Effect
@@ -36,7 +36,7 @@ class EffectRunner:
     def _call(self, effect: Effect) -> None:
         try:
             _check_result(effect.call())
-        except Exception as error:  # noqa: BLE001, it is logged, and the next one is called
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001, it fails no batch
             if (more := self._seldom.told(f"failed {effect.stage}")) is not None:
                 log.error(
                     "after a commit an effect of the stage %s failed; the events are stored%s%s",
@@ -46,8 +46,7 @@ class EffectRunner:
 
 
 def _check_result(returned: object) -> None:
-    """Raise TypeError for a coroutine and the like: what it should have done is not done."""
+    """Raise TypeError for a coroutine: what it should have done is not done. A task goes on."""
     if isinstance(returned, Coroutine):
         returned.close()  # or Python warns of it at some later time
-    if isawaitable(returned):
-        raise TypeError("it returned something to be awaited, and nobody awaits it")
+        raise TypeError("it returned a coroutine, which nobody awaits")

@@ -31,7 +31,7 @@ _FROZEN = Event.__struct_fields__.index("verdict")  # members that come before t
 _frozen = itemgetter(slice(_FROZEN))
 
 Members = list[tuple[Any, ...]]
-"""All members of each event."""
+"""Of each event the members that nobody changes."""
 Call = Coroutine[Any, Any, Sequence[Event]]
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class StageRunner:
         Those that a stage made wait come to it again once the others are through. Raises
         StoreError, or StageFault, which is logged.
         """
-        before = list(map(astuple, events))
+        before = _members(events)
         try:
             passed = await self._run(events, work)
             self._check_unchanged(self.names, events, before)
@@ -158,7 +158,7 @@ class StageRunner:
             first, going = parts.popleft()
             for place, named in enumerate(self.stages[first:], first):
                 given = going
-                before = list(map(astuple, given)) if self._is_watching else None
+                before = _members(given) if self._is_watching else None
                 going = await self._pass(named, given, work) if given else given
                 if before is not None:
                     self._check_unchanged(named.name, given, before)
@@ -183,7 +183,9 @@ class StageRunner:
         for named in reversed(self.stages):
             try:
                 await named.stage.close()
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # of a task of its own that it awaits, say
+                if _is_cancelled():
+                    raise
                 log.exception("%s: could not be closed", named.name)
 
     async def _pass(
@@ -309,19 +311,22 @@ def _check(given: Sequence[Event], returned: Sequence[Event]) -> None:
         raise StageFault(_breach(given, returned))
 
 
+def _members(events: Sequence[Event]) -> Members:
+    return list(map(_frozen, map(astuple, events)))
+
+
 def _restored(events: Sequence[Event], before: Members) -> str:
     """Give events back what a stage has changed in them, and say what; empty if it is nothing.
 
     Python has ways around `frozen`. What a stage hands on would be stored under a digest that is
     not its own, and be read back as damaged.
     """
-    after = list(map(astuple, events))
-    if after == before or list(map(_frozen, after)) == list(map(_frozen, before)):
+    if _members(events) == before:
         return ""
     changed = [
         (event, name, was)
         for event, members in zip(events, before, strict=True)
-        for name, was in zip(Event.__struct_fields__, members[:_FROZEN], strict=False)
+        for name, was in zip(Event.__struct_fields__, members, strict=False)
         if getattr(event, name) != was
     ]
     for event, name, was in changed:

@@ -391,7 +391,7 @@ class BatchProcessor:
         try:
             return await self._settle_together(batch)
         except StageFault as fault:
-            log.info("%s; replaying %d submissions one by one", fault, len(batch))
+            log.debug("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, is_last)
 
     async def _set_aside(self, submission: Submission) -> BatchResult:

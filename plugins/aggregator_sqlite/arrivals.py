@@ -7,8 +7,8 @@ Since they are in order, a binary search among the blocks makes bounds of them:
 
 - Before the first block where the newest arrival reaches `since`, nothing came since then, whatever
   the clock did.
-- What came before `until` stands behind newest arrivals of less than `until` and the farthest that
-  any event came behind. So it is at the latest in the first block that reaches this sum.
+- What came before `until` came when the newest arrival was less than `until` and the farthest that
+  any event came behind. So it stands before the first block that reaches this sum.
 
 A clock that was ahead for a while makes the bounds wide, and never wrong: each event between them
 is still looked at. A flipped bit in a number could hide events: where their checksum differs, there
@@ -33,9 +33,6 @@ AT = """
 SELECT first_seq, newest_at, behind, arrivals_checksum FROM blocks
 WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
-OLDEST = "SELECT min(first_seq) FROM blocks"
-NEXT = "SELECT min(first_seq) FROM blocks WHERE first_seq > ?"
-
 _SUMMED = struct.Struct("<qqq")
 
 Times = tuple[int, int]
@@ -97,11 +94,7 @@ def bounds(db: sqlite3.Connection, since: int | None, until: int | None) -> Boun
 
 def _end(db: sqlite3.Connection, until: int) -> int:
     found = _at(db, BEYOND)
-    if found is None:
-        return BEYOND
-    _, all_ = found
-    last = _first_reaching(db, until + all_.behind)
-    return db.execute(NEXT, (last,)).fetchone()[0] or BEYOND
+    return BEYOND if found is None else _first_reaching(db, until + found[1].behind)
 
 
 def _first_reaching(db: sqlite3.Connection, time: int) -> int:
@@ -109,15 +102,12 @@ def _first_reaching(db: sqlite3.Connection, time: int) -> int:
     found = _at(db, BEYOND)
     if found is None or found[1].newest_at < time:
         return BEYOND
-    low, high = db.execute(OLDEST).fetchone()[0], found[0]
+    low, high = 0, found[0]
     while low < high:
         middle = (low + high) // 2
         found = _at(db, middle)
-        if found is None:
-            raise _InDoubt
-        first, arrivals = found
-        if arrivals.newest_at >= time:
-            high = first
+        if found and found[1].newest_at >= time:
+            high = found[0]
         else:
             low = middle + 1
     return int(high)

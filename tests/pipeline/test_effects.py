@@ -53,7 +53,7 @@ async def test_effect_that_returns_what_nobody_awaits_is_told(
 ) -> None:
     await publish_with(start, monkeypatch, forgets_to_await)
     assert "an effect of the stage odd failed" in caplog.text
-    assert "something to be awaited, and nobody awaits it" in caplog.text
+    assert "it returned a coroutine, which nobody awaits" in caplog.text
 
 
 async def test_effects_that_keep_everybody_waiting_are_told(
@@ -80,6 +80,6 @@ def test_what_was_not_told_is_counted_and_told_a_minute_later(
     assert [seldom.told("one") for _ in range(1001)] == ["", *[None] * 1000]
     assert seldom.told("another") == ""
     clock[0] += 60
-    assert seldom.told("one") == " (and 1,000 more of this kind since the last one told)"
+    assert seldom.told("one") == " (and 1,000 more since the last one told)"
     clock[0] += 60
     assert seldom.told("one") == ""
