@@ -4,6 +4,7 @@ A flag wins over the environment, that over the file, that over the default. The
 are made of the table.
 """
 
+import difflib
 import logging
 import re
 import tomllib
@@ -325,6 +326,10 @@ def _checked(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Set
 
 def _told(name: str, value: object, origin: str, why: str) -> str:
     shown = redact("", value)
+    known = [*(each_.name for each_ in each()), _STAGES, _TOPICS]
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        why = "There is no such setting." + (f" Is {near[0]} meant?" if near else "")
     told = f"{name}: {shown!r} (from {origin}): {why}"
     if name == "port" and "://" in shown:
         told += (

@@ -96,5 +96,16 @@ def check(outcome: object) -> None:
         raise TypeError(f"{outcome!r} is no outcome")
     if type(outcome) is Invalid and not outcome.faults:
         raise ValueError("an invalid event has at least one fault")
+    if type(outcome) is Invalid:
+        _check_pointers(outcome.faults)
     msgspec.convert(msgspec.structs.asdict(outcome), type(outcome), strict=True)  # type: ignore[arg-type]
     msgspec.json.encode(outcome)
+
+
+def _check_pointers(faults: object) -> None:
+    for fault in faults if isinstance(faults, tuple) else ():
+        pointer = getattr(fault, "pointer", "")
+        if isinstance(pointer, str) and pointer and not pointer.startswith("/"):
+            raise ValueError(
+                f"{pointer!r:.100} is no JSON pointer: one begins with a slash, or is empty"
+            )

@@ -157,7 +157,10 @@ class Plugins:
         matching = [plugin for plugin in slot if plugin.name == name]
         if not matching:
             installed = ", ".join(plugin.name for plugin in slot) or "nothing"
-            raise SettingError(f"{group}: there is no {name!r}; installed: {installed}")
+            told = f"{group}: there is no {name!r}; installed: {installed}"
+            if group == STAGES and ".py" in name:
+                told += ". Files are for `aggregator try`; `aggregator new-stage` writes a package"
+            raise SettingError(told)
         if len(matching) > 1:
             packages = " and ".join(plugin.package for plugin in matching)
             raise SettingError(f"{group}: {name!r} is claimed by {packages}; uninstall one")
@@ -202,11 +205,21 @@ def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
         arguments: dict[str, Any] = kind.schema().load(dict(table)) if kind.schema else {}
         return kind(**arguments)
     except ValidationError as error:
-        raise SettingError(f"stages.{name}: {error}") from error
+        said = error.normalized_messages()  # type: ignore[no-untyped-call]
+        faults = (f"stages.{name}{_member(key)}: {_words(why)}" for key, why in said.items())
+        raise SettingError("\n".join(faults)) from error
     except AggregatorError:
         raise
     except Exception as error:
         raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _member(key: object) -> str:
+    return "" if key == "_schema" else f".{key}"
+
+
+def _words(why: object) -> str:
+    return " ".join(map(str, why)) if isinstance(why, list) else str(why)
 
 
 def check_abilities(store: Store, configuration: Configuration) -> None:

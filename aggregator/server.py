@@ -206,7 +206,7 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
         f"  store     {app[STORE].about()}",
         f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
         f"  try       curl {curl} -H 'Content-Type: application/json' -d '{event}'",
-        "  stop      Ctrl-C",
+        f"  stop      Ctrl-C, or kill {os.getpid()}",
     ]
     if any(map(is_open_to_others, sockets)):
         lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")

@@ -75,7 +75,12 @@ def _bound(host: str, port: int) -> list[socket.socket]:
             one.close()
         number = getattr(error, "errno", None) or 0
         reason = os.strerror(number) if number > 0 else error  # those of names are negative
-        raise SettingError(f"cannot listen on {host}, port {port}: {reason}") from error
+        told = f"cannot listen on {host}, port {port}: {reason}"
+        if number == errno.EADDRINUSE:
+            told += (
+                "; perhaps by another one of these. --port or AGGREGATOR_PORT names another port"
+            )
+        raise SettingError(told) from error
     return found
 
 

@@ -236,7 +236,7 @@ class Store(ABC):
     doing: str = ""
     """What `open`, `reopen` or `index` is about and how far it is, in words for the operator.
 
-    Set by a store whose calls take long, while they take long; `/readyz` shows it.
+    Set by a store whose calls take long, and emptied by it when they end; `/readyz` shows it.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -546,7 +546,11 @@ class IndexesFields(Store):
 
     @abstractmethod
     async def drop_index(self, pointers: Sequence[str]) -> None:
-        """Index these places no more, and let go of what was kept for it."""
+        """Index these places no more, and let go of what was kept for it.
+
+        One that is not indexed is passed over. Where it is stopped in between, what is left is
+        not used to find events, and `indexed` still names it.
+        """
 
 
 class Backup(msgspec.Struct, frozen=True):

@@ -105,10 +105,16 @@ class Transaction:
         everybody waits for it. So it only does what takes no time, such as changing memory or
         handing on to a task; where the effects of a stage take longer than EFFECTS_LIMIT after one
         batch, the log warns. What it raises is logged; the events are stored. A process that dies
-        after the commit never calls it. Raises TypeError for an `async def`: nobody awaits it.
+        after the commit never calls it. Raises TypeError for an `async def`, which nobody awaits,
+        and for what is no function.
         """
+        if not callable(effect):
+            raise TypeError(
+                f"after_commit takes a function, to be called later, not {effect!r:.100}"
+            )
         if iscoroutinefunction(effect):
-            raise TypeError(f"after_commit takes a plain function, which nobody awaits: {effect!r}")
+            name = getattr(effect, "__qualname__", type(effect).__name__)
+            raise TypeError(f"after_commit takes a plain function, and {name} is an `async def`")
         self._work.effects.append(Effect(self._stage, effect))
 
     async def end(self) -> None:

@@ -79,6 +79,33 @@ class EffectNobodyAwaits(BatchStage):
         return events
 
 
+class EffectThatIsNone(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            tx.after_commit(None)  # type: ignore[arg-type]
+        return events
+
+
+class Copies(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return [replace(event, source="x") if is_bad(event) else event for event in events]
+
+
+class IsNotAsync(BatchStage):
+    def process(self, events: Sequence[Event], tx: Transaction) -> Any:
+        async def process() -> Sequence[Event]:
+            return events
+
+        return events if any(map(is_bad, events)) else process()
+
+
+class PointsNowhere(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            event.settle(Invalid((Fault("payload", "It is bad."),)))
+        return [event for event in events if event.outcome is None]
+
+
 class Effects(BatchStage):
     """Does after the commit what it was made with."""
 

@@ -42,13 +42,14 @@ def _untimed(answer: str | bytes) -> object:
     return content
 
 
-def test_command_that_kills_finds_the_service_and_not_make() -> None:
-    (pattern,) = re.findall(r"`pkill -9 -f '(.+?)'`", README)
-    (started,) = re.findall(
-        r"^run: .*\n\t@exec (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )
-    assert re.search(pattern, started)
-    assert not re.search(pattern, "make run")
+def test_number_to_kill_is_that_of_the_service(service: Service) -> None:
+    assert "`stop      Ctrl-C, or kill 28156`" in README
+    service.start()
+    output = service.process.stdout
+    assert output
+    assert f"  stop      Ctrl-C, or kill {service.process.pid}\n" in [
+        next(output) for _ in range(4)
+    ]
 
 
 def test_what_make_run_says_is_in_the_readme(service: Service) -> None:
@@ -73,6 +74,7 @@ def _anywhere(line: str) -> str:
     """Without what differs from one machine to the next."""
     line = re.sub(r"^aggregator \S+", "aggregator 0", line)
     line = re.sub(r"SQLite \S+ in \S*/data/", "SQLite 3 in data/", line)
+    line = re.sub(r"kill \d+$", "kill 1", line)
     return re.sub(r"http://127\.0\.0\.1:\d+", SHOWN_URL, line)
 
 

@@ -74,9 +74,10 @@ def _detail(error: web.HTTPException, request: web.Request) -> str:
     if error.status == HTTPStatus.NOT_FOUND:
         if request.path == "/":
             return "There is nothing at /. What there is, /openapi.json tells, and /docs shows."
-        return f"There is nothing at {cut(request.path)}."
-    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return f"{cut(request.path)} does not answer {request.method}."
+        return f"There is nothing at {cut(request.path)}. What there is, /openapi.json tells."
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return f"{cut(request.path)} answers {allowed}, and not {cut(request.method)}."
     return error.reason
 
 

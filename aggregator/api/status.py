@@ -75,7 +75,11 @@ class StatusHandlers:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Able to store, or 503 with the reason."""
-        self.intake.check_ready()
+        try:
+            self.intake.check_ready()
+        except StoreError as error:
+            doing = f" ({self.store.doing})" if self.store.doing else ""
+            raise StoreError(f"{error}{doing}") from error
         if self.intake.worker.hangs:
             raise StoreError("The batch under way takes too long: the disk may hang.")
         return json_response(Status(status="ready"), headers=_NO_STORE)

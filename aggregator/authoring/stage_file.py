@@ -57,6 +57,8 @@ class StageFile:
         found = _stages_of(module)
         if not self.class_name and len(found) == 1:
             return found[0]
+        if not found and not self.class_name:
+            raise AttributeError("no class in it is derived from BatchStage or IntakeStage")
         wanted = f"there is no {self.class_name}" if self.class_name else "say which stage is meant"
         there = ", ".join(kind.__name__ for kind in found) or "none"
         raise AttributeError(f"{wanted}; stages in the file: {there}")

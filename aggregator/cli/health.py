@@ -30,11 +30,16 @@ def command(url: str | None, **flags: Any) -> None:
     if url is None:
         own = load_or_fail(flags).settings
         url = url_of(own.host, own.port)
+    elif "://" not in url:
+        url = f"http://{url}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{url.rstrip('/')}/readyz", timeout=5) as response:
             click.echo(response.read().decode())
     except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = error.read().decode() if isinstance(error, urllib.error.HTTPError) else error
-        click.echo(reason, err=True)
+        if isinstance(error, urllib.error.HTTPError):
+            told = error.read().decode()
+        else:
+            told = f"aggregator: {url} does not answer: {getattr(error, 'reason', error)}"
+        click.echo(told, err=True)
         sys.exit(1)

@@ -7,7 +7,15 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +25,7 @@ from typing import Any
 
 from msgspec.structs import astuple, force_setattr
 
-from aggregator.core.fault_log import Seldom, cut_bytes, traceback_of
+from aggregator.core.fault_log import Seldom, cut_bytes, place_of, traceback_of
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -132,9 +140,9 @@ class StageRunner:
         return passed
 
     def report(self, fault: StageFault) -> None:
-        """Log the fault with the traceback of its cause; of each stage one a minute."""
+        """Log the fault and its cause's traceback; of those made in one place, one a minute."""
         stage = str(fault).partition(":")[0]
-        if (more := self._faults.told(stage)) is not None:
+        if (more := self._faults.told(f"{stage} {place_of(fault.__cause__)}")) is not None:
             log.error("the stage %s%s%s", str(fault), more, traceback_of(fault.__cause__))
 
     def _check_unchanged(self, names: str, events: Sequence[Event], before: Members) -> None:
@@ -265,7 +273,7 @@ def _blamed(
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
     assert isinstance(stage, IntakeStage)
-    return _listed(await stage.process(list(events)))
+    return _listed(await _begun(stage.process(list(events))))
 
 
 async def _process_batch(
@@ -274,9 +282,16 @@ async def _process_batch(
     assert isinstance(named.stage, BatchStage)
     tx = Transaction(work, limit, named.name)
     try:
-        return _listed(await named.stage.process(list(events), tx))
+        return _listed(await _begun(named.stage.process(list(events), tx)))
     finally:
         await tx.end()
+
+
+def _begun(call: Call) -> Call:
+    """The call of `process`; as Python has it, one that is no coroutine fails in odd words."""
+    if not isinstance(call, Awaitable):
+        raise StageFault("process should be an `async def`")
+    return call
 
 
 def _listed(returned: Sequence[Event] | None) -> Sequence[Event]:
@@ -343,5 +358,15 @@ def _breach(given: Sequence[Event], returned: Sequence[Event]) -> str:
                 return f"event {event.index} was kept back and returned as well"
             expected = next(following, None)
         elif event.verdict is _GOING:
-            return f"event {event.index} was lost: neither settled nor returned in its place"
+            return _missing(event, returned)
     return "returned an event that it was not given, or gave it back twice"
+
+
+def _missing(event: Event, returned: Sequence[Event]) -> str:
+    if any(one is event for one in returned):
+        return f"event {event.index} was returned in another order"
+    place = (event.submission, event.index)
+    for one in returned:
+        if isinstance(one, Event) and (one.submission, one.index) == place:
+            return f"event {event.index} was returned as a copy; events are not changed"
+    return f"event {event.index} was lost: neither settled nor returned"

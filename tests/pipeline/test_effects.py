@@ -1,5 +1,6 @@
 """What stages ask to be done after the commit, and what they may not ask for."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,29 @@ async def publish_with(
     batch = [event(str(number)) for number in range(events)]
     async with client.post("/publish", json=batch) as response:
         assert (response.status, (await response.json())["stored"]) == (200, events)
+
+
+def raises_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+def starts_a_task() -> "asyncio.Task[None]":
+    return asyncio.create_task(asyncio.sleep(0))
+
+
+async def test_effect_that_raises_as_a_cancelled_task_does_ends_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish_with(start, monkeypatch, raises_cancelled)
+    assert "an effect of the stage odd failed" in caplog.text
+    assert "the worker died" not in caplog.text
+
+
+async def test_effect_that_hands_on_to_a_task_is_no_fault(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish_with(start, monkeypatch, starts_a_task)
+    assert "an effect of the stage odd failed" not in caplog.text
 
 
 async def test_effect_that_raises_is_logged_with_its_stage_and_traceback(
@@ -80,6 +104,6 @@ def test_what_was_not_told_is_counted_and_told_a_minute_later(
     assert [seldom.told("one") for _ in range(1001)] == ["", *[None] * 1000]
     assert seldom.told("another") == ""
     clock[0] += 60
-    assert seldom.told("one") == " (and 1,000 more since the last one told)"
+    assert seldom.told("one") == " (and 1,000 times since it was told last)"
     clock[0] += 60
     assert seldom.told("one") == ""

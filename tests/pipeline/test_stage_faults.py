@@ -18,7 +18,10 @@ FAULTS = {
     "Loses": "was lost",
     "Doubles": "gave it back twice",
     "Invents": "was not given",
-    "Reorders": "was lost",
+    "Reorders": "was returned in another order",
+    "Copies": "was returned as a copy",
+    "IsNotAsync": "process should be an `async def`",
+    "PointsNowhere": "is no JSON pointer",
     "KeepsAndReturns": "kept back and returned as well",
     "SettlesTwice": "is filtered already",
     "WaitsForEver": "wait for each other",
@@ -43,6 +46,7 @@ FAULTS = {
     "ChangesAndRaises": "RuntimeError: it has changed one",
     "ChangesAndFilters": "changed the source of event 1",
     "EffectNobodyAwaits": "after_commit takes a plain function",
+    "EffectThatIsNone": "after_commit takes a function, to be called later, not None",
 }
 
 

@@ -139,7 +139,7 @@ class Empty(Exception):
 
 
 STAGES = [
-    *(StopsIteration, IsNotAwaitable, RaisesWhatIsFalse),
+    *(StopsIteration, RaisesWhatIsFalse),
     *(Passes, Filters, Rests, Catches, IsNoCoroutine, Waits, Raises, RaisesLater),
     *(Empties, Copies, ForgetsToReturn, KeepsAndReturns, Cancels),
 ]
@@ -188,6 +188,12 @@ async def test_no_timer_is_set_for_a_stage_that_does_not_wait(
     events = [Event(index, "0", 0) for index in range(3)]
     monkeypatch.setattr(asyncio.get_running_loop(), "call_at", None)
     assert await line.run(events) == events[1:]
+
+
+async def test_process_that_is_no_async_def_is_told_as_such() -> None:
+    line = StageRunner([NamedStage("plain", IsNotAwaitable())], SHORT, print)
+    with pytest.raises(StageFault, match="plain: process should be an `async def`"):
+        await line.run([Event(0, "0", 0)])
 
 
 async def test_nothing_goes_in_and_nothing_comes_out() -> None:
