@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -43,11 +44,15 @@ def write(name: str, folder: Path, plugins: Plugins, *, is_intake: bool) -> Name
     package = folder / names.package
     try:
         package.mkdir()
-        for file, text in written.items():
-            (package / file).write_text(text, encoding="utf-8")
     except FileExistsError as error:
         raise SettingError(f"{package} is there already; nothing is changed") from error
     except OSError as error:
+        raise SettingError(f"cannot write {package}: {error.strerror}") from error
+    try:
+        for file, text in written.items():
+            (package / file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        shutil.rmtree(package, ignore_errors=True)
         raise SettingError(f"cannot write {package}: {error.strerror}") from error
     return names
 
