@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
+RECEIVER = web.AppKey("RECEIVER", Receiver)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
@@ -94,6 +95,7 @@ def create_app(
     )
     app[INTAKE] = intake
     app[STORE] = store
+    app[RECEIVER] = receiver
     app[SENDERS] = [verdicts, pages]
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)

@@ -54,7 +54,7 @@ class Plugin:
         """The class. Raises SettingError with everything one needs to mend it."""
         try:
             loaded = self.entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module may end what imports it
             raise SettingError(
                 f"{self} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
@@ -210,7 +210,7 @@ def _make(name: str, kind: type[Stage], table: Mapping[str, Any]) -> Stage:
         raise SettingError("\n".join(faults)) from error
     except AggregatorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from aggregator import __version__
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
-from aggregator.app import INTAKE, SENDERS, STORE, WORKER
+from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, WORKER
 from aggregator.config import Settings
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
@@ -43,6 +43,7 @@ LAST_CALL = 14.0
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _END_OF_START = 2.0  # seconds for a start that is asked to stop
+_LAST_BODIES = 1.0  # seconds for bodies under way to arrive
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
 _OPEN_FILES = 65_536  # that there may be at most; each connection is one
@@ -75,6 +76,7 @@ async def serve(
         watchdog.start()
         await _until_stopped(signals.stopping, app[WORKER])
         await _close_doors(runner)
+        await app[RECEIVER].finish(_LAST_BODIES)
         app[INTAKE].is_open = False
         log.info("taking nothing more, settling what was accepted")
         for sender in app[SENDERS]:
@@ -210,7 +212,8 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
     ]
     if any(map(is_open_to_others, sockets)):
         lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")
-    print("\n".join(lines), flush=True)  # noqa: T201
+    with suppress(OSError):  # a full disk where the output goes is no reason not to serve
+        print("\n".join(lines), flush=True)  # noqa: T201
 
 
 def raise_open_files_limit() -> int:

@@ -2,17 +2,19 @@
 
 import errno
 import os
+import re
 import socket
 from ipaddress import ip_address
 from typing import Any
 
 from aggregator.config import Settings
+from aggregator.core.quoting import quoted
 from aggregator.errors import SettingError
 
 BACKLOG = 1024
 """Connections that wait to be accepted, at most; the kernel may allow fewer."""
 
-LAST_MOMENT = 0.05
+LAST_MOMENT = 0.1
 """Seconds until a connection that was accepted last is known, and has sent its request."""
 
 _FIRST_INHERITED = 3  # as in sd_listen_fds(3)
@@ -38,9 +40,9 @@ def inherited_sockets() -> list[socket.socket]:
     count = os.environ.pop("LISTEN_FDS", "")
     for name in ("LISTEN_PID", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
-    if not count.isdecimal():
-        raise SettingError(f"LISTEN_FDS: {count!r} should be a number of sockets")
-    return [_inherited(_FIRST_INHERITED + number) for number in range(int(count))]
+    if not re.fullmatch("[0-9]{0,4}", count):
+        raise SettingError(f"LISTEN_FDS: {quoted(count)} should be a number of sockets")
+    return [_inherited(_FIRST_INHERITED + number) for number in range(int(count or 0))]
 
 
 def _inherited(number: int) -> socket.socket:
@@ -93,7 +95,10 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
 def address_of(listening: socket.socket) -> str:
     """The URL under which this machine reaches it; `unix:PATH` where it has a file."""
     address = listening.getsockname()
-    return f"unix:{address}" if listening.family == socket.AF_UNIX else url_of(*address[:2])
+    if listening.family != socket.AF_UNIX:
+        return url_of(*address[:2])
+    # One without a file, in Linux, is bytes, and begins with a zero that is written as @.
+    return f"unix:{address if isinstance(address, str) else address.decode().replace(chr(0), '@')}"
 
 
 def url_of(host: str, port: int) -> str:

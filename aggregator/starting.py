@@ -10,12 +10,13 @@ from aiohttp import web
 
 from aggregator.api.responses import problem_response
 from aggregator.api.status import alive
-from aggregator.sockets import BACKLOG, LAST_MOMENT
+from aggregator.sockets import BACKLOG
 
 log = logging.getLogger(__name__)
 
 _SHORT = 0.5  # seconds
 _LAST_ANSWERS = 1.0  # seconds
+_LINGER = 5.0  # seconds
 
 
 class StartingServer:
@@ -49,8 +50,14 @@ class StartingServer:
             log.error("nobody was answered while the service started: %s", fault)
         for listener in self._listeners:
             listener.close()
-        if self._listeners:
-            await asyncio.sleep(LAST_MOMENT)
+        if error or not self._listeners:
+            await self._server.shutdown(_LAST_ANSWERS)
+        else:
+            self._task = asyncio.create_task(self._linger(), name="starting server")
+
+    async def _linger(self) -> None:
+        """Answer those who are connected and have not asked yet, for a while."""
+        await asyncio.sleep(_LINGER)
         await self._server.shutdown(_LAST_ANSWERS)
 
     async def _serve(self) -> None:

@@ -1,6 +1,7 @@
 """Stages that do what a stage may not do, each to the events that say so in their payload."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import sleep
@@ -103,6 +104,25 @@ class PointsNowhere(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         for event in filter(is_bad, events):
             event.settle(Invalid((Fault("payload", "It is bad."),)))
+        return [event for event in events if event.outcome is None]
+
+
+class RaisesItsInput(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        raise ValueError(json.loads(events[0].payload)["is"])
+
+
+class VerdictOfItsOwn(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "verdict", "stored")
+        return [event for event in events if event.outcome is None]
+
+
+class VerdictThatIsAClass(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "verdict", Stored)
         return [event for event in events if event.outcome is None]
 
 

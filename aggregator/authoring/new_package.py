@@ -1,6 +1,7 @@
 """Writes the package of a new stage: one that works, is tested, and can be installed."""
 
 import importlib.util
+import keyword
 import re
 import shutil
 from importlib.resources import files
@@ -73,6 +74,8 @@ def _names(name: str, is_intake: bool) -> Names:
 
 
 def _check(names: Names, plugins: Plugins) -> None:
+    if keyword.iskeyword(names.class_name):
+        raise SettingError(f"{names.class_name} is a word of Python: take another name")
     if any(plugin.group == STAGES and plugin.name == names.stage for plugin in plugins.found):
         raise SettingError(f"{names.stage} is installed already: take another name")
     if importlib.util.find_spec(names.module):

@@ -37,7 +37,7 @@ class StageFile:
         """
         class_name = self.class_name
         if not class_name:
-            with suppress(Exception):  # whatever it is, it is told when the plugin is loaded
+            with suppress(Exception, SystemExit):  # it is told when the plugin is loaded
                 class_name = getattr(self.load(), "__name__", None)
         if class_name:
             return _HUMP.sub("_", class_name).lower()

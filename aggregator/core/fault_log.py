@@ -38,19 +38,30 @@ class Seldom:
         return f" (and {left_out:,} times since it was told last)" if left_out else ""
 
 
-def cut_bytes(text: str, longest: int) -> str:
-    """The text, cut at so many bytes; what UTF-8 cannot hold is escaped."""
-    return text.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+def in_a_line(text: str, longest: int) -> str:
+    """The text as it may stand in a line of a log or an answer, cut at so many bytes.
+
+    What somebody sent may be quoted in it. Controls are escaped, so that it can neither begin a
+    line that looks like ours nor speak to a terminal, and so is what UTF-8 cannot hold.
+    """
+    shown = text.translate(_CONTROLS)
+    return shown.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
 
 
 def traceback_of(error: BaseException | None) -> str:
-    """Its traceback, on lines of its own and of bounded length; nothing where there is no error.
+    """Its traceback, on indented lines of their own, of bounded length; nothing without an error.
 
     It begins with the frames: whatever the error quotes cannot push them out.
     """
     if error is None:
         return ""
-    return "\n" + cut_bytes("".join(traceback.format_exception(error)).rstrip(), _LONGEST)
+    lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+    told = "".join(f"\n    {line.translate(_CONTROLS)}" for line in lines)
+    return told.encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 
 def place_of(error: BaseException | None) -> str:

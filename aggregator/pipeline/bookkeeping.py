@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from aggregator.core import timestamp
+from aggregator.core.fault_log import in_a_line
 from aggregator.core.policy import OnConflict
 from aggregator.errors import AggregatorError
 from aggregator.event import Event, Submission
@@ -31,6 +32,7 @@ from aggregator.store import (
 
 log = logging.getLogger(__name__)
 
+_LONGEST_WHY = 500  # bytes
 _SETTLED = (Stored, Duplicate, Filtered)
 Failed = Sequence[tuple[Submission, AggregatorError]]
 
@@ -199,5 +201,5 @@ def _warn(submission: Submission, count: int, why: str) -> None:
         submission.id,
         len(submission.events),
         count,
-        why,
+        in_a_line(why, _LONGEST_WHY),
     )

@@ -1,6 +1,5 @@
 """What stages have asked to be done after the commit: called, timed and, where it fails, told."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Sequence
@@ -36,7 +35,9 @@ class EffectRunner:
     def _call(self, effect: Effect) -> None:
         try:
             _check_result(effect.call())
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001, it fails no batch
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001, as that of a cancelled task; it fails no batch
             if (more := self._seldom.told(f"failed {effect.stage}")) is not None:
                 log.error(
                     "after a commit an effect of the stage %s failed; the events are stored%s%s",

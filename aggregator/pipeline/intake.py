@@ -6,7 +6,7 @@ import os
 from aggregator.core.budget import Reservation
 from aggregator.errors import QueueFull, StageFault, StoreError
 from aggregator.event import Pending, Submission
-from aggregator.outcome import Conflict, Duplicate, Fault, Invalid, Refused, Stored
+from aggregator.outcome import Fault, Filtered, Invalid
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import StageRunner
 from aggregator.pipeline.worker import Worker
@@ -21,7 +21,8 @@ def new_submission_id() -> str:
     return f"{_PROCESS}{next(_numbers):012x}"
 
 
-_NOT_YET = {Stored, Duplicate, Conflict, Refused}
+_LEFT_OF_THE_BAR = {Pending, Invalid, Filtered}
+"""What a verdict may be there: only the transaction tells what is stored."""
 
 
 class Intake:
@@ -49,7 +50,7 @@ class Intake:
         for event in left:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
-        if not _NOT_YET.isdisjoint([type(event.verdict) for event in open_events]):
+        if not _LEFT_OF_THE_BAR.issuperset([type(event.verdict) for event in open_events]):
             fault = StageFault(f"{self.runner.names}: nothing can be stored left of the bar")
             self.runner.report(fault)
             raise fault

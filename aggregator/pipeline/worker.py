@@ -32,7 +32,7 @@ from aggregator.errors import (
     Unavailable,
 )
 from aggregator.event import Event, Pending, Submission
-from aggregator.outcome import Conflict, Duplicate, Refused, Stored
+from aggregator.outcome import Conflict, Duplicate, Outcome, Refused, Stored
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.effects import EffectRunner
 from aggregator.pipeline.maintenance import Job, Maintenance
@@ -288,9 +288,11 @@ class Worker:
         self._effects.run(settled.effects)
         self.pending.settle(settled.stored, settled.counters)
         for submission, fault in settled.failed:
-            more = "" if submission.respond_async else self._seldom.told("submission failed")
-            if more is not None:
-                log.error("submission %s failed: %s%s", submission.id, fault, more)
+            # One that was answered 202 is told by name, where it is put into quarantine.
+            if not submission.respond_async:
+                more = self._seldom.told("submission failed")
+                if more is not None:
+                    log.error("submission %s failed: %s%s", submission.id, fault, more)
             self.pending.fail([submission], fault)
 
     async def _fail(self, items: list[BatchItem], error: StoreError) -> None:
@@ -537,6 +539,8 @@ def _check_others(going: Sequence[Event], work: UnitOfWork, names: str) -> None:
         match event.outcome:
             case None:
                 raise StageFault(f"{names}: event {event.index} was lost on the way")
+            case outcome if not isinstance(outcome, Outcome):
+                raise StageFault(f"{names}: the verdict of event {event.index} is no outcome")
             case Duplicate(seq=seq) | Conflict(seq=seq) if (
                 seq is None or work.held.get(seq) != event.key
             ):

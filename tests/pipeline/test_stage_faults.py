@@ -22,6 +22,8 @@ FAULTS = {
     "Copies": "was returned as a copy",
     "IsNotAsync": "process should be an `async def`",
     "PointsNowhere": "is no JSON pointer",
+    "VerdictOfItsOwn": "the verdict of event 1 is no outcome",
+    "VerdictThatIsAClass": "the verdict of event 1 is no outcome",
     "KeepsAndReturns": "kept back and returned as well",
     "SettlesTwice": "is filtered already",
     "WaitsForEver": "wait for each other",
@@ -110,13 +112,33 @@ async def test_fault_is_logged_with_its_traceback_on_both_sides_of_the_bar(
         pipeline="validate left | dedup right persist",
     )
     for payload, line in (
-        (BAD, 'in process\n    raise RuntimeError("it is bad")'),
-        ({"worse": True}, 'in process\n    raise RuntimeError("it is worse")'),
+        (BAD, 'in process\n        raise RuntimeError("it is bad")'),
+        ({"worse": True}, 'in process\n        raise RuntimeError("it is worse")'),
     ):
         caplog.clear()
         assert (await publish(client, event("1", payload=payload)))[0] == 500
         assert caplog.text.count("Traceback (most recent call last)") == 1
         assert line in caplog.text
+
+
+async def test_words_of_a_fault_begin_no_line_of_the_log(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(
+        with_stages(odd="misbehaving:RaisesItsInput"), pipeline="validate | dedup odd persist"
+    )
+    forged = "2026-11-30 20:00:00,000 CRITICAL all is lost"
+    status, problem = await publish(client, event("1", source=f"\x7f\x9b{forged}"))
+    assert status == 422, (
+        "validate lets no controls in, so what follows takes them from the payload"
+    )
+    status, problem = await publish(client, event("1", payload={"is": f"\n{forged}\x1b[31m\x9b"}))
+    assert status == 500
+    assert f"\\n{forged}" in problem["detail"]
+    lines = "\n".join(record.getMessage() for record in caplog.records).split("\n")
+    assert [line for line in lines if line.startswith("2026")] == []
+    assert any(forged in line for line in lines)
+    assert not {"\x1b", "\x9b"} & set(caplog.text)
 
 
 async def test_stage_that_fails_all_the_time_is_logged_seldom(

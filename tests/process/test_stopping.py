@@ -1,5 +1,6 @@
 """Asked to stop, the service settles what it took, says so by its exit status, and is quick."""
 
+import json
 import resource
 import signal
 import socket
@@ -25,11 +26,13 @@ def connect(service: Service) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), timeout=BOUND)
 
 
-def ask_to_stop(service: Service, number: signal.Signals = signal.SIGTERM) -> None:
-    """Send the signal, and wait until it has been heard."""
-    heard = service.said().count("taking nothing more")
+def ask_to_stop(
+    service: Service, number: signal.Signals = signal.SIGTERM, told: str = "taking nothing more"
+) -> None:
+    """Send the signal, and wait until the service has told so."""
+    before = service.said().count(told)
     service.process.send_signal(number)
-    until(lambda: service.said().count("taking nothing more") > heard, "the signal is heard")
+    until(lambda: service.said().count(told) > before, told)
 
 
 @pytest.fixture
@@ -86,6 +89,26 @@ def test_client_that_never_sends_its_body_does_not_keep_the_service(
     assert [one["event_id"] for one in service.stored()] == ["1"]
 
 
+def test_body_that_arrives_while_the_service_stops_is_taken(
+    service: Service, half_sent: socket.socket
+) -> None:
+    ask_to_stop(service, told="SIGTERM: stopping")
+    sent = json.dumps(event("late")).removeprefix('{"topic": ').encode()
+    half_sent.sendall(sent.ljust(1000 - len('{"topic": ')))
+    assert b" 200 OK" in half_sent.recv(1000)
+    assert service.wait(BOUND) == 0
+    service.start()
+    assert [one["event_id"] for one in service.stored()] == ["late"]
+
+
+def test_body_that_does_not_arrive_is_refused_and_does_not_keep_the_service(
+    service: Service, half_sent: socket.socket
+) -> None:
+    service.process.send_signal(signal.SIGTERM)
+    assert b" 503 " in half_sent.recv(1000)
+    assert service.wait(BOUND) == 0
+
+
 def test_client_that_never_reads_its_answer_does_not_keep_the_service(service: Service) -> None:
     service.start()
     large = {"filler": "x" * 1_000_000}
@@ -102,7 +125,7 @@ def test_second_signal_ends_at_once(
     service: Service, half_sent: socket.socket, second: signal.Signals
 ) -> None:
     assert service.publish(event())[0] == 200
-    ask_to_stop(service)
+    ask_to_stop(service, told="SIGTERM: stopping")
     service.process.send_signal(second)
     assert service.wait(QUICK) == 128 + second
     service.start()

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from msgspec.structs import replace
 
 from aggregator.api.request import body, cloudevents
@@ -14,6 +14,7 @@ from aggregator.api.request.decoder import Decoder, RequestContext
 from aggregator.api.request.media_type import Format, format_of
 from aggregator.config import Settings
 from aggregator.core.budget import Reservation
+from aggregator.errors import QueueFull
 from aggregator.event import Event
 from aggregator.store import Quarantined
 
@@ -22,6 +23,7 @@ _SMALL = 65_536  # bytes; more of them are decoded in a thread, not to hold up t
 # doubt: that is quick, unless there are so many brackets that may be nested.
 _QUICK = 4 * _SMALL
 _BRACKETS = 5_000
+_LOOK_AGAIN = 0.02  # seconds
 
 T = TypeVar("T")
 
@@ -32,6 +34,8 @@ class Receiver:
 
     decoder: Decoder
     settings: Settings
+    _arriving: set[StreamReader] = field(default_factory=set)
+    """The bodies that are being read."""
 
     async def receive(
         self, request: web.Request, context: RequestContext, reservation: Reservation
@@ -43,10 +47,26 @@ class Receiver:
         format_ = format_of(request)
         read = body.at_once(request, reservation, self.settings.max_body)
         if read is None:
-            return await self._receive_in_pieces(format_, request, context, reservation)
+            self._arriving.add(request.content)
+            try:
+                return await self._receive_in_pieces(format_, request, context, reservation)
+            finally:
+                self._arriving.discard(request.content)
         if len(read) <= _SMALL:
             return self._decode(format_, request, read, context)
         return await self._decoded(format_, request, read, context)
+
+    async def finish(self, seconds: float) -> None:
+        """Let bodies arrive for so long, then have the other requests refused with 503.
+
+        Once aiohttp closes its connections it drops what comes, and waits for who waits for it.
+        """
+        clock = asyncio.get_running_loop()
+        due = clock.time() + seconds
+        while self._arriving and clock.time() < due:  # noqa: ASYNC110, at a stop, for a second
+            await asyncio.sleep(_LOOK_AGAIN)
+        for arriving in self._arriving:
+            arriving.set_exception(QueueFull("The service is stopping. Try again."))
 
     async def _receive_in_pieces(
         self,

@@ -6,6 +6,7 @@ alone, so that whatever is wrong inside one event leaves the others whole.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 import msgspec
@@ -24,6 +25,8 @@ _DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _MEMBER = re.compile(rb"[ \t\r\n]*(%b)[ \t\r\n]*:(.*)" % strict_json.STRING, re.DOTALL)
 _MOST_MEMBERS = 1_000  # of one event
+_LOOKED_AT = 1_048_576  # bytes of an event, for its members
+_MOST_MARKS = 20_000  # of one event that is looked through for its members; some milliseconds
 
 Piece = tuple[bytes, Place]
 """The text of an event, without blanks around it, and where in the body it begins."""
@@ -106,19 +109,26 @@ class Lines:
         return line[: self._kept] if len(line) > self._kept else line.rstrip(_BLANK)
 
 
-def members(text: bytes) -> Iterator[tuple[str, bytes]]:
+def members(text: bytes) -> Sequence[tuple[str, bytes]]:
     """The first members of an object, by name, as far as it can be told what they are.
 
     None of anything else. The text need not be JSON to its end.
     """
+    return _members(text[:_LOOKED_AT])
+
+
+@lru_cache(maxsize=1)  # asked for the form of an event, and again for its names
+def _members(text: bytes) -> Sequence[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
     start = 1
     for end in islice(_ends(text), _MOST_MEMBERS):
         if member := _MEMBER.fullmatch(text, start, end):
             try:
-                yield _name.decode(member[1]), member[2]
+                found.append((_name.decode(member[1]), member[2]))
             except strict_json.UNREADABLE:
-                return
+                break
         start = end + 1
+    return found
 
 
 def is_followed(text: bytes) -> bool:
@@ -131,7 +141,7 @@ def _ends(text: bytes) -> Iterator[int]:
     """Where each member of an object ends, up to where the text is cut or has too many brackets."""
     if text.startswith(b"{"):
         try:
-            yield from _boundaries(text)
+            yield from _boundaries(text, _MOST_MARKS)
         except RequestError:
             return
 
@@ -184,10 +194,10 @@ def _by_brackets(array: bytes, most: int) -> list[bytes]:
     return [] if found == [b""] else found
 
 
-def _boundaries(array: bytes) -> Iterator[int]:
+def _boundaries(array: bytes, most: int = _MOST_BRACKETS) -> Iterator[int]:
     """Where the own commas of an array or an object stand, and its last bracket."""
     place, depth = 1, 1
-    for _ in range(_MOST_BRACKETS):
+    for _ in range(most):
         mark = (strict_json.MARK if depth == 1 else strict_json.BRACKET).match(array, place)
         if mark is None:
             raise Unparsable("The body is not JSON: its array, or a string in it, never ends.")
@@ -197,4 +207,4 @@ def _boundaries(array: bytes) -> Iterator[int]:
             yield place - 1
         if depth == 0:
             return
-    raise TooLarge(f"The array has more than {_MOST_BRACKETS:,} brackets to look through.")
+    raise TooLarge(f"The array has more than {most:,} brackets to look through.")
