@@ -42,6 +42,17 @@ class _Server(web.Server):
 class _Protocol(web.RequestHandler):
     __slots__ = ()
 
+    def close(self) -> None:
+        """End the connection after its answer, as at a stop, and wait for no body any more.
+
+        What arrives of one is dropped from now on, and it would be waited for in vain.
+        """
+        self._lingering_time = 0.0
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request.content.set_exception(TimeoutError())
+        super().close()
+
     def handle_error(
         self,
         request: web.BaseRequest,

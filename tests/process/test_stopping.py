@@ -109,6 +109,20 @@ def test_body_that_does_not_arrive_is_refused_and_does_not_keep_the_service(
     assert service.wait(BOUND) == 0
 
 
+def test_body_that_was_refused_and_still_arrives_does_not_keep_the_service(
+    service: Service,
+) -> None:
+    service.start()
+    with closing(connect(service)) as client:
+        client.sendall(
+            b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999999\r\n\r\n["
+        )
+        assert b" 413 " in client.recv(1000)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.wait(QUICK) == 0
+
+
 def test_client_that_never_reads_its_answer_does_not_keep_the_service(service: Service) -> None:
     service.start()
     large = {"filler": "x" * 1_000_000}
