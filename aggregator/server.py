@@ -25,7 +25,6 @@ from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
     BACKLOG,
-    LAST_MOMENT,
     address_of,
     is_open_to_others,
     listening_sockets,
@@ -43,6 +42,8 @@ LAST_CALL = 14.0
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED = 1
 _END_OF_START = 2.0  # seconds for a start that is asked to stop
+_LAST_MOMENT = 0.05  # seconds until connections that were accepted are known
+_LAST_REQUESTS = 0.5  # seconds for them to ask for something
 _LAST_BODIES = 1.0  # seconds for bodies under way to arrive
 _LAST_READ = 2.0  # seconds for clients to read their answers
 _PATIENCE = 10.0  # seconds for which the event loop may be blocked
@@ -183,14 +184,15 @@ async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") 
     signalled.cancel()
 
 
-async def _close_doors(runner: web.AppRunner) -> None:
+async def _close_doors(runner: AppRunner) -> None:
     """Stop listening, and take what the connections ask for that were accepted at the last moment.
 
     One that aiohttp does not know when it begins to close is waited for during the whole drain.
     """
     for site in list(runner.sites):
         await site.stop()
-    await asyncio.sleep(LAST_MOMENT)
+    await asyncio.sleep(_LAST_MOMENT)
+    await runner.wait_for_requests(_LAST_REQUESTS)
 
 
 def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.Application) -> None:

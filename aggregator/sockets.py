@@ -14,9 +14,6 @@ from aggregator.errors import SettingError
 BACKLOG = 1024
 """Connections that wait to be accepted, at most; the kernel may allow fewer."""
 
-LAST_MOMENT = 0.1
-"""Seconds until a connection that was accepted last is known, and has sent its request."""
-
 _FIRST_INHERITED = 3  # as in sd_listen_fds(3)
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, it is read here, not listened on
 

@@ -1,9 +1,13 @@
 """Answers with a problem what is no HTTP request that can be read."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from multidict import istr
 
@@ -16,6 +20,7 @@ log = logging.getLogger(__name__)
 _EXPECT = istr("Expect")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LONGEST_WHY = 300  # characters
+_LOOK_AGAIN = 0.02  # seconds
 
 _seldom = Seldom()
 """Anybody can send what is no request, as often as they like."""
@@ -24,14 +29,34 @@ _seldom = Seldom()
 class AppRunner(web.AppRunner):
     """Runs an application behind this protocol, and is otherwise aiohttp's."""
 
+    async def wait_for_requests(self, seconds: float) -> None:
+        """Wait so long at most until each connection has sent a request."""
+        clock = asyncio.get_running_loop()
+        due = clock.time() + seconds
+        assert self.server
+        while any(map(_is_new, self.server.connections)) and clock.time() < due:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_AGAIN)
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
             made.request_handler,
-            request_factory=made.request_factory,
+            request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
+
+
+def _remembering(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Let the protocol know the body of the request that it serves."""
+
+    def made(
+        message: RawRequestMessage, body: StreamReader, protocol: "_Protocol", *rest: Any
+    ) -> web.BaseRequest:
+        protocol.body = body
+        return make(message, body, protocol, *rest)
+
+    return made
 
 
 class _Server(web.Server):
@@ -40,7 +65,13 @@ class _Server(web.Server):
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("body",)
+
+    body: StreamReader | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.body = None
 
     def close(self) -> None:
         """End the connection after its answer, as at a stop, and wait for no body any more.
@@ -48,9 +79,8 @@ class _Protocol(web.RequestHandler):
         What arrives of one is dropped from now on, and it would be waited for in vain.
         """
         self._lingering_time = 0.0
-        request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request.content.set_exception(TimeoutError())
+        if self.body is not None and not self.body.is_eof():
+            self.body.set_exception(TimeoutError())
         super().close()
 
     def handle_error(
@@ -72,6 +102,10 @@ class _Protocol(web.RequestHandler):
         answer = problem_response(status, why)
         answer.force_close()
         return answer
+
+
+def _is_new(connection: web.RequestHandler) -> bool:
+    return isinstance(connection, _Protocol) and connection.body is None
 
 
 def _why(error: BaseException | None, message: str) -> str:
