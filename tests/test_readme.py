@@ -99,8 +99,9 @@ def test_figure_of_the_rate_is_the_one_that_was_measured(row: str, figure: str) 
 
 def test_proof_that_is_shown_is_the_one_of_the_page() -> None:
     (shown,) = (block for block in blocks(README, "console") if "aggregator prove" in block)
-    _, *lines = shown.splitlines()
+    lines = shown.replace(".venv/bin/", "").splitlines()
     page = (ROOT / "docs" / "reliability.md").read_text().splitlines()
+    assert lines[0].startswith("$ aggregator prove ")
     assert [line for line in lines if line != "…" and line not in page] == []
 
 

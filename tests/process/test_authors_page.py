@@ -6,14 +6,20 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aggregator.event import Event
+from aggregator.errors import StageFault
+from aggregator.event import Event, PayloadKind
+from aggregator.outcome import Fault, Invalid
+from aggregator.pipeline.runner import NamedStage, StageRunner
+from aggregator.stage import IntakeStage
+from aggregator.testing import make_event
 from blocks import blocks
 from events import event
 from running import LIMIT, Service
@@ -26,7 +32,9 @@ EXAMPLES = re.findall(
 )
 SERVE, FOLLOW = "aggregator serve ", "python follow.py "
 
+# What is editable cannot be put into a folder.
 PIP = f"""#!/bin/sh
+[ "$2" != -e ] || set -- install "${{3%%\\[*}}"
 exec {sys.executable} -m pip "$@" --quiet --disable-pip-version-check \\
     --no-deps --no-build-isolation --no-index --target "$INSTALLED"
 """
@@ -120,6 +128,56 @@ def without_marks(text: str) -> list[str]:
     return [line for line in text.splitlines() if set(line) - set(" ~^")]
 
 
+class NotAsync(IntakeStage):
+    def process(self, events: Sequence[Event]) -> Any:
+        return events
+
+
+class Losing(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events[1:]
+
+
+class Copying(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return [copy(event) for event in events]
+
+
+class Turning(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events[::-1]
+
+
+class Misplacing(IntakeStage):
+    async def process(self, events: Sequence[Event]) -> Sequence[Event]:
+        events[0].settle(Invalid((Fault("amount", "Send a number."),)))
+        return events[1:]
+
+
+async def test_faults_of_the_page_are_told_in_its_words() -> None:
+    table = PAGE.partition("\n| it says |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `+(.+?) ?`+ \|", table, re.MULTILINE)
+    stages = [NotAsync(), Losing(), Copying(), Turning(), Misplacing()]
+    for stage, words in zip(stages, told, strict=True):
+        runner = StageRunner([NamedStage("mine", stage)], LIMIT, pytest.fail)
+        with pytest.raises(StageFault, match=re.escape(words)):
+            await runner.run([make_event("1"), make_event("2", index=1)])
+
+
+def test_make_event_has_what_the_page_says() -> None:
+    table = PAGE.partition("\n| member | unless it is given |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", table, re.MULTILINE)
+    one = make_event("1")
+    named = []
+    for names, value in rows:
+        named += re.findall(r"`(\w+)`", names)
+        for name, shown in zip(
+            re.findall(r"`(\w+)`", names), re.findall("`(.+?)`", value), strict=False
+        ):
+            assert getattr(one, name) == eval(shown, {"PayloadKind": PayloadKind}), name
+    assert len(named) == 8
+
+
 def test_every_member_of_an_event_is_on_the_page() -> None:
     section = PAGE.partition("\n## What an event holds\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
@@ -133,7 +191,11 @@ def test_every_member_of_an_event_is_on_the_page() -> None:
 def following(folder: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
     """The page's client of the stream, killed at the end."""
     started = subprocess.Popen(
-        [sys.executable, "follow.py", url], cwd=folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "follow.py", url],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield started
@@ -141,7 +203,9 @@ def following(folder: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
         started.kill()
         started.wait(LIMIT)
         assert started.stdout
+        assert started.stderr
         started.stdout.close()
+        started.stderr.close()
 
 
 def sent(client: "subprocess.Popen[str]", last: int) -> list[int]:
@@ -189,3 +253,28 @@ def test_who_follows_the_stream_goes_on_after_the_service_has_started_again(
         service.start("--port", port)
         publish(service, 2)
         assert set(sent(client, 2)) <= {1, 2}
+
+
+def test_who_follows_the_stream_is_told_what_the_service_says_and_where_nobody_answers(
+    service: Service, tmp_path: Path
+) -> None:
+    write_files(tmp_path)
+    (tmp_path / "place").write_text("1\n")  # as an editor leaves it
+    url = service.start()
+    refused = subprocess.run(
+        [sys.executable, "follow.py", f"{url}/events/stream?limit=x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("HTTP Error 4")
+    assert "limit" in refused.stderr
+    publish(service, 1, 2)
+    with following(tmp_path, f"{url}/events/stream") as client:
+        assert sent(client, 2) == [2]
+        service.kill()
+        assert client.stderr
+        assert "nobody answers" in next(client.stderr)

@@ -1,6 +1,7 @@
 """What `aggregator new-stage` writes is tried, tested, installed and served as its README says."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_new_stage_is_green_and_serves_as_it_is_written(
     assert made.returncode == 0, made.stderr
     package = tmp_path / "aggregator-drop-small"
     readme = (package / "README.md").read_text()
-    trying, testing, installing = blocks(readme, "sh")
+    trying, testing, installing, serving = blocks(readme, "sh")
     assert installing == "pip install .\n"
     assert testing == "pip install -e '.[test]'\npytest\n"
 
@@ -36,7 +37,9 @@ def test_new_stage_is_green_and_serves_as_it_is_written(
 
     target = stranger.pip_install(package, tmp_path / "installed")
     (tmp_path / "aggregator.toml").write_text(*blocks(readme, "toml"))
-    service.start("--config", "aggregator.toml", environ={"PYTHONPATH": str(target)})
+    serve = shlex.split(serving)
+    assert serve[:2] == ["aggregator", "serve"]
+    service.start(*serve[2:], environ={"PYTHONPATH": str(target)})
     small, large = (event(str(amount), payload={"amount": amount}) for amount in (9, 10))
     _, told = service.publish([small, large])
     assert [one["status"] for one in told["results"]] == [SETTLED[kind], "stored"]
