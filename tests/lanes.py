@@ -163,7 +163,10 @@ LONG: Tests = {
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
     "model/test_against_a_dictionary.py": (),
-    "test_package.py": (),
+    "test_package.py": (
+        "test_commands_are_there_and_say_what_they_lack",
+        "test_installed_service_does_what_the_page_of_the_package_shows",
+    ),
 }
 """Tests of the other folders that take long, or install something."""
 
