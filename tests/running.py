@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT = 20.0
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent / "mutants")}
+"""The environment in which what is broken on purpose is installed."""
 
 
 class Answer(NamedTuple):
