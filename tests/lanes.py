@@ -123,9 +123,13 @@ SAMPLE: dict[str, Tests] = {
         "process/test_starting.py": (
             "test_while_its_store_is_opened_it_is_alive_and_says_what_it_does",
             "test_start_that_is_asked_to_stop_ends_at_once",
+            "test_start_that_is_asked_to_stop_before_there_is_an_event_loop_ends_at_once",
             "test_hangup_ends_nothing_and_reads_the_level_of_the_log_again",
-            "test_restarts_behind_a_socket_that_stays_refuse_nobody",
-            "test_address_that_is_printed_for_all_addresses_can_be_reached",
+            "test_hangups_in_the_last_moments_of_a_stop_do_not_change_its_status",
+        ),
+        "process/test_handed_over.py": (
+            "test_all_sockets_are_named_and_that_one_is_open_to_others",
+            "test_start_that_takes_long_cuts_nobody_off",
         ),
     },
     "the watchdog": {
