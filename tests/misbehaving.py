@@ -93,6 +93,18 @@ class TellsThatItIsClosed(BatchStage):
         type(self).closed += 1
 
 
+class ClosesNever(BatchStage):
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return events
+
+    async def close(self) -> None:
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
 class ChangesOnIntake(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         for event in filter(is_bad, events):
