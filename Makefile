@@ -62,9 +62,9 @@ format: $(DEVELOPING)
 trace: $(DEVELOPING)
 	@exec $(BIN)/python tests/trace_event.py $(EVENT)
 
-# What an older build listed in its egg-info would be packed again.
+# What an older build left, or listed in its egg-info, would be packed again.
 package: $(DEVELOPING)
-	rm -rf dist *.egg-info
+	rm -rf build dist *.egg-info
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 

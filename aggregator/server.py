@@ -87,6 +87,8 @@ async def serve(
         watchdog.stop()
         for one in sockets:
             one.close()
+        # Python takes its handlers away as it ends, and a SIGHUP would kill.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if app[WORKER].cancelled() or app[WORKER].exception():
         log.critical("the worker has died, so nothing can be stored; ending the process")
         return _EXIT_FAILED

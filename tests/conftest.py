@@ -3,9 +3,10 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """The service as a process of its own, with SQLite in `tmp_path`; not started yet."""
     with Service(tmp_path) as service:
         yield service
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A socket as a socket unit has it: it is there all the time, and nobody else has its port."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=1024)) as listening:
+        yield listening
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,18 @@ class FailingStore(MemoryStore):
         self.fail("fsync")
 
 
+class HeldStore(FailingStore):
+    """`held:` begins no transaction before its gate is open, and then fails as `failing:` does."""
+
+    gate: ClassVar[asyncio.Event]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        await self.gate.wait()
+        async with super().transaction() as tx:
+            yield tx
+
+
 class SlowTransaction(MemoryTransaction):
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         await asyncio.sleep(SLOW)

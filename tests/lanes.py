@@ -123,9 +123,13 @@ SAMPLE: dict[str, Tests] = {
         "process/test_starting.py": (
             "test_while_its_store_is_opened_it_is_alive_and_says_what_it_does",
             "test_start_that_is_asked_to_stop_ends_at_once",
+            "test_start_that_is_asked_to_stop_before_there_is_an_event_loop_ends_at_once",
             "test_hangup_ends_nothing_and_reads_the_level_of_the_log_again",
-            "test_restarts_behind_a_socket_that_stays_refuse_nobody",
-            "test_address_that_is_printed_for_all_addresses_can_be_reached",
+            "test_hangups_in_the_last_moments_of_a_stop_do_not_change_its_status",
+        ),
+        "process/test_handed_over.py": (
+            "test_all_sockets_are_named_and_that_one_is_open_to_others",
+            "test_start_that_takes_long_cuts_nobody_off",
         ),
     },
     "the watchdog": {
@@ -163,7 +167,10 @@ LONG: Tests = {
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
     "model/test_against_a_dictionary.py": (),
-    "test_package.py": (),
+    "test_package.py": (
+        "test_commands_are_there_and_say_what_they_lack",
+        "test_installed_service_does_what_the_page_of_the_package_shows",
+    ),
 }
 """Tests of the other folders that take long, or install something."""
 

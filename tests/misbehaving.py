@@ -63,6 +63,49 @@ class ChangesAndFilters(BatchStage):
         return [event for event in events if event.outcome is None]
 
 
+class ChangesTheKnownTime(BatchStage):
+    """What `timestamp_us` answers, where it was parsed already."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        for event in filter(is_bad, events):
+            force_setattr(event, "known_timestamp_us", 1)
+        return events
+
+
+class CancelledAsItCloses(BatchStage):
+    """Awaits a task of its own as it closes, which it has cancelled."""
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return events
+
+    async def close(self) -> None:
+        task = asyncio.create_task(asyncio.sleep(3600))
+        task.cancel()
+        await task
+
+
+class TellsThatItIsClosed(BatchStage):
+    closed: ClassVar[int] = 0
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return events
+
+    async def close(self) -> None:
+        type(self).closed += 1
+
+
+class ClosesNever(BatchStage):
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        return events
+
+    async def close(self) -> None:
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
 class ChangesOnIntake(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         for event in filter(is_bad, events):

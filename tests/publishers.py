@@ -19,6 +19,8 @@ class PendingSubmissions:
         self.seqs: dict[tuple[str, str], int] = {}
         self.answers = 0
         self.unanswered = 0
+        self.cut_off = 0
+        """Connections that ended without an answer, and those that were refused."""
         self.mistakes: list[str] = []
         self._stored: set[tuple[str, str]] = set()
         self._turn = threading.Lock()
@@ -32,10 +34,11 @@ class PendingSubmissions:
             for one, result in zip(sent, results, strict=False):
                 self._note(one, result)
 
-    def note_lost(self) -> None:
+    def note_lost(self, *, is_cut_off: bool) -> None:
         """A request was refused for now, or never answered."""
         with self._turn:
             self.unanswered += 1
+            self.cut_off += is_cut_off
 
     def _note(self, one: dict[str, Any], result: dict[str, Any]) -> None:
         key, status = (one["topic"], one["event_id"]), result["status"]
@@ -106,11 +109,11 @@ class Publishers:
         try:
             status, told = self.service.publish(batch)
         except _LOST:
-            self.ledger.note_lost()
+            self.ledger.note_lost(is_cut_off=True)
             return False
         if status not in _ANSWERED:
             assert status == 503, (status, told)
-            self.ledger.note_lost()
+            self.ledger.note_lost(is_cut_off=False)
             return False
         self.ledger.note(batch, told["results"])
         return True

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT = 20.0
+MUTANTS = {"PYTHONPATH": str(Path(__file__).parent / "mutants")}
+"""The environment in which what is broken on purpose is installed."""
+
+_HANDED_OVER = """
+import fcntl, os, sys
+command, numbers = sys.argv[3:], [int(number) for number in sys.argv[1].split(",")]
+kept = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in numbers]
+for number, copy in enumerate(kept, 3):
+    os.dup2(copy, number)
+    os.close(copy)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2])
+os.execv(command[0], command)
+"""
 
 
 class Answer(NamedTuple):
@@ -75,6 +89,14 @@ class Service:
         """The process started last."""
         assert self._process
         return self._process
+
+    def hand_over(self, *listening: socket.socket, count: str = "") -> None:
+        """Have it started from now on as a socket unit does: those have the numbers from 3 on."""
+        self.pass_fds = tuple(one.fileno() for one in listening)
+        numbers = ",".join(map(str, self.pass_fds))
+        self.under = [sys.executable, "-c", _HANDED_OVER, numbers, count or str(len(listening))]
+        if listening[0].family == socket.AF_INET:
+            self.url = f"http://127.0.0.1:{listening[0].getsockname()[1]}"
 
     def start(self, *flags: str, environ: dict[str, str] | None = None) -> str:
         """Start it and wait until it is ready; return its URL."""

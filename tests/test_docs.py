@@ -1,6 +1,7 @@
 """The docs name everything that there is, and nothing else."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from aggregator.config import load
 from aggregator.plugins import Plugins
 
 ROOT = Path(__file__).parent.parent
+_LINES = re.DOTALL | re.MULTILINE
 DOCS = sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -79,10 +81,34 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
         assert set(named) <= set(targets), path.name
 
 
+def slugs(page: str) -> set[str]:
+    """The headings of a page as GitHub calls them in links."""
+    found: Counter[str] = Counter()
+    prose = re.sub(r"^```.*?^```", "", page, flags=_LINES)
+    for heading in re.findall(r"^#+ (.+?)#*$", prose, re.MULTILINE):
+        shown = re.sub(r"\[(.+?)\]\(.+?\)", r"\1", heading.strip())
+        found[re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")] += 1
+    return {
+        f"{slug}-{number}" if number else slug
+        for slug, times in found.items()
+        for number in range(times)
+    }
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"\s]+)", path.read_text()):
-        assert (path.parent / link).exists(), f"{path.name}: {link}"
+    links = r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)#\"\s]*)(?:#([^)\"\s]+))?"
+    for link, anchor in re.findall(links, path.read_text()):
+        target = path.parent / link if link else path
+        assert target.exists(), f"{path.name}: {link}"
+        if anchor:
+            assert anchor in slugs(target.read_text()), f"{path.name}: {link}#{anchor}"
+
+
+def test_slugs_are_those_of_github() -> None:
+    page = "# `GET /stats`, and more\n```sh\n# no heading\n```\n## [A](b.md) a_b-c\n"
+    page += 2 * "## Twice\n"
+    assert slugs(page) == {"get-stats-and-more", "a-a_b-c", "twice", "twice-1"}
 
 
 def test_files_that_contributors_are_sent_to_are_there() -> None:

@@ -49,8 +49,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Both distributions; from a copy, since a build writes into its folder."""
     folder = tmp_path_factory.mktemp("package")
     checkout = copytree(ROOT, folder / "checkout", ignore=ignore_patterns(*LOCAL))
-    (checkout / "tests" / "__pycache__").mkdir()
-    (checkout / "tests" / "__pycache__" / "left.cpython-311.pyc").touch()
+    for left in ("tests/__pycache__/left.cpython-311.pyc", "build/lib/aggregator/left.py"):
+        (checkout / left).parent.mkdir(parents=True)
+        (checkout / left).touch()
+    clean(checkout)
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
     for outdir, kind in (("both", ()), ("direct", ("--wheel",))):
         command = [*build, str(folder / outdir), *kind, str(checkout)]
@@ -59,6 +61,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     (sdist,), (wheel,) = (folder / "both").glob("*.tar.gz"), (folder / "both").glob("*.whl")
     (direct,) = (folder / "direct").glob("*.whl")
     return Built(checkout, sdist, wheel, direct)
+
+
+def clean(checkout: Path) -> None:
+    """Remove what `make package` removes before it builds."""
+    recipe = (ROOT / "Makefile").read_text().partition("\npackage: ")[2].partition("\n\n")[0]
+    (command,) = re.findall(r"^\t(rm .*)", recipe, re.MULTILINE)
+    subprocess.run(["sh", "-c", command], cwd=checkout, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +98,19 @@ def metadata(wheel: Path) -> Message:
 
 def test_wheel_has_all_that_is_installed_and_neither_tests_nor_benchmark(built: Built) -> None:
     inside = {name for name in contents(built.wheel) if not name.startswith(INFORMATION)}
-    wanted = {
+    code = {
         path.relative_to(ROOT).as_posix().removeprefix("plugins/")
         for name, path in modules().items()
         if not f"{name}.".startswith("loadgen.bench.")
     }
-    assert {name for name in inside if name.endswith(".py")} == wanted
-    others = {"aggregator_docs/static/page.html", "aggregator_docs/static/start.js"}
-    typed = ("aggregator", "aggregator_memory", "aggregator_sqlite", "aggregator_stages")
-    assert inside - wanted == others | {f"{name}/py.typed" for name in typed}
+    others = {
+        path.relative_to(home).as_posix()
+        for home, packages in ((ROOT, "aggregator"), (ROOT / "plugins", "*"))
+        for path in home.glob(f"{packages}/**/*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert {Path(name).suffix for name in others} >= {".html", ".ndjson", ".txt", ".typed"}
+    assert inside == code | others
     assert f"{INFORMATION}/licenses/LICENSE" in contents(built.wheel)
 
 

@@ -13,8 +13,9 @@ from aggregator.store import FieldIs, Query, Store
 from aggregator.testing import make_event
 from aggregator_memory import store as memory
 from aggregator_memory.store import MemoryStore
-from aggregator_sqlite import blocks, read
+from aggregator_sqlite import arrivals, blocks, read
 from aggregator_sqlite.store import SqliteStore
+from pages import cells, flip
 
 COUNT = 400
 EXAMINED = 60  # events of a page, most of which are those that are asked for
@@ -42,9 +43,18 @@ async def store(
     await store.close()
 
 
-async def _fill(store: Store, times: Sequence[int], at_once: int = 10) -> None:
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A store as it is; closed also when the test fails, or its thread would keep the process."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db")
+    await store.open(DEFAULT_KEY_SPEC)
+    yield store
+    await store.close()
+
+
+async def _fill(store: Store, times: Sequence[int], at_once: int = 10, since: int = 0) -> None:
     events = [make_event(str(number), received_at=at) for number, at in enumerate(times)]
-    for first in range(0, len(events), at_once):
+    for first in range(since, len(events), at_once):
         async with store.transaction() as tx:
             await tx.append(events[first : first + at_once])
 
@@ -90,6 +100,7 @@ async def _walked(store: Store, query: dict[str, int]) -> list[str]:
         found += [event.event_id for event in page.events]
         if page.next is None:
             return found
+        assert after is None or page.next > after, "it goes on"
         after = page.next
 
 
@@ -140,20 +151,30 @@ DAMAGE = ("newest_at = 0", "newest_at = 9", "newest_at = 'x'", "behind = 7", "be
 @pytest.mark.parametrize(
     "place", ["first_seq BETWEEN 150 AND 300", "first_seq > 1", "first_seq > 396"]
 )
-async def test_damaged_number_hides_no_event(tmp_path: Path, damage: str, place: str) -> None:
-    store = SqliteStore(f"sqlite:///{tmp_path}/a.db")
-    await store.open(DEFAULT_KEY_SPEC)
+async def test_damaged_number_hides_no_event(sqlite: SqliteStore, damage: str, place: str) -> None:
     times = CLOCKS["set back"]
-    await _fill(store, times, 4)
-    with closing(sqlite3.connect(store.path)) as db, db:
+    await _fill(sqlite, times, 4)
+    with closing(sqlite3.connect(sqlite.path)) as db, db:
         db.execute(f"UPDATE blocks SET {damage} WHERE {place}")
     more = [*times, *range(COUNT, COUNT + 20)]
-    events = [
-        make_event(str(number), received_at=more[number]) for number in range(COUNT, COUNT + 20)
-    ]
-    async with store.transaction() as tx:
-        await tx.append(events)
-    for since, until in ((0, 10), (150, 170), (240, 260), (370, 390), (395, 410), (300, 10**6)):
+    await _fill(sqlite, more, 4, since=COUNT)
+    times_asked = ((0, 10), (150, 170), (235, 245), (240, 260), (370, 390), (395, 410))
+    for since, until in (*times_asked, (300, 10**6)):
         query = {"received_since": since, "received_until": until}
-        assert await _walked(store, query) == _ids(more, since, until)
+        assert await _walked(sqlite, query) == _ids(more, since, until)
+
+
+@pytest.mark.parametrize("bit", [2, 5, 6])
+async def test_bit_that_flips_in_the_seq_of_the_oldest_block_hides_no_other_event(
+    tmp_path: Path, bit: int
+) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db")
+    await store.open(DEFAULT_KEY_SPEC)
+    await _fill(store, range(COUNT), 4)
     await store.close()
+    first, *_ = (cell for cell in cells(store.path, "blocks") if cell.is_row)
+    flip(store.path, first.rowid, bit)
+    with closing(sqlite3.connect(store.path)) as db:
+        for at in range(4, COUNT):
+            found = arrivals.bounds(db, at, at + 1)
+            assert found.first <= at + 1 < found.end, "its seq is between"

@@ -21,6 +21,7 @@ from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, wr
 from aggregator_sqlite.connection import SqliteThread
 from aggregator_sqlite.files import WriterLock
 from aggregator_sqlite.store import SqliteStore
+from killed import COMMITS, Killed
 from tampering import empty, remove, spoil
 
 
@@ -205,6 +206,16 @@ async def test_database_that_is_cut_off_stops_what_is_told(store: SqliteStore) -
     os.truncate(store.path, 0)
     with pytest.raises(StoreError, match="was cut off"):
         await _fill_more(store)
+
+
+async def test_reader_that_is_closed_last_leaves_the_log_as_it_is(killed: Killed) -> None:
+    """One that may write would copy the log into the database, and remove it."""
+    before = killed.contents()
+    reader = await SqliteThread.read_only(killed.database)
+    assert (await reader.run(read.span)).newest == COMMITS
+    await reader.close()
+    assert killed.log.exists()
+    assert killed.contents() == before
 
 
 async def test_readers_go_on_while_the_writer_is_mended(store: SqliteStore) -> None:

@@ -14,11 +14,10 @@ import pytest
 from events import event
 from publishers import Publishers, check_everything
 from restored import BACKUP, RESTORE, check_restored, run_block
-from running import LIMIT, Service, aggregator, until
+from running import LIMIT, MUTANTS, Service, aggregator, until
 
 LARGE = 1_000_000  # bytes of a payload: a copy of a few dozens takes long enough to be met
 TRIES = 10
-MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

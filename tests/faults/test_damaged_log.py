@@ -3,7 +3,6 @@
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
@@ -11,9 +10,7 @@ from images import FRAME
 
 from events import event
 from killed import COMMITS, LENGTH, Killed
-from running import Service, aggregator
-
-MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
+from running import MUTANTS, Service, aggregator
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from events import event
-from running import Service, until
+from running import MUTANTS, Service, until
 from tracing import conducting, syncs
 
-MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
 UNFINISHED = re.compile(r"^(\d+) +(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SYNCED = re.compile(r"(?:fsync|fdatasync)\(.*\) += 0(?: \(DELAYED\))?$")

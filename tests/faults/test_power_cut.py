@@ -21,9 +21,8 @@ from power.steps import Answer, Remove, Step, Truncate, Write
 
 from events import event
 from publishers import Publishers
-from running import Service, until
+from running import MUTANTS, Service, until
 
-MUTANTS = Path(__file__).parent.parent / "mutants"
 DATABASE = "data/aggregator.db"
 LOG = f"{DATABASE}-wal"
 FULL = 1000 * (4096 + 24)  # bytes, https://sqlite.org/pragma.html#pragma_wal_autocheckpoint
@@ -115,7 +114,7 @@ def recorded(service: Service, scheme: str, commits: int) -> list[Step]:
     """A run on a store of that kind, killed in the end."""
     recording = Recording(service)
     flags = ("--store", f"{scheme}:///{DATABASE}")
-    recording.start(*flags, environ={"PYTHONPATH": str(MUTANTS)})
+    recording.start(*flags, environ=MUTANTS)
     for number in range(commits):
         assert service.publish([event(f"{number}-{name}") for name in "abc"])[0] == 200
     recording.kill()

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from bodies import JSON, NDJSON, PROBLEM, array, get, good, publish, spelled, stored_ids
 from clouds import ONE, cloud
-from wire import AS_JSON, CHUNKED, PUBLISH, exchange, give_up, with_length
+from wire import AS_JSON, CHUNKED, PUBLISH, chunked, exchange, give_up, with_length
 
 from conftest import Client, Start
 
@@ -289,6 +289,17 @@ async def test_limits_are_told_by_the_names_of_their_settings(start: Start) -> N
         status, answer = await publish(client, body, kind, **{"Content-Encoding": encoding})
         assert status == 413, name
         assert name in answer["detail"]
+    await _is_untouched(client)
+
+
+async def test_body_that_tells_no_length_is_refused_as_soon_as_it_is_too_long(
+    start: Start,
+) -> None:
+    client = await start(max_event=300, max_body=2000)
+    first, *_ = chunked([b" " * 2001])
+    answer = await exchange(client.host, client.port, [AS_JSON + CHUNKED, first])
+    assert answer.status == 413
+    assert "max_body" in answer.told["detail"]
     await _is_untouched(client)
 
 

@@ -7,6 +7,8 @@ from bodies import JSON, PROBLEM, good, publish, stored_ids
 from clouds import HEADERS
 from wire import AS_JSON, PUBLISH, exchange, with_length
 
+from aggregator.api import protocol
+from aggregator.core.fault_log import Seldom
 from conftest import Client
 
 _LIMIT = 8190
@@ -42,6 +44,18 @@ async def test_what_is_no_request_is_answered_with_a_problem(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     assert (await publish(client, good("next")))[0] == 200
     assert await stored_ids(client) == ["next"]
+
+
+async def test_garbage_is_told_once_however_often_it_comes(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_seldom", Seldom())
+    caplog.set_level(logging.INFO)
+    for _ in range(50):
+        assert (await exchange(client.host, client.port, [b"hello\r\n\r\n"])).status == 400
+    (told,) = (one for one in caplog.records if one.name == protocol.__name__)
+    assert told.levelno == logging.INFO
+    assert "sent what is no request" in told.getMessage()
 
 
 async def test_header_is_taken_up_to_its_limit(client: Client) -> None:

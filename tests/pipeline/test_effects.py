@@ -1,8 +1,8 @@
 """What stages ask to be done after the commit, and what they may not ask for."""
 
 import asyncio
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from added import with_stages
 from aggregator.core import fault_log
 from aggregator.core.fault_log import Seldom
+from aggregator.pipeline import effects
 from conftest import Start
 from events import event
 from misbehaving import Effects
@@ -80,19 +81,25 @@ async def test_effect_that_returns_what_nobody_awaits_is_told(
     assert "it returned a coroutine, which nobody awaits" in caplog.text
 
 
-async def test_effects_that_keep_everybody_waiting_are_told(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("each", "is_told"), [(0.021, True), (0.019, False)])
+async def test_effects_are_told_that_keep_everybody_waiting_for_longer_than_they_may(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    each: float,
+    is_told: bool,
 ) -> None:
-    await publish_with(start, monkeypatch, lambda: time.sleep(0.03), events=5)
-    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "for effects of the stage odd, which may take 0.1 s in all" in record.getMessage()
+    clock = [100.0]
+    monkeypatch.setattr(effects, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
+    def takes_time() -> None:
+        clock[0] += each
 
-async def test_effects_that_take_no_time_are_not_told(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    await publish_with(start, monkeypatch, lambda: None, events=5)
-    assert "effects" not in caplog.text
+    await publish_with(start, monkeypatch, takes_time, events=5)
+    told = "for effects of the stage odd, which may take 0.1 s in all"
+    assert [record.levelname for record in caplog.records if told in record.getMessage()] == (
+        ["WARNING"] if is_told else []
+    )
 
 
 def test_what_was_not_told_is_counted_and_told_a_minute_later(

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from added import with_stages
+from aggregator.pipeline.runner import NamedStage, StageRunner
 from conftest import Start
 from events import event
-from misbehaving import Remembers
+from misbehaving import CancelledAsItCloses, ClosesNever, Remembers, TellsThatItIsClosed
+from running import LIMIT
 
 BAD = {"is": "bad"}
 FAULTS = {
@@ -47,6 +49,7 @@ FAULTS = {
     "Changes": "changed the payload of event 1",
     "ChangesAndRaises": "RuntimeError: it has changed one",
     "ChangesAndFilters": "changed the source of event 1",
+    "ChangesTheKnownTime": "changed the known_timestamp_us of event 1",
     "EffectNobodyAwaits": "after_commit takes a plain function",
     "EffectThatIsNone": "after_commit takes a function, to be called later, not None",
 }
@@ -312,3 +315,28 @@ async def test_event_that_no_store_can_take_is_the_fault_of_who_appends_it(
     assert problem["detail"].startswith("odd: ")
     assert (await publish(client, event("good")))[0] == 200
     assert (await stats(client))["unique_processed"] == 1
+
+
+async def test_stage_whose_own_task_is_cancelled_as_it_closes_keeps_no_other_from_closing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(TellsThatItIsClosed, "closed", 0)
+    client = await start(
+        with_stages(tells="misbehaving:TellsThatItIsClosed", odd="misbehaving:CancelledAsItCloses"),
+        pipeline="validate | tells dedup odd persist",
+    )
+    assert (await publish(client, event()))[0] == 200
+    await client.close()
+    assert TellsThatItIsClosed.closed == 1
+    assert "odd: could not be closed" in caplog.text
+
+
+async def test_pipeline_that_is_cancelled_as_it_closes_ends() -> None:
+    never = ClosesNever()
+    stages = [NamedStage("waits", never), NamedStage("odd", CancelledAsItCloses())]
+    closing = asyncio.create_task(StageRunner(stages, 1.0, pytest.fail).close())
+    async with asyncio.timeout(LIMIT):
+        await never.begun.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from added import with_plugin, with_stages
-from aggregator.app import STORE
+from aggregator.app import INTAKE, STORE
 from aggregator.plugins import STORES, Plugins
 from conftest import Client, Start
 from events import event
-from failing import SLOW, FailingStore
+from failing import SLOW, FailingStore, HeldStore
+from running import LIMIT
 
 FAILING = Plugins(
     [
         *with_stages(catches="misbehaving:CatchesStoreErrors").found,
         with_plugin(STORES, "failing", "failing:FailingStore"),
+        with_plugin(STORES, "held", "failing:HeldStore"),
         with_plugin(STORES, "slow", "failing:SlowStore"),
     ]
 )
@@ -81,6 +83,25 @@ async def test_everybody_who_waits_is_told(start: Start) -> None:
     await until_ready(client)
     async with client.get("/stats") as response:
         assert (await response.json())["queue_size_current"] == 0
+
+
+async def test_who_waits_in_the_queue_is_told_before_the_store_is_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldStore, "gate", asyncio.Event(), raising=False)
+    client = await start(FAILING, store="held:", batch_events=1)
+    FailingStore.failures.update(commit=1, reopen=1_000_000)
+    publishing = [asyncio.create_task(publish(client, event(str(n)))) for n in range(5)]
+    pending = client.app[INTAKE].pending
+    async with asyncio.timeout(LIMIT):
+        while pending.snapshot().queued < len(publishing):
+            await asyncio.sleep(0)
+        HeldStore.gate.set()
+        answers = await asyncio.gather(*publishing)
+    assert {status for status, _ in answers} == {503}
+    assert (await client.get("/readyz")).status == 503, "the store is not back"
+    FailingStore.failures.clear()
+    await until_ready(client)
 
 
 async def test_store_error_is_no_stage_fault_whatever_the_stage_makes_of_it(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -241,16 +242,16 @@ def test_who_follows_the_stream_misses_nothing_and_repeats_what_was_not_noted(
 
 
 def test_who_follows_the_stream_goes_on_after_the_service_has_started_again(
-    service: Service, tmp_path: Path
+    service: Service, tmp_path: Path, listening: socket.socket
 ) -> None:
     write_files(tmp_path)
+    service.hand_over(listening)
     url = service.start()
-    port = url.rpartition(":")[2]
     publish(service, 1)
     with following(tmp_path, f"{url}/events/stream") as client:
         assert sent(client, 1) == [1]
         service.kill()
-        service.start("--port", port)
+        service.start()
         publish(service, 2)
         assert set(sent(client, 2)) <= {1, 2}
 

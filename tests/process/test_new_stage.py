@@ -13,7 +13,8 @@ from blocks import blocks
 from events import event
 from running import LIMIT, Service, aggregator
 
-NAMES = {"batch": ("new-stage", "drop-small"), "intake": ("new-stage", "--intake", "drop-small")}
+# The first is in `make test`, which has the other one in test_authors_page.py.
+NAMES = {"intake": ("new-stage", "--intake", "drop-small"), "batch": ("new-stage", "drop-small")}
 SETTLED = {"batch": "filtered", "intake": "invalid"}
 
 

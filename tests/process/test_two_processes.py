@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from events import event
-from running import Service, aggregator
-
-MUTANTS = {"PYTHONPATH": str(Path(__file__).parent.parent / "mutants")}
+from running import MUTANTS, Service, aggregator
 
 
 def test_second_process_on_the_store_says_who_holds_it(service: Service) -> None:

@@ -76,4 +76,5 @@ def test_running_service_and_missing_store_are_told(
     assert "there is none yet" in run("/user", "--store", missing).output
     assert not (tmp_path / "no.db").exists()
     service.start()
-    assert run("/user", "--store", store, "--yes").exit_code == 2
+    result = run("/user", "--store", store, "--yes")
+    assert (result.exit_code, "is in use by" in result.output) == (2, True)

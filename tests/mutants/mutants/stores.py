@@ -5,10 +5,12 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from msgspec import structs
 
+from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner, StoreTransaction
 from aggregator_sqlite import key_index, runs
@@ -308,6 +310,47 @@ def stow_away(db: sqlite3.Connection) -> None:
 
 def put_back(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO blocks SELECT * FROM stowed")
+
+
+class KeepsRefused(Mutant):
+    """`keeps-refused:///…` stores what is to be undone: a strict submission that is refused."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        async with super().transaction() as tx:
+            yield cast("StoreTransaction", UndoingNothing(tx))
+
+
+class UndoingNothing(Around):
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        failed: BaseException | None = None
+        async with self.tx.savepoint():
+            try:
+                yield
+            except BaseException as error:
+                failed = error
+        if failed:
+            raise failed
+
+
+class NeedsRepair(Mutant):
+    """`needs-repair:///…` marks its file as open, and believes the mark after a kill."""
+
+    async def open(self, *given: Any, **named: Any) -> None:
+        try:
+            self.mark.touch(exist_ok=False)
+        except FileExistsError as error:
+            raise StoreError(f"remove {self.mark}, if nothing else has the store open") from error
+        await super().open(*given, **named)
+
+    async def close(self) -> None:
+        await super().close()
+        self.mark.unlink(missing_ok=True)
+
+    @property
+    def mark(self) -> Path:
+        return Path(f"{self.path}.open")
 
 
 class Chatty(Mutant):
