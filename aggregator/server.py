@@ -134,6 +134,7 @@ class _Signals:
         self.stopping = asyncio.Event()
         self.is_started = False
         self._is_heard = False
+        self._is_reloading = False
         self._pending = pending
         self._reload = reload or _nothing_to_reload
         self._loop = asyncio.get_running_loop()
@@ -142,7 +143,7 @@ class _Signals:
         threading.Thread(target=self._end_in_time, name="deadline", daemon=True).start()
         for number in _STOPPING:
             signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, lambda *_: self._in_loop(self._reload))
+        signal.signal(signal.SIGHUP, self._hang_up)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._is_heard:
@@ -150,6 +151,16 @@ class _Signals:
         self._is_heard = True
         self._heard.put(self.is_started)
         self._in_loop(self._begin_to_stop, signal.Signals(number).name)
+
+    def _hang_up(self, _: int, __: FrameType | None) -> None:
+        """Read the settings again, once for all that come meanwhile; not while it stops."""
+        if not (self._is_reloading or self._is_heard):
+            self._is_reloading = True
+            self._in_loop(self._reload_once)
+
+    def _reload_once(self) -> None:
+        self._is_reloading = False
+        self._reload()
 
     def _begin_to_stop(self, name: str) -> None:
         log.info("%s: stopping", name)

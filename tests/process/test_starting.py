@@ -1,5 +1,6 @@
 """While it starts, the port is open and says what is going on; a start can be ended at any time."""
 
+import os
 import signal
 import socket
 from contextlib import closing
@@ -44,10 +45,10 @@ def slow(service: Service, listening: socket.socket) -> Service:
     return service
 
 
-def launch(slow: Service, waits_in: str = "open") -> None:
+def launch(slow: Service, waits_in: str = "open", *flags: str) -> None:
     """Start it without waiting."""
     environ = {"PYTHONPATH": str(slow.folder / "installed"), "GATE": waits_in}
-    slow.launch("--store", "slow:///data/a.db", environ=environ)
+    slow.launch("--store", "slow:///data/a.db", *flags, environ=environ)
 
 
 def is_alive(service: Service) -> bool:
@@ -70,6 +71,15 @@ def test_while_its_store_is_opened_it_is_alive_and_says_what_it_does(slow: Servi
     slow.wait_ready()
     assert slow.call("/readyz")[0] == 200
     assert slow.publish(event())[0] == 200
+
+
+def test_port_of_its_own_is_open_before_its_store_is(slow: Service) -> None:
+    slow.under, slow.pass_fds = [], ()
+    port = 20_000 + os.getpid() % 10_000  # of those that no system hands out by itself
+    slow.url = f"http://127.0.0.1:{port}"
+    launch(slow, "open", "--port", str(port))
+    until(lambda: is_alive(slow), "it is alive")
+    assert slow.call("/readyz")[0] == 503
 
 
 def test_answer_of_a_start_ends_its_connection(slow: Service, listening: socket.socket) -> None:
