@@ -105,7 +105,7 @@ async def _started(runner: web.AppRunner, signals: "_Signals") -> bool:
     if starting.done():
         starting.result()
         signals.is_started = True
-        return not signals.stopping.is_set()
+        return not signals.is_heard  # one that came before has begun to count down
     starting.cancel()
     await asyncio.wait({starting})
     return False
@@ -133,7 +133,7 @@ class _Signals:
     def __init__(self, pending: PendingSubmissions, reload: Callable[[], None] | None) -> None:
         self.stopping = asyncio.Event()
         self.is_started = False
-        self._is_heard = False
+        self.is_heard = False
         self._is_reloading = False
         self._pending = pending
         self._reload = reload or _nothing_to_reload
@@ -146,15 +146,15 @@ class _Signals:
         signal.signal(signal.SIGHUP, self._hang_up)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if self._is_heard:
+        if self.is_heard:
             os._exit(128 + number)
-        self._is_heard = True
+        self.is_heard = True
         self._heard.put(self.is_started)
         self._in_loop(self._begin_to_stop, signal.Signals(number).name)
 
     def _hang_up(self, _: int, __: FrameType | None) -> None:
         """Read the settings again, once for all that come meanwhile; not while it stops."""
-        if not (self._is_reloading or self._is_heard):
+        if not (self._is_reloading or self.is_heard):
             self._is_reloading = True
             self._in_loop(self._reload_once)
 
