@@ -103,9 +103,11 @@ def check(outcome: object) -> None:
 
 
 def _check_pointers(faults: object) -> None:
-    for fault in faults if isinstance(faults, tuple) else ():
-        pointer = getattr(fault, "pointer", "")
-        if isinstance(pointer, str) and pointer and not pointer.startswith("/"):
-            raise ValueError(
-                f"{pointer!r:.100} is no JSON pointer: one begins with a slash, or is empty"
-            )
+    if not isinstance(faults, tuple):
+        raise TypeError("the faults of an invalid event are a tuple: Invalid((Fault(...),))")
+    for fault in faults:
+        pointer = getattr(fault, "pointer", None)
+        if not isinstance(pointer, str):
+            raise TypeError(f"{fault!r:.100} is no Fault with a JSON pointer")
+        if pointer and not pointer.startswith("/"):
+            raise ValueError(f"{pointer!r:.100} is no JSON pointer: it is empty or begins with /")

@@ -25,6 +25,8 @@ from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
     BACKLOG,
+    accept_no_more,
+    accepted_last,
     address_of,
     is_open_to_others,
     listening_sockets,
@@ -76,7 +78,7 @@ async def serve(
         _announce(sockets, settings, app)
         watchdog.start()
         await _until_stopped(signals.stopping, app[WORKER])
-        await _close_doors(runner)
+        await _close_doors(runner, sockets)
         await app[RECEIVER].finish(_LAST_BODIES)
         app[INTAKE].is_open = False
         log.info("taking nothing more, settling what was accepted")
@@ -197,13 +199,18 @@ async def _until_stopped(stopping: asyncio.Event, worker: "asyncio.Task[None]") 
     signalled.cancel()
 
 
-async def _close_doors(runner: AppRunner) -> None:
-    """Stop listening, and take what the connections ask for that were accepted at the last moment.
+async def _close_doors(runner: AppRunner, sockets: Sequence[socket.socket]) -> None:
+    """Stop listening, and take what the connections ask for that were made at the last moment.
 
     One that aiohttp does not know when it begins to close is waited for during the whole drain.
     """
+    await accept_no_more(sockets)
+    last = list(accepted_last(sockets))
     for site in list(runner.sites):
         await site.stop()
+    assert runner.server
+    for one in last:
+        await asyncio.get_running_loop().connect_accepted_socket(runner.server, one)
     await asyncio.sleep(_LAST_MOMENT)
     await runner.wait_for_requests(_LAST_REQUESTS)
 

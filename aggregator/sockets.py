@@ -1,9 +1,11 @@
 """The sockets that the service listens on: its own, or those that a socket unit hands over."""
 
+import asyncio
 import errno
 import os
 import re
 import socket
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -87,6 +89,28 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     """Each with its family; as long as the system gives it, since it may have a scope."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, address) for family, *_, address in found))
+
+
+async def accept_no_more(sockets: Iterable[socket.socket]) -> None:
+    """Have the event loop accept nothing on these sockets, and end what it has begun.
+
+    A server that is closed in the tick in which it accepts drops the connection without a word.
+    """
+    for one in sockets:
+        asyncio.get_running_loop().remove_reader(one.fileno())
+    await asyncio.sleep(0)
+
+
+def accepted_last(sockets: Iterable[socket.socket]) -> Iterator[socket.socket]:
+    """The connections that wait to be accepted: the kernel resets them when a socket is closed."""
+    for one in sockets:
+        for _ in range(BACKLOG):
+            try:
+                connection, _ = one.accept()
+            except OSError:  # there is none, mostly
+                break
+            connection.setblocking(False)
+            yield connection
 
 
 def address_of(listening: socket.socket) -> str:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from aggregator.api.responses import problem_response
 from aggregator.api.status import alive
-from aggregator.sockets import BACKLOG
+from aggregator.sockets import BACKLOG, accept_no_more
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class StartingServer:
         await asyncio.wait({self._task})
         if not self._task.cancelled() and (fault := self._task.exception()):
             log.error("nobody was answered while the service started: %s", fault)
+        await accept_no_more(one for listener in self._listeners for one in listener.sockets)
         for listener in self._listeners:
             listener.close()
         if error or not self._listeners:

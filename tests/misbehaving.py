@@ -155,6 +155,18 @@ class RaisesItsInput(BatchStage):
         raise ValueError(json.loads(events[0].payload)["is"])
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it is speechless")
+
+
+class RaisesWhatSaysNothing(BatchStage):
+    async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
+        if any(is_bad(event) for event in events):
+            raise Speechless
+        return events
+
+
 class VerdictOfItsOwn(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         for event in filter(is_bad, events):
@@ -303,7 +315,7 @@ class ForgetsToReturn(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         if not any(is_bad(event) for event in events):
             return events
-        return None  # type: ignore[return-value]
+        raise RuntimeError("it is speechless")
 
 
 class Quarantined(Outcome, frozen=True):

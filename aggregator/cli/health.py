@@ -1,5 +1,6 @@
 """`aggregator health`: asks a running service whether it is ready."""
 
+import http.client
 import sys
 import urllib.error
 import urllib.request
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from aggregator.cli.options import load_or_fail, with_settings
+from aggregator.core.redact import redact
 from aggregator.sockets import url_of
 
 
@@ -35,11 +37,13 @@ def command(url: str | None, **flags: Any) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{url.rstrip('/')}/readyz", timeout=5) as response:
-            click.echo(response.read().decode())
-    except (urllib.error.URLError, OSError, ValueError) as error:
+            click.echo(response.read().decode(errors="replace"))
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
-            told = error.read().decode()
+            told = error.read().decode(errors="replace")
         else:
-            told = f"aggregator: {url} does not answer: {getattr(error, 'reason', error)}"
+            told = (
+                f"aggregator: {redact('', url)} does not answer: {getattr(error, 'reason', error)}"
+            )
         click.echo(told, err=True)
         sys.exit(1)

@@ -48,8 +48,16 @@ def in_a_line(text: str, longest: int) -> str:
     What somebody sent may be quoted in it. Controls are escaped, so that it can neither begin a
     line that looks like ours nor speak to a terminal, and so is what UTF-8 cannot hold.
     """
-    shown = text.translate(_CONTROLS)
+    shown = text[:longest].translate(_CONTROLS)
     return shown.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
+
+
+def text_of(error: BaseException) -> str:
+    """What the error says; its `__str__` may be anybody's, and fail."""
+    try:
+        return str.__str__(str(error))
+    except Exception:  # noqa: BLE001, nothing is known of it
+        return "(its text cannot be read)"
 
 
 def traceback_of(error: BaseException | None) -> str:
@@ -59,7 +67,7 @@ def traceback_of(error: BaseException | None) -> str:
     """
     if error is None:
         return ""
-    lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+    lines = "".join(traceback.format_exception(error))[:_LONGEST].rstrip().split("\n")
     told = "".join(f"\n    {line.translate(_CONTROLS)}" for line in lines)
     return told.encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 

@@ -51,7 +51,10 @@ class Intake:
             if event.malformed:
                 event.settle(Invalid((Fault("", event.malformed),)))
         if not _LEFT_OF_THE_BAR.issuperset([type(event.verdict) for event in open_events]):
-            fault = StageFault(f"{self.runner.names}: nothing can be stored left of the bar")
+            fault = StageFault(
+                f"{self.runner.names}: nothing can be stored left of the bar; an outcome there is "
+                "Invalid or Filtered"
+            )
             self.runner.report(fault)
             raise fault
         return await self._hand_over(submission, reservation)

@@ -25,7 +25,7 @@ from typing import Any
 
 from msgspec.structs import astuple, force_setattr
 
-from aggregator.core.fault_log import Seldom, in_a_line, place_of, traceback_of
+from aggregator.core.fault_log import Seldom, in_a_line, place_of, text_of, traceback_of
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -267,8 +267,8 @@ def _blamed(
     if isinstance(error, TimeoutError) and limit.expired():
         return StageFault(f"{name}: no answer in time (stage_timeout)")
     if isinstance(error, StageFault):
-        return StageFault(f"{name}: {in_a_line(str(error), _LONGEST)}")
-    return StageFault(f"{name}: {type(error).__name__}: {in_a_line(str(error), _LONGEST)}")
+        return StageFault(f"{name}: {in_a_line(text_of(error), _LONGEST)}")
+    return StageFault(f"{name}: {type(error).__name__}: {in_a_line(text_of(error), _LONGEST)}")
 
 
 async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:

@@ -19,20 +19,21 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aggregator.event import Event
 from aggregator_sqlite import blocks
-from aggregator_sqlite.connection import UnreadableRow, read_row
+from aggregator_sqlite.connection import UnreadableRow, detecting_corruption
 
 BEYOND = 2**63 - 1
 """A seq after all."""
 _UNKNOWN = 2**62  # microseconds: later than any arrival
 
-AT = """
+LAST = """
 SELECT first_seq, newest_at, behind, arrivals_checksum FROM blocks
-WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
+WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT ?
 """
+
 _SUMMED = struct.Struct("<qqq")
 
 Times = tuple[int, int]
@@ -110,18 +111,37 @@ def _first_reaching(db: sqlite3.Connection, time: int) -> int:
             high = found[0]
         else:
             low = middle + 1
-    return int(high)
+    _check_first(db, high, time)
+    return high
+
+
+def _check_first(db: sqlite3.Connection, first: int, time: int) -> None:
+    """Raise _InDoubt unless the block before that one is intact, and reaches the time not yet.
+
+    A row whose own number was damaged has its place still, and leads SQLite's search astray: asked
+    for what stands before a row, SQLite takes the one that does.
+    """
+    found = [_intact(*row) for row in _last(db, first, 2)]
+    if not found or found[0][0] != first or any(each.newest_at >= time for _, each in found[1:]):
+        raise _InDoubt
 
 
 def _at(db: sqlite3.Connection, seq: int) -> tuple[int, _Arrivals] | None:
     """The first seq of the block that has that seq or comes before it, and its numbers."""
+    rows = _last(db, seq, 1)
+    return _intact(*rows[0]) if rows else None
+
+
+def _last(db: sqlite3.Connection, seq: int, most: int) -> list[Any]:
+    """The rows of the last blocks that begin there or before, the later one first."""
     try:
-        row = read_row(db, AT, seq)
-    except UnreadableRow as error:
+        with detecting_corruption():
+            return db.execute(LAST, (seq, most)).fetchall()
+    except (UnreadableRow, sqlite3.OperationalError) as error:  # a number that is a text now, say
         raise _InDoubt from error
-    if row is None:
-        return None
-    first, newest_at, behind, checksum = row
+
+
+def _intact(first: int, newest_at: int, behind: int, checksum: int) -> tuple[int, _Arrivals]:
     arrivals = _Arrivals(newest_at, behind)
     try:
         is_intact = checksum == _checksum(first, arrivals)

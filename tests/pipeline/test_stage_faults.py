@@ -24,6 +24,7 @@ FAULTS = {
     "Copies": "was returned as a copy",
     "IsNotAsync": "process should be an `async def`",
     "PointsNowhere": "is no JSON pointer",
+    "RaisesWhatSaysNothing": "Speechless: (its text cannot be read)",
     "VerdictOfItsOwn": "the verdict of event 1 is no outcome",
     "VerdictThatIsAClass": "the verdict of event 1 is no outcome",
     "KeepsAndReturns": "kept back and returned as well",
