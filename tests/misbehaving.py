@@ -315,7 +315,7 @@ class ForgetsToReturn(BatchStage):
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         if not any(is_bad(event) for event in events):
             return events
-        raise RuntimeError("it is speechless")
+        return None  # type: ignore[return-value]
 
 
 class Quarantined(Outcome, frozen=True):
