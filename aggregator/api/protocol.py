@@ -1,4 +1,8 @@
-"""Answers with a problem what is no HTTP request that can be read."""
+"""A connection's protocol: a problem for what is no HTTP request, and no vain wait at a stop.
+
+aiohttp 3.14 has no public way to either, so private parts of it are overridden; setup.cfg asks for
+no later minor release.
+"""
 
 import asyncio
 import logging
