@@ -112,7 +112,7 @@ class Plugins:
         def made(names: Sequence[str], side: type[Stage]) -> Iterator[NamedStage]:
             for name in names:
                 try:
-                    yield NamedStage(name, self._stage(name, side, tables))
+                    yield self._stage(name, side, tables)
                 except SettingError as error:
                     faults.append(error)
 
@@ -171,13 +171,14 @@ class Plugins:
         name: str,
         side: type[Stage],
         tables: Mapping[str, Mapping[str, Any]],
-    ) -> Stage:
+    ) -> NamedStage:
         plugin = self.find(STAGES, name)
         kind = plugin.load(Stage)
         if not issubclass(kind, side):
             place = "left" if side is BatchStage else "right"
             raise SettingError(f"pipeline: {name} belongs {place} of the bar")
-        return _make(name, kind, tables.get(name, {}))
+        made = _make(name, kind, tables.get(name, {}))
+        return NamedStage(name, made, is_watched=not plugin.is_ours)
 
     def _routes(self) -> list[tuple[Plugin, type[Routes]]]:
         """What adds routes: everything in the slot, under whatever name."""
