@@ -163,6 +163,8 @@ def _configured(pipeline: str, config: str | None, given: Sequence[str]) -> Conf
         table = stages.setdefault(stage, {})
         for inner in tables:
             table = table.setdefault(inner, {})
+            if not isinstance(table, dict):
+                raise SettingError(f"--set {text}: {inner} has a value already, and is no table")
         table[last] = value
     return dataclasses.replace(configuration, stages=stages)
 

@@ -391,6 +391,10 @@ def test_file_hides_what_is_installed_under_its_name(trying: Try) -> None:
         (("./stages.py:Check", "--set", "check.least=1"), ("check has no settings",)),
         (("./stages.py:Check", "--set", "chuck.least=1"), ("chuck is not in the pipeline",)),
         (("./stages.py:Check", "--set", "least=1"), ("STAGE.NAME=VALUE",)),
+        (
+            ("./stages.py:Check", "--set", "check.a=1", "--set", "check.a.b=2"),
+            ("--set check.a.b=2: a has a value already",),
+        ),
         (("./stages.py:Check", "nothing.ndjson"), ("cannot read nothing.ndjson",)),
         (("./stages.py:Check", "--sample", "a.ndjson"), ("leave one of them out",)),
         (("./stages.py:Check", "--config", "none.toml"), ("cannot read none.toml",)),
