@@ -15,9 +15,15 @@ FOLLOWERS = 50
 
 def _follow(service: Service) -> socket.socket:
     client = connect(service)
-    client.sendall(b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
-    assert client.recv(10).startswith(b"HTTP/1.1 2")
+    if not _is_followed(client):
+        client.close()
+        raise AssertionError("the reader was refused")
     return client
+
+
+def _is_followed(client: socket.socket) -> bool:
+    client.sendall(b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
+    return client.recv(10).startswith(b"HTTP/1.1 2")
 
 
 def _read_to(client: socket.socket, expected: bytes) -> None:
@@ -64,18 +70,27 @@ def test_stream_that_is_never_read_does_not_keep_the_service(service: Service) -
 
 def test_clients_that_go_away_are_no_errors(service: Service) -> None:
     service.start("--streams", str(FOLLOWERS), "--heartbeat", "0.1")
-    for _ in range(2):  # the places of those who left are free again
-        until(lambda: _is_free(service), "the readers are seen to have left")
-        clients = [_follow(service) for _ in range(FOLLOWERS)]
-        assert service.publish(event())[0] == 200
-        for client in clients:
-            client.close()
+    for _ in range(2):
+        with ExitStack() as stack:
+            for _ in range(FOLLOWERS):
+                stack.enter_context(closing(_in_a_free_place(service)))
+            assert service.publish(event())[0] == 200
     assert service.stop() == 0
     assert not [line for line in service.said().splitlines() if "ERROR" in line.upper()]
     assert "Traceback" not in service.said()
 
 
-def _is_free(service: Service) -> bool:
-    with closing(connect(service)) as client:
-        client.sendall(b"HEAD /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
-        return client.recv(100).startswith(b"HTTP/1.1 200")
+def _in_a_free_place(service: Service) -> socket.socket:
+    """A reader, once a place is free: those who left are seen to have left one after the other."""
+    found: list[socket.socket] = []
+
+    def is_taken() -> bool:
+        client = connect(service)
+        if _is_followed(client):
+            found.append(client)
+        else:
+            client.close()
+        return bool(found)
+
+    until(is_taken, "the readers who left are seen to have left")
+    return found[0]
