@@ -215,8 +215,12 @@ class Worker:
     async def stop(self) -> None:
         """Let `run` end once everything accepted is settled."""
         self._stopping.set()
-        asyncio.get_running_loop().call_later(_LONGEST_COMPARISON, self._comparer.stop)
+        self.hurry()
         await self.queue.close()
+
+    def hurry(self) -> None:
+        """The service stops: compare contents for _LONGEST_COMPARISON and no longer."""
+        asyncio.get_running_loop().call_later(_LONGEST_COMPARISON, self._comparer.stop)
 
     async def _next(self) -> list[BatchItem]:
         """What is kept and due, and what waits in the queue; none once there is nothing left.

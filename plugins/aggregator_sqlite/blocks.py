@@ -215,22 +215,36 @@ def read(
         row = read_row(db, statement, seq)
         block = Block(row) if row else None
     except ValueError as error:
-        log.error(_UNREADABLE, seq, error)
-        if unreadable is not None:
-            unreadable.add(_first_at(db, seq))
-        if isinstance(error, UnreadableRow) and db.in_transaction:
-            raise StoreError(_UNREADABLE % (seq, error)) from error
+        _note_unreadable(db, seq, error, unreadable)
         return None
     return block if block and seq in block.seqs else None
 
 
-def arrival_of_marked(db: sqlite3.Connection, block: Block) -> int:
-    """When the large event of the block was received; 0 where a flipped bit has hidden it."""
-    with (
-        detecting_corruption(),
-        db.blobopen("blocks", "events", block.first_seq, readonly=True) as events,
-    ):
-        found = _ARRIVAL.match(events.read(32))
+def _note_unreadable(
+    db: sqlite3.Connection, seq: int, error: ValueError, unreadable: set[int] | None
+) -> None:
+    log.error(_UNREADABLE, seq, error)
+    if unreadable is not None:
+        unreadable.add(_first_at(db, seq))
+    if isinstance(error, UnreadableRow) and db.in_transaction:
+        raise StoreError(_UNREADABLE % (seq, error)) from error
+
+
+def arrival_of_marked(db: sqlite3.Connection, block: Block, unreadable: set[int]) -> int:
+    """When the large event of the block was received; 0 where a flipped bit has hidden it.
+
+    Fails as `read` does.
+    """
+    first = block.first_seq
+    try:
+        with (
+            detecting_corruption(),
+            db.blobopen("blocks", "events", first, readonly=True) as events,
+        ):
+            found = _ARRIVAL.match(events.read(32))
+    except UnreadableRow as error:
+        _note_unreadable(db, first, error, unreadable)
+        return 0
     return int(found[1]) if found else 0
 
 

@@ -123,16 +123,18 @@ def owners(
     seqs = claims.held(db, wanted)
     in_order = sorted(seqs.values())
     found = blocks.for_seqs(db, in_order, claims.unreadable, blocks.BLOCK_OR_MARK)
-    by_seq = {seq: _owner(db, block, seq) for block, seq in found}
+    by_seq = {seq: _owner(db, block, seq, claims.unreadable) for block, seq in found}
     return {key: by_seq[seq] for key, seq in seqs.items()}
 
 
-def _owner(db: sqlite3.Connection, block: blocks.Block | None, seq: int) -> KeyOwner:
+def _owner(
+    db: sqlite3.Connection, block: blocks.Block | None, seq: int, unreadable: set[int]
+) -> KeyOwner:
     """An event that is unreadable or gone has an empty digest, which equals no other."""
     if block is None:
         return KeyOwner(seq, b"", 0)
     if block.is_marked:
-        return KeyOwner(seq, block.digest(seq), blocks.arrival_of_marked(db, block))
+        return KeyOwner(seq, block.digest(seq), blocks.arrival_of_marked(db, block, unreadable))
     return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
 
 
