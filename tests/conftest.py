@@ -17,10 +17,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import lanes
 from added import INSTALLED
+from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import create_app
-from aggregator.config import load
+from aggregator.config import listed, load
 from aggregator.plugins import Plugins
 from events import event
 from killed import COMMITS, Killed
@@ -35,8 +36,10 @@ Client = TestClient[Any, Any]
 class AppServer(TestServer):
     """The app behind the protocol that the service has."""
 
+    hosts: Hosts | None = None
+
     async def _make_runner(self, **settings: Any) -> AppRunner:
-        return AppRunner(self.app, **settings)
+        return AppRunner(self.app, self.hosts, **settings)
 
 
 Start = Callable[..., Awaitable[Client]]
@@ -77,6 +80,8 @@ async def starting(store_url: str) -> AsyncIterator[Start]:
         configuration = load({"store": store_url, **flags}, {})
         app = create_app(configuration, plugins or INSTALLED)
         server = AppServer(app)
+        if "hosts" in flags:
+            server.hosts = Hosts(listed(flags["hosts"]))
         client = TestClient(server)
         clients.append(client)
         await server.start_server(**body.RUNNER)
@@ -89,7 +94,10 @@ async def starting(store_url: str) -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def start(store_url: str) -> AsyncIterator[Start]:
-    """Starts the app with settings of the test's own: `await start(max_events=5)`."""
+    """Starts the app with settings of the test's own: `await start(max_events=5)`.
+
+    It looks at `Host` if `hosts` is given.
+    """
     async with starting(store_url) as start:
         yield start
 

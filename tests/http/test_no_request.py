@@ -55,7 +55,7 @@ async def test_garbage_is_told_once_however_often_it_comes(
         assert (await exchange(client.host, client.port, [b"hello\r\n\r\n"])).status == 400
     (told,) = (one for one in caplog.records if one.name == protocol.__name__)
     assert told.levelno == logging.INFO
-    assert "sent what is no request" in told.getMessage()
+    assert "what is no request was refused with 400: This is no HTTP" in told.getMessage()
 
 
 async def test_header_is_taken_up_to_its_limit(client: Client) -> None:
