@@ -41,12 +41,12 @@ class Hosts:
 
         Its target may name a host as well (RFC 9112, 3.2.2), which then has to pass too.
         """
-        asked = [request.headers.get(_HOST, "")]
-        target = request._message.url  # in `request.url` aiohttp may have made it up
-        if target.absolute:
-            asked.append(target.raw_authority)
-        foreign = next((host for host in asked if not self.has(host)), None)
-        if foreign is None or request.path in _OPEN_PATHS or _is_from_unix_socket(request):
+        foreign = request.headers.get(_HOST, "")
+        if self.has(foreign):
+            foreign = request._message.url.raw_authority  # that of request.url may be made up
+            if self.has(foreign):
+                return None
+        if request.path in _OPEN_PATHS or _is_from_unix_socket(request):
             return None
         return problem_response(
             HTTPStatus.MISDIRECTED_REQUEST,

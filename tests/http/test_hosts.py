@@ -10,6 +10,7 @@ from aiohttp import ClientSession, UnixConnector, web
 from bodies import PROBLEM, get
 from wire import Answer, exchange
 
+from aggregator import starting
 from aggregator.api import hosts
 from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
@@ -18,6 +19,7 @@ from aggregator.config import load
 from aggregator.errors import SettingError
 from aggregator.plugins import Plugins
 from aggregator.server import hosts_of
+from aggregator.starting import StartingServer
 from conftest import Client, Start
 from events import event
 
@@ -208,3 +210,22 @@ def test_loopback_address_in_the_form_of_ipv6_is_one() -> None:
 def test_what_is_no_name_stops_the_start(name: str) -> None:
     with pytest.raises(SettingError, match=r"hosts: .* is no name"):
         load({"hosts": f"good.example,{name}"}, {})
+
+
+async def test_name_counts_while_the_service_starts(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_SHORT", 0.0)
+    monkeypatch.setattr(starting, "_LINGER", 0.0)
+    listening.setblocking(False)
+    address = listening.getsockname()
+    async with StartingServer([listening], lambda: "indexing /secret", Hosts([])):
+        for path, host, status in (
+            (b"/events", b"evil.example", 421),
+            (b"/events", b"localhost", 503),
+            (b"/healthz", b"evil.example", 200),
+        ):
+            head = b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host)
+            answer = await exchange(*address, [head])
+            assert answer.status == status
+            assert (b"/secret" in answer.body) is (status == 503)
