@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from aiohttp import web_app
 from aiohttp.test_utils import TestClient, TestServer
 
 import lanes
+import left_open
 from added import INSTALLED
 from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
@@ -45,8 +46,9 @@ class AppServer(TestServer):
 Start = Callable[..., Awaitable[Client]]
 
 
-def pytest_configure() -> None:
-    """Heed Ctrl-C, and let what is started heed it, also in the background of a shell."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch what is left open; heed Ctrl-C, and let what is started heed it, in any shell."""
+    config.pluginmanager.register(left_open)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -74,22 +76,19 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @asynccontextmanager
 async def starting(store_url: str) -> AsyncIterator[Start]:
     """Starts apps on the store; all are closed in the end."""
-    clients: list[Client] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
-        configuration = load({"store": store_url, **flags}, {})
-        app = create_app(configuration, plugins or INSTALLED)
-        server = AppServer(app)
-        if "hosts" in flags:
-            server.hosts = Hosts(listed(flags["hosts"]))
-        client = TestClient(server)
-        clients.append(client)
-        await server.start_server(**body.RUNNER)
-        return client
+        async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
+            configuration = load({"store": store_url, **flags}, {})
+            server = AppServer(create_app(configuration, plugins or INSTALLED))
+            if "hosts" in flags:
+                server.hosts = Hosts(listed(flags["hosts"]))
+            client = TestClient(server)
+            stack.push_async_callback(client.close)
+            await server.start_server(**body.RUNNER)
+            return client
 
-    yield start
-    for client in clients:
-        await client.close()
+        yield start
 
 
 @pytest.fixture
