@@ -1,6 +1,4 @@
-"""What comes before the application: what is no HTTP request, or none for this service, is refused.
-
-Each refusal leaves a line in the log, once in a while; and nobody is waited for in vain at a stop.
+"""A connection's protocol: a problem for what is no HTTP request, and no vain wait at a stop.
 
 aiohttp 3.14 has no public way to either, so private parts of it are overridden; setup.cfg asks for
 no later minor release.
@@ -8,32 +6,23 @@ no later minor release.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from multidict import istr
 
 from aggregator.api.hosts import Hosts
-from aggregator.api.responses import ProblemResponse, problem_response
-from aggregator.core.fault_log import Seldom, in_a_line
+from aggregator.api.refusals import refusing, tell
+from aggregator.api.responses import problem_response
 from aggregator.core.quoting import cut, quoted
 
 log = logging.getLogger(__name__)
 
-_EXPECT = istr("Expect")
 _LONGEST_WHY = 300  # characters
-_LONGEST_TOLD = 1_000  # bytes
-_TOLD = frozenset({400, 403, 408, 413, 415, 417, 421, 422})  # what its sender has to mend
 _LOOK_AGAIN = 0.02  # seconds
-
-_seldom = Seldom()
-"""Anybody can send what is refused, as often as they like."""
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class AppRunner(web.AppRunner):
@@ -57,49 +46,11 @@ class AppRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
-            _refusing(made.request_handler, self._hosts),
+            refusing(made.request_handler, self._hosts),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
-
-
-def _refusing(handle: Handler, hosts: Hosts | None) -> Handler:
-    """Look at each request before the application does, and at each answer after it.
-
-    Not a middleware: those come after the routes, and after a client has been asked for its body.
-    """
-
-    async def refusing(request: web.BaseRequest) -> web.StreamResponse:
-        refusal = (hosts.refusal(request) if hosts else None) or _unmet(request)
-        answer = refusal or await handle(request)
-        if answer.status in _TOLD:
-            why = answer.detail if isinstance(answer, ProblemResponse) else answer.reason
-            _tell(request, f"{request.method} {cut(request.path)}", answer.status, why)
-        return answer
-
-    return refusing
-
-
-def _unmet(request: web.BaseRequest) -> web.Response | None:
-    """The answer to a client that expects what is not done here; aiohttp asks for the body."""
-    if _EXPECT not in request.headers:
-        return None
-    expected = ",".join(request.headers.getall(_EXPECT))
-    if expected.lower() in ("", "100-continue"):
-        return None
-    return problem_response(
-        HTTPStatus.EXPECTATION_FAILED,
-        f"Nothing but 100-continue can be expected here, not {cut(expected)}.",
-    )
-
-
-def _tell(request: web.BaseRequest, what: str, status: int, why: str) -> None:
-    """Say that somebody was refused, once in a while for each client and status."""
-    client = request.remote or "somebody at the Unix socket"
-    if (more := _seldom.told(f"{status} {client}")) is not None:
-        told = in_a_line(f"{client}: {what} was refused with {status}: {why}", _LONGEST_TOLD)
-        log.info("%s%s", told, more)
 
 
 def _remembering(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
@@ -152,7 +103,7 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("the answer has begun, so that no problem can be sent any more")
         else:
             why = _why(exc, message or "")
-            _tell(request, "what is no request", status, why)
+            tell(request, "what is no request", status, why)
         answer = problem_response(status, why)
         answer.force_close()
         return answer

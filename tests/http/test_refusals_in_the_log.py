@@ -7,7 +7,7 @@ import pytest
 from bodies import JSON, good
 from wire import PUBLISH, exchange, with_length
 
-from aggregator.api import protocol
+from aggregator.api import refusals
 from aggregator.core import fault_log
 from aggregator.core.fault_log import Seldom
 from conftest import Client, Start
@@ -16,12 +16,12 @@ from conftest import Client, Start
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody has been told anything yet."""
-    monkeypatch.setattr(protocol, "_seldom", Seldom())
+    monkeypatch.setattr(refusals, "_seldom", Seldom())
     caplog.set_level(logging.INFO)
 
 
 def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.name == protocol.__name__]
+    return [one.getMessage() for one in caplog.records if one.name == refusals.__name__]
 
 
 REFUSED: dict[int, tuple[dict[str, str], bytes, str]] = {
