@@ -7,14 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from added import with_plugin, with_stages
 from aggregator import comparison, store, transaction
 from aggregator.app import INTAKE, STORE
+from aggregator.event import Pending, Submission
 from aggregator.pipeline import comparer, worker
+from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.comparer import Comparison
+from aggregator.pipeline.maintenance import QuarantineLimits
+from aggregator.pipeline.runner import PipelineSpec, StageRunner
+from aggregator.pipeline.worker import BatchItem, BatchProcessor
 from aggregator.plugins import STORES, Plugins
-from aggregator.store import Query
+from aggregator.store import Counters, Query
+from aggregator.testing import make_event
 from conftest import Client, Start
 from events import event
 from failing import FailingStore, SlowContents
@@ -338,3 +345,41 @@ async def test_stop_does_not_wait_long_for_what_is_compared(
     counters = await kept.counters()
     assert (counters.quarantined, counters.failed_async) == (COUNT + 1, COUNT + 1)
     assert "are in quarantine" in caplog.text
+
+
+def item(name: str, *events: tuple[str, bytes]) -> BatchItem:
+    made = [
+        structs.replace(make_event(key, payload=payload, index=index), submission=name)
+        for index, (key, payload) in enumerate(events)
+    ]
+    return BatchItem.of(Submission(name, made))
+
+
+async def test_batch_is_rolled_back_twice_at_most_however_many_are_postponed() -> None:
+    store = FailingStore("failing:")
+    _, stages = PLUGINS.stages(PipelineSpec.parse("validate | dedup persist"), {})
+    recorder = BatchRecorder(store, False, QuarantineLimits(1_000_000, 30.0))
+    processor = BatchProcessor(store, StageRunner(stages, 5.0, pytest.fail), recorder)
+    large = [b'{"n":%d,"filler":"%b"}' % (n, b"x" * 5_000) for n in range(3)]
+    keys = [str(number) for number in range(20)]
+    await processor.settle([item("all", *((key, large[0]) for key in keys))], is_last=False)
+    store.happened.clear()
+
+    conflicts = [item(f"conflict {key}", (key, large[1])) for key in keys]
+    twins = [item(f"twin {n}", ("new", payload)) for n, payload in enumerate(large)]
+    small = [item(f"small {key}", (f"small {key}", b"{}")) for key in keys]
+    batch = [*twins, *conflicts, *small]
+    result = await processor.settle(batch, is_last=False)
+    assert store.happened.count("begin held") == 3
+    assert store.happened.count("commit held") == 1
+    assert result.stored == [one.submission for one in (twins[0], *small)]
+    assert set(result.postponed) == {*twins[1:], *conflicts}
+    assert all(type(event.verdict) is Pending for one in result.postponed for event in one.going)
+    assert await store.counters() == Counters(stored=41, topics=1)
+
+    for one in result.postponed:
+        assert one.comparison
+        await comparer.Comparer(store).compare(one.comparison)
+    result = await processor.settle(result.postponed, is_last=False)
+    assert len(result.stored) == 20
+    assert result.postponed == twins[1:], "now their twin is committed, and can be read"
