@@ -355,11 +355,25 @@ def item(name: str, *events: tuple[str, bytes]) -> BatchItem:
     return BatchItem.of(Submission(name, made))
 
 
-async def test_batch_is_rolled_back_twice_at_most_however_many_are_postponed() -> None:
-    store = FailingStore("failing:")
+def processing(store: FailingStore) -> BatchProcessor:
     _, stages = PLUGINS.stages(PipelineSpec.parse("validate | dedup persist"), {})
     recorder = BatchRecorder(store, False, QuarantineLimits(1_000_000, 30.0))
-    processor = BatchProcessor(store, StageRunner(stages, 5.0, pytest.fail), recorder)
+    return BatchProcessor(store, StageRunner(stages, 5.0, pytest.fail), recorder)
+
+
+async def test_what_was_stored_in_a_batch_that_is_rolled_back_is_stored_in_the_next() -> None:
+    store = FailingStore("failing:")
+    large = [b'{"n":%d,"filler":"%b"}' % (n, b"x" * 5_000) for n in range(2)]
+    twins = [item(f"twin {n}", ("new", payload)) for n, payload in enumerate(large)]
+    result = await processing(store).settle(twins, is_last=False)
+    assert store.happened.count("begin held") == 2, "and not one by one"
+    assert (result.stored, result.postponed) == ([twins[0].submission], [twins[1]])
+    assert await store.counters() == Counters(stored=1, topics=1)
+
+
+async def test_batch_is_rolled_back_twice_at_most_however_many_are_postponed() -> None:
+    store = FailingStore("failing:")
+    processor = processing(store)
     large = [b'{"n":%d,"filler":"%b"}' % (n, b"x" * 5_000) for n in range(3)]
     keys = [str(number) for number in range(20)]
     await processor.settle([item("all", *((key, large[0]) for key in keys))], is_last=False)
