@@ -41,6 +41,7 @@ class Content(msgspec.Struct, frozen=True):
     source: str
     payload: bytes | None
     payload_kind: PayloadKind = PayloadKind.JSON
+    is_damaged: bool = False  # as in StoredEvent
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Counters(msgspec.Struct, frozen=True):
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event as it is read back; key and digest are those that were stored with it.
 
-    A store hands over what it finds: whether that is damaged is judged by its digest elsewhere.
+    A store hands over what it finds, also where it is damaged.
     """
 
     seq: int
@@ -81,6 +82,11 @@ class StoredEvent(msgspec.Struct, frozen=True):
     digest: bytes
     payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""
+    is_damaged: bool = False
+    """Whether the store sees that a part of it is not as it was written: by a checksum of its own.
+
+    The digest covers source and payload alone, and elsewhere it is compared in any case.
+    """
 
 
 class FieldIs(msgspec.Struct, frozen=True):
