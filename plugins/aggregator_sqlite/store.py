@@ -58,6 +58,7 @@ from aggregator_sqlite.files import (
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
+from aggregator_sqlite.sums import check_counters
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -346,5 +347,6 @@ def _prepare(
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
+    check_counters(db)
     checkpoint(db)
     prove_writing(db)
