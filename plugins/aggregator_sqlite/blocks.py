@@ -311,6 +311,11 @@ def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     return bytes(keys)
 
 
+def has_whole_keys(row: Row) -> bool:
+    """Whether its keys are as they were written, or are taken as they stand."""
+    return row[2] in (_TAKE_AS_THEY_STAND, zlib.crc32(row[3]))
+
+
 def _damaged_keys(first: int) -> StoreError:
     return StoreError(
         f"the keys of the events from {first} on are damaged; docs/reliability.md tells what to do"

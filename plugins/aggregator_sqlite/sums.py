@@ -9,7 +9,7 @@ which number it is, and what that was. docs/decisions/0024 has the reasons.
 
 import sqlite3
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aggregator.errors import StoreError
@@ -99,15 +99,22 @@ def rows(db: sqlite3.Connection, statement: str, *wanted: Any) -> list[dict[str,
 def counters(db: sqlite3.Connection) -> dict[str, int]:
     """The counters, by name. Raises StoreError if they are not as they were written."""
     found = rows(db, ALL_COUNTERS)
-    if len(found) != 1:
-        raise damaged_counters(f"there are {len(found)} rows of them")
-    if difference := COUNTERS.difference(found[0]):
-        culprit = COUNTERS.culprit(found[0], difference)
-        told = "{} is {}, and was {}".format(*culprit) if culprit else "they do not match their sum"
-        raise damaged_counters(told)
-    if difference is None:
-        raise damaged_counters("one is no number any more")
+    if why := why_damaged(found):
+        raise damaged_counters(why)
     return found[0]
+
+
+def why_damaged(found: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong with the rows of counters, of which there is one; None if nothing is."""
+    if len(found) != 1:
+        return f"there are {len(found)} rows of them"
+    difference = COUNTERS.difference(found[0])
+    if difference is None:
+        return "one of them is no number any more"
+    culprit = COUNTERS.culprit(found[0], difference) if difference else None
+    if culprit:
+        return "{} is {} and was {}".format(*culprit)
+    return "they do not match their checksum" if difference else None
 
 
 def check_counters(db: sqlite3.Connection) -> None:
