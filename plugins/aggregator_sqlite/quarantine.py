@@ -1,7 +1,6 @@
 """The quarantine. `counters` has the number and bytes of its entries, updated with them."""
 
 import json
-import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -16,9 +15,7 @@ from aggregator.store import (
     QuarantineReason,
 )
 from aggregator_sqlite import sums
-from aggregator_sqlite.sums import COUNTERS, WHAT_TO_DO
-
-log = logging.getLogger(__name__)
+from aggregator_sqlite.sums import COUNTERS
 
 SCANNED = 20_000  # entries that one page examines at most
 _LARGEST = 2**63 - 1  # id
@@ -99,8 +96,6 @@ def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
             return QuarantinePage(entries, entries[-1].id)
         row = db.execute(ENTRY, (number,)).fetchone()
         if row:
-            if not is_whole(row):
-                log.error("the entry %d in quarantine is damaged; %s", number, WHAT_TO_DO)
             entries.append(_entry(row))
             size += entries[-1].size
     return QuarantinePage(entries, after)
@@ -187,6 +182,7 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
         bool(is_cloud_event),
         _headers(headers),
         body,
+        is_damaged=not is_whole(row),
     )
 
 

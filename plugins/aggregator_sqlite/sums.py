@@ -35,6 +35,11 @@ class Sum:
         """Of these columns, all of them integers."""
         self._weights = dict(zip(columns, _WEIGHTS, strict=False))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that it is made of."""
+        return tuple(self._weights)
+
     def into(self, statement: str, **marks: Mapping[str, str]) -> str:
         """The statement, with what is added to the checksum in place of each mark, `$new` say.
 
