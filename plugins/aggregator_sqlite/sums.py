@@ -87,10 +87,16 @@ TOPICS_WITH_EVENTS = "SELECT count(*) FROM topics WHERE stored > 0"
 
 
 def over(*texts: object) -> int:
-    """The hash over the texts of a row, and over what a flipped bit has made of one."""
+    """The hash over the texts of a row, and over what a flipped bit has made of one.
+
+    A text is not the same as its bytes: in SQLite's header of a row a flipped bit makes it these.
+    """
     summed = 0
     for text in texts:
-        summed = zlib.crc32(text if isinstance(text, bytes) else str(text).encode(), summed)
+        if isinstance(text, bytes):
+            summed = zlib.crc32(text, summed + 1)
+        else:
+            summed = zlib.crc32(str(text).encode(), summed)
     return summed
 
 

@@ -146,6 +146,10 @@ async def test_writers_go_on_and_the_log_is_tidied_up_between_two_pieces(
         (findings.TOPICS, ["UPDATE topics SET stored = 13, checksum = checksum + 3"]),
         (findings.TOPICS, ["UPDATE topics SET name = 'logout'"]),
         (findings.HISTORY, ["UPDATE redeliveries SET source = 'd' WHERE source = 'c'"]),
+        (
+            findings.HISTORY,
+            ["UPDATE redeliveries SET source = CAST('c' AS BLOB) WHERE source = 'c'"],
+        ),
         (findings.HISTORY, ["UPDATE conflicting_contents SET differences = '[]'"]),
         (findings.UNREADABLE, ["UPDATE redeliveries SET seq = 'x' WHERE seq = 4"]),
     ],
