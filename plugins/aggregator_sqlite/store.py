@@ -216,8 +216,12 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         """Read everything on a connection that cannot write."""
         if await self.key_spec() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
+
+        def tell(doing: str) -> None:
+            self.doing = doing
+
         try:
-            return await check(self.path, self._tell, is_running=self._lock.is_held())
+            return await check(self.path, tell, is_running=self._lock.is_held())
         finally:
             self.doing = ""
 

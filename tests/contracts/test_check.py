@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator
@@ -110,15 +111,14 @@ async def test_writers_go_on_and_the_log_is_tidied_up_between_two_pieces(
             writer.commit()
             return read_some(one, db)
 
-    def look(path: Path, *_: object) -> None:
+    def look(path: Path) -> None:
         with closing(sqlite3.connect(path)) as writer:
             _, pages, done = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             copied.append((pages, done))
 
     monkeypatch.setattr(check_events.Events, "read_some", read_and_publish)
-    other = SqliteStore(store.url)
-    monkeypatch.setattr(other, "_tell", lambda _: look(store.path))
-    assert (await other.check()).findings == []
+    checked = await check.check(store.path, lambda _: look(store.path), is_running=True)
+    assert checked.findings == []
     assert copied
     assert all(pages == done for pages, done in copied)
 
@@ -203,6 +203,29 @@ async def test_many_of_a_kind_are_one_finding(store: SqliteStore) -> None:
 async def test_store_that_is_not_there_cannot_be_checked(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="there is none yet"):
         await SqliteStore(f"sqlite:///{tmp_path}/none.db").check()
+
+
+def repairs(section: str) -> list[str]:
+    """The statements that docs/reliability.md gives under that heading."""
+    page = Path(__file__).parents[2] / "docs" / "reliability.md"
+    told = page.read_text().partition(f"\n### {section}\n")[2].partition("\n###")[0]
+    return re.findall(r'^sqlite3 data/aggregator.db "(.+)"$', told, re.MULTILINE)
+
+
+async def test_index_by_topic_is_made_anew_as_the_page_says(store: SqliteStore) -> None:
+    await store.close()
+    change(store.path, "UPDATE blocks_by_topic SET first_seq = 5 WHERE first_seq = 4")
+    change(store.path, *repairs("The index by topic is damaged"))
+    assert await found(store) == []
+
+
+async def test_counters_are_mended_as_the_page_says(store: SqliteStore) -> None:
+    await store.close()
+    change(store.path, "UPDATE counters SET last_seq = 9, filtered = 5")
+    set_right, summed_anew = repairs("The counters are damaged")
+    change(store.path, set_right.replace("400", "12"), summed_anew)
+    assert await found(store) == []
+    await store.open(DEFAULT_KEY_SPEC)
 
 
 async def run(store: SqliteStore, *flags: str) -> tuple[int, str]:
