@@ -19,6 +19,7 @@ from aggregator.event import Event
 from aggregator.store import ConflictingContent, Counters, Redelivery
 from aggregator.testing import make_event
 from aggregator_sqlite import check, check_events, check_tables, findings
+from aggregator_sqlite.connection import prove_writing
 from aggregator_sqlite.findings import Kind
 from aggregator_sqlite.store import SqliteStore
 from pages import cells, flip
@@ -107,9 +108,8 @@ async def test_writers_go_on_and_the_log_is_tidied_up_between_two_pieces(
 
     def read_and_publish(one: check_events.Events, db: sqlite3.Connection) -> bool:
         with closing(sqlite3.connect(store.path)) as writer:
-            writer.execute("UPDATE meta SET key_spec = key_spec")
-            writer.commit()
-            return read_some(one, db)
+            prove_writing(writer)  # a commit, after which the piece begins
+        return read_some(one, db)
 
     def look(path: Path) -> None:
         with closing(sqlite3.connect(path)) as writer:
