@@ -105,7 +105,9 @@ def _size(event: Event) -> int:
 
 
 def _value(owner: KeyOwner, stored: Content) -> JsonValue | None:
-    if is_damaged(stored.source, stored.payload, owner.digest, stored.payload_kind):
+    if stored.is_damaged or is_damaged(
+        stored.source, stored.payload, owner.digest, stored.payload_kind
+    ):
         log.error("the stored event %d is damaged: nothing is the same as it", owner.seq)
     elif stored.payload is not None and stored.payload_kind is PayloadKind.JSON:
         return JsonValue(stored.payload)

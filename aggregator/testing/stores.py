@@ -13,6 +13,7 @@ from aggregator.store import (
     CONTENTS_BYTES,
     PAGE_BYTES,
     BacksUp,
+    ChecksItself,
     Content,
     Counters,
     FieldIs,
@@ -26,7 +27,12 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator.testing.capabilities import BackupContract, FieldsContract, HistoryContract
+from aggregator.testing.capabilities import (
+    BackupContract,
+    CheckContract,
+    FieldsContract,
+    HistoryContract,
+)
 from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
 from aggregator.testing.quarantine import QuarantineContract
@@ -44,6 +50,7 @@ _SUITES: Mapping[Any, type] = {
     KeepsQuarantine: QuarantineContract,
     IndexesFields: FieldsContract,
     BacksUp: BackupContract,
+    ChecksItself: CheckContract,
 }
 """Of what a store can do beyond what every store must."""
 
