@@ -101,6 +101,9 @@ class Settings:
     max_event: int = _whole(1_048_576, "bytes", "Longest event.")
     max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
     body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
+    body_rate: int = _whole(
+        8192, "bytes a second", "Least rate at which a body may arrive; 0 for none.", least=0
+    )
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
     queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
 
@@ -120,7 +123,7 @@ HEADINGS = {
     "Keys and conflicts": ("key", "on_conflict"),
     "Invalid events and quarantine": ("on_invalid", "quarantine_bytes", "quarantine_days"),
     "Requests": (
-        *("max_events", "max_event", "max_body", "body_timeout"),
+        *("max_events", "max_event", "max_body", "body_timeout", "body_rate"),
         *("queue_events", "queue_bytes"),
     ),
     "Answers": ("answer_bytes", "answer_timeout", "streams", "heartbeat"),

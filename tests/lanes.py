@@ -184,12 +184,14 @@ LONG: Tests = {
 """Tests of the other folders that take long, or install something."""
 
 ALONE: Tests = {
+    "decoding/test_linear.py": (),
     "faults/test_hostile_clients.py": (),
     "faults/test_slow_disk.py": (
         "test_slow_disk_gathers_larger_batches_and_everybody_is_answered",
     ),
     "http/test_hostile_text.py": ("test_time_to_read_grows_with_the_length_only",),
     "http/test_large_input.py": (),
+    "http/test_turns.py": (),
     "http/test_fast_response.py": ("test_who_never_reads_answers_is_answered_no_further",),
     "http/test_many_conflicts.py": (),
     "http/test_slow_readers.py": (),

@@ -14,6 +14,7 @@ from aiohttp import ClientError, ClientSession
 from added import with_stages
 from aggregator import transaction
 from aggregator.api.request.parsed_event import OWN, ParsedEvent
+from aggregator.api.request.strict_json import FIRST
 from aggregator.app import STORE
 from aggregator.core.identity import digest_of, key_of
 from aggregator.prove.child import ChildOptions
@@ -151,7 +152,7 @@ def test_event_is_at_each_step_what_is_shown(service: Service) -> None:
     stored, answer = blocks(PAGE, "json")
     body = command.split("-d '")[1].rstrip().removesuffix("'").strip().encode()
 
-    sent = OWN.parse(body)
+    sent = OWN.parse(body, FIRST)
     assert eval(parsed, {"ParsedEvent": ParsedEvent}) == sent
     key, digest = key_of(sent.topic, sent.event_id), digest_of(sent.source, sent.payload)
     assert dict(line.split() for line in hashes.splitlines()) == {

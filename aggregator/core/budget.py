@@ -1,5 +1,7 @@
 """How many bytes of requests, or of answers, may be in flight at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from aggregator.errors import QueueFull
@@ -57,6 +59,20 @@ class Reservation:
         """Hold `size` bytes more, whether or not they fit."""
         self._budget.held += size
         self.held += size
+
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes more for a while, or raise QueueFull.
+
+        Never more than there are beside its own: a request that is alone is not refused.
+        """
+        size = min(size, self._budget.most - self.held)
+        self.take(size)
+        try:
+            yield
+        finally:
+            self._budget.held -= size
+            self.held -= size
 
     def release(self) -> None:
         """Give back what is held."""

@@ -56,11 +56,11 @@ async def exchange(
     async with asyncio.timeout(LIMIT), connected(host, port) as (reader, writer):
         sending = asyncio.create_task(_send(writer, parts, is_half_closed))
         try:
-            received = await _receive(reader)
+            answer = await received(reader)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-    return _answer(received)
+    return answer
 
 
 async def give_up(host: str, port: int, parts: Iterable[bytes]) -> None:
@@ -77,6 +77,11 @@ async def _send(writer: asyncio.StreamWriter, parts: Iterable[bytes], is_half_cl
         await writer.drain()
     if is_half_closed:
         writer.write_eof()
+
+
+async def received(reader: asyncio.StreamReader) -> Answer:
+    """The answer that comes."""
+    return _answer(await _receive(reader))
 
 
 async def _receive(reader: asyncio.StreamReader) -> bytes:
