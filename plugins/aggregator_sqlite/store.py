@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -38,10 +38,8 @@ from aggregator_sqlite.backup import back_up
 from aggregator_sqlite.connection import (
     SqliteThread,
     UnreadableRows,
-    checkpoint,
     immediate_transaction,
     make_durable,
-    prove_writing,
 )
 from aggregator_sqlite.files import (
     OpenFiles,
@@ -49,10 +47,10 @@ from aggregator_sqlite.files import (
     check_names,
     database_exists,
     make_folder,
-    sync_folder,
     unreadable,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
+from aggregator_sqlite.mark import check_mark, clear_mark, set_mark
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -99,6 +97,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             return None
         if not self._lock.is_held():
             await asyncio.to_thread(self._wal.check)
+            await check_mark(self.path, self._wal)
         try:
             reader = await SqliteThread.read_only(self.path)
             return await reader.run_and_close(read_key_spec)
@@ -116,6 +115,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             self.doing = "checking the log"
             # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
+            await check_mark(self.path, self._wal)
             await self._open_writer(replaces)
             assert self._writer
             self._pointers = await self._writer.run(fields.indexed)
@@ -189,16 +189,30 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             self._files.opened()
 
     async def close(self) -> None:
-        """Close the readers, then the writer: as the last connection it makes a checkpoint."""
+        """Clear the mark; close the readers, then the writer, which as the last one checkpoints.
+
+        Where the mark cannot be cleared, the writer is not the last one: the log stays.
+        """
         self._files = None
         if self._warm_up:
             self._warm_up.cancel()
             await asyncio.wait({self._warm_up})
         self._warm_up = None
+        if not await self._clear_mark():
+            await self._close_writer()
         while self._readers:
             await self._readers.pop().close()
         await self._close_writer()
         self._lock.release()
+
+    async def _clear_mark(self) -> bool:
+        try:
+            if self._writer:
+                await self._writer.run(clear_mark)
+        except StoreError as error:
+            log.warning("the end is not clean, and the next start needs the log: %s", error)
+            return False
+        return self._writer is not None
 
     async def backup(self, destination: Path) -> Backup:
         """Copy what is committed when the copy begins, on a connection that cannot write."""
@@ -268,13 +282,15 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             writer = await SqliteThread.connect(str(self.path))
             try:
                 await writer.run(_prepare, self._wal, self._key_spec, replaces)
-                await asyncio.to_thread(sync_folder, self.path.parent)
                 index = await writer.run(KeyIndex, self._filter, self._unreadable)
                 self._filter.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     reached = f"event {index.read_to:,} of {index.last_seq:,}"
                     self._tell(f"making the index of keys: {reached}")
             except BaseException:
+                with suppress(StoreError):  # the one that is raised has the reason
+                    async with self._preventing_checkpoint_on_close():  # there may be a log now
+                        await writer.close()
                 await writer.close()
                 raise
             finally:
@@ -334,5 +350,4 @@ def _prepare(
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
-    checkpoint(db)
-    prove_writing(db)
+    set_mark(db, wal.path.parent)

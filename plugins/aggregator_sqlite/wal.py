@@ -69,6 +69,14 @@ class WriteAheadLog:
             return False
 
     @property
+    def is_missing(self) -> bool:
+        """Whether there is no log, or one without a single frame."""
+        try:
+            return self.path.stat().st_size <= HEADER
+        except FileNotFoundError:
+            return True
+
+    @property
     def has_journal(self) -> bool:
         """Whether there is a rollback journal, which SQLite uses until it begins a log."""
         return self._database.with_name(self._database.name + "-journal").exists()
