@@ -12,6 +12,7 @@ from aggregator.errors import KeyHeld, KeySpecDiffers
 from aggregator.store import (
     PAGE_BYTES,
     BacksUp,
+    ChecksItself,
     Content,
     Counters,
     FieldIs,
@@ -25,7 +26,12 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator.testing.capabilities import BackupContract, FieldsContract, HistoryContract
+from aggregator.testing.capabilities import (
+    BackupContract,
+    CheckContract,
+    FieldsContract,
+    HistoryContract,
+)
 from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
 from aggregator.testing.quarantine import QuarantineContract
@@ -43,6 +49,7 @@ _SUITES: Mapping[Any, type] = {
     KeepsQuarantine: QuarantineContract,
     IndexesFields: FieldsContract,
     BacksUp: BackupContract,
+    ChecksItself: CheckContract,
 }
 """Of what a store can do beyond what every store must."""
 

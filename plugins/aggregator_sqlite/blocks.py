@@ -4,7 +4,8 @@ A row an event would cost several times what its bytes cost, in SQLite and in `s
 of a block is JSON, so that people can read it with `sqlite3` (the view `events`), and is decoded by
 itself: a flipped bit damages the event that it is in; in `ends`, the two that meet there; in the
 header that SQLite puts before a row, the block. That is logged, and the events around it are read.
-The keys have a checksum, because the index is made of them. docs/decisions/0018 has the reasons.
+Each event has a checksum over all that is stored of it (docs/decisions/0024). The keys of a block
+have one more, because the index is made of them. docs/decisions/0018 has the reasons.
 """
 
 import base64
@@ -17,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import accumulate
+from operator import add
 from typing import Any
 
 import msgspec
@@ -36,12 +38,13 @@ _BYTES_PER_BLOCK = 65_536  # at most, unless a single event has more
 DIGEST = 17
 _TAKE_AS_THEY_STAND = -1
 _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
-_NUMBER = 4  # bytes of an entry in `ends` and in `sizes`
+_NUMBER = 4  # bytes of an entry in `ends`, in `sizes` and in `checksums`
 _NULL = len(b"null")
 
 ADD_BLOCKS = MultiRowStatement(
-    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events, "
-    "newest_at, behind, arrivals_checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, "
+    "checksums, events, newest_at, behind, arrivals_checksum) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
 ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
@@ -49,7 +52,8 @@ ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_
 BLOCK = """
 SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
-    CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
+    CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(checksums, '') AS BLOB),
+    CAST(coalesce(events, '') AS BLOB)
 FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
 BLOCKS_SINCE = """
@@ -63,7 +67,7 @@ KEYS = """
 SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first_seq = ?
 """
 
-Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
+Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, bytes]
 """A row of the table, as `schema.py` describes it, without what `arrivals.py` adds."""
 
 
@@ -84,13 +88,15 @@ class Block:
     """Consecutive events, decoded one by one. Raises ValueError if its parts do not match."""
 
     def __init__(self, row: Row) -> None:
-        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, self._events = row
+        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, sums, self._events = row
         count = len(ends) // _NUMBER
         if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
             raise ValueError("its parts do not fit each other")
         if self.first_seq != copy:
             raise ValueError("its seqs are damaged")
-        self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
+        self._ends, self._sizes, self._checksums = (
+            _numbers(count, entries) for entries in (ends, sizes, sums)
+        )
         self.seqs = range(self.first_seq, self.first_seq + count)
 
     @property
@@ -119,17 +125,33 @@ class Block:
             return b""
         return (_decoded(stored) if form is PayloadKind.BYTES else stored) if size else None
 
+    def key(self, seq: int) -> bytes:
+        """The key that was stored with it."""
+        place = KEY * (seq - self.first_seq)
+        return self._keys[place : place + KEY]
+
     def digest(self, seq: int) -> bytes:
         """The digest that was stored with it."""
         place = DIGEST * (seq - self.first_seq)
         return self._digests[place : place + DIGEST]
+
+    def is_damaged(self, seq: int) -> bool:
+        """Whether anything that is stored of it is not as it was written."""
+        text, size = self._text(seq)
+        checksum = zlib.crc32(self.key(seq), seq + size)
+        checksum = zlib.crc32(text, zlib.crc32(self.digest(seq), checksum))
+        return checksum != self._checksums[seq - self.first_seq]
+
+    def is_whole(self) -> bool:
+        """Whether nothing stands between its events but what belongs there."""
+        texts = (self._text(seq)[0] for seq in self.seqs)
+        return self._events == b"[%b]" % b",".join(texts)
 
     def event(self, seq: int, members: Members | None = None) -> StoredEvent:
         """The whole event."""
         read = members or self.members(seq)
         form = payload_kind_of(read.payload_kind)
         attributes = bytes(read.attributes)
-        place = KEY * (seq - self.first_seq)
         return StoredEvent(
             seq,
             read.received_at,
@@ -138,10 +160,11 @@ class Block:
             read.timestamp,
             read.source,
             self.payload(seq, form),
-            self._keys[place : place + KEY],
+            self.key(seq),
             self.digest(seq),
             form,
             b"" if attributes == b"null" else attributes,
+            self.is_damaged(seq),
         )
 
     def _text(self, seq: int) -> tuple[bytes, int]:
@@ -160,19 +183,26 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         upto = done + max(1, bisect_right(ends, _BYTES_PER_BLOCK))
         some = events[done:upto]
         count = len(some)
-        keys = b"".join([event.key for event in some])
+        keys = [event.key for event in some]
         digests = [event.digest for event in some]
         if set(map(len, digests)) != {DIGEST}:
             raise ValueError(f"a digest has {DIGEST} bytes")
         sizes = [len(one.payload) if one.payload_kind is _JSON else _size(one) for one in some]
+        # Over all that is stored of each event, as `Block.is_damaged` makes it.
+        starts = map(add, sizes, range(first + done, first + upto))
+        sums = map(
+            zlib.crc32, texts[done:upto], map(zlib.crc32, digests, map(zlib.crc32, keys, starts))
+        )
+        joined = b"".join(keys)
         row = (
             first + done,
             first + done,
-            zlib.crc32(keys),
-            keys,
+            zlib.crc32(joined),
+            joined,
             b"".join(digests),
             struct.pack(f"<{count}I", *ends[:count]),
             struct.pack(f"<{count}I", *sizes),
+            struct.pack(f"<{count}I", *sums),
             b"[%b]" % b",".join(texts[done:upto]),
         )
         yield row, some

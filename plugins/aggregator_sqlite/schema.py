@@ -68,6 +68,7 @@ STEPS = (
             digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload
             ends BLOB NOT NULL,        -- 4 bytes an event, little-endian: where in `events` it ends
             sizes BLOB NOT NULL,       -- 4 bytes an event, the same: of its payload in `events`
+            checksums BLOB NOT NULL,   -- 4 bytes an event, the same: over all that is stored of it
             events BLOB NOT NULL       -- JSON: an array of what the view `events` shows
         )""",
         # For people with sqlite3. Nothing reads it, so it may fail in a SQLite without JSON.

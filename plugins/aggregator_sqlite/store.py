@@ -19,6 +19,8 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
     BacksUp,
     Backup,
+    Checked,
+    ChecksItself,
     Counters,
     History,
     IndexesFields,
@@ -35,6 +37,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import fields, quarantine, read
 from aggregator_sqlite.backup import back_up
+from aggregator_sqlite.check import check
 from aggregator_sqlite.connection import (
     SqliteThread,
     UnreadableRows,
@@ -63,7 +66,7 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
 
 
-class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
+class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksItself):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
     def __init__(self, url: str) -> None:
@@ -221,6 +224,15 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         if self._wal.is_expected:
             check_names(self.path)
         return await back_up(self.path, destination)
+
+    async def check(self) -> Checked:
+        """Read everything on a connection that cannot write."""
+        if await self.key_spec() is None:
+            raise SettingError(f"store: there is none yet: {self.about()}")
+        try:
+            return await check(self.path, self._tell, is_running=self._lock.is_held())
+        finally:
+            self.doing = ""
 
     def about(self) -> str:
         """The file, and SQLite's version: some versions have bugs that lose data."""

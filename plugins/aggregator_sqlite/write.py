@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
 from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
 from aggregator_sqlite import arrivals, blocks
@@ -140,16 +139,21 @@ def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> 
     found: list[Content] = []
     size = 0
     for block, seq in blocks.for_seqs(db, seqs, claims.unreadable):
-        source, payload, form = "", None, PayloadKind.JSON
-        if block:
-            members = block.members(seq)
-            source, form = members.source, payload_kind_of(members.payload_kind)
-            payload = block.payload(seq, form)
-        found.append(Content(source, payload, form))
-        size += len(payload or b"")
+        content = _content(block, seq)
+        found.append(content)
+        size += len(content.payload or b"")
         if size >= PAGE_BYTES:
             break
     return found
+
+
+def _content(block: blocks.Block | None, seq: int) -> Content:
+    """What an event that is unreadable or gone has is not known."""
+    if block is None:
+        return Content("", None)
+    members = block.members(seq)
+    form = payload_kind_of(members.payload_kind)
+    return Content(members.source, block.payload(seq, form), form, block.is_damaged(seq))
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:

@@ -113,7 +113,9 @@ def _against(owner: KeyOwner, stored: Content, rivals: Sequence[Event], room: in
     Once `room` of them are listed, only the first one of each further rival is.
     """
     value = None
-    if is_damaged(stored.source, stored.payload, owner.digest, stored.payload_kind):
+    if stored.is_damaged or is_damaged(
+        stored.source, stored.payload, owner.digest, stored.payload_kind
+    ):
         log.error("the stored event %d is damaged: nothing is the same as it", owner.seq)
     elif stored.payload is not None and stored.payload_kind is PayloadKind.JSON:
         value = JsonValue(stored.payload)
