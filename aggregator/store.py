@@ -614,3 +614,13 @@ class ChecksItself(Store):
 
         Raises SettingError where there is no store, or it cannot be looked at as things are.
         """
+
+    async def accept_missing_log(self) -> int | None:
+        """Let the next start go on without a log that is missing, and what was in it alone.
+
+        Asked of a store that is not open. For one whose newest commits may be in a log beside its
+        data, which `open` and `check` refuse to go on without. Returns the last seq that is there;
+        None where no log is missing, and nothing is changed then. Raises SettingError where there
+        is no store, or somebody has it open.
+        """
+        return None

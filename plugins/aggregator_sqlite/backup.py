@@ -13,6 +13,7 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
 from aggregator_sqlite.connection import SqliteThread
+from aggregator_sqlite.files import sync
 from aggregator_sqlite.mark import CLEAR
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import check_version, read_key_spec
@@ -199,6 +200,6 @@ def _beside(database: Path, end: str) -> Path:
 def _sync(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(file)
+        sync(file)
     finally:
         os.close(file)

@@ -105,6 +105,19 @@ def make_folder(folder: Path) -> None:
         raise SettingError(f"store: cannot make the folder {folder}: {error.strerror}") from error
 
 
+def sync(file: int) -> None:
+    """Have the disk write the file, out of its own cache too. Raises OSError.
+
+    On macOS fsync leaves it there (`man 2 fsync`). Not every file system knows what does better.
+    """
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with suppress(OSError):
+            fcntl.fcntl(file, full)
+            return
+    os.fsync(file)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in the folder durable. Raises StoreError.
 
@@ -114,7 +127,7 @@ def sync_folder(folder: Path) -> None:
     try:
         opened = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            sync(opened)
         finally:
             os.close(opened)
     except OSError as error:

@@ -73,6 +73,8 @@ async def _last_seq_without_log(database: Path, wal: WriteAheadLog) -> int | Non
     """The last seq in a file that is marked and whose log is missing; else None."""
     if not wal.is_missing or not wal.is_expected:
         return None
+    if wal.has_journal:  # a first start was cut off: SQLite rolls the file back to an empty one
+        return None
     reader = await SqliteThread.immutable(database)  # SQLite makes no log and no lock then
     return await reader.run_and_close(_last_seq_if_marked)
 

@@ -53,7 +53,7 @@ from aggregator_sqlite.files import (
     unreadable,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
-from aggregator_sqlite.mark import check_mark, clear_mark, set_mark
+from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -233,6 +233,16 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             return await check(self.path, self._tell, is_running=self._lock.is_held())
         finally:
             self.doing = ""
+
+    async def accept_missing_log(self) -> int | None:
+        """Clear the mark, under the lock."""
+        if not database_exists(self.path):
+            raise SettingError(f"store: there is none yet: {self.about()}")
+        self._lock.take()
+        try:
+            return await accept_missing_log(self.path, self._wal)
+        finally:
+            self._lock.release()
 
     def about(self) -> str:
         """The file, and SQLite's version: some versions have bugs that lose data."""

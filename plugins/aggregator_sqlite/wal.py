@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aggregator.errors import SettingError, StoreError
+from aggregator_sqlite.files import sync
 
 HEADER = 32  # bytes of the log's header
 FRAME = 24  # bytes of a frame's header; a page follows
@@ -30,6 +31,7 @@ _NO_LOG = b"\x01\x01"  # those of a database that is written without a log
 _SECTOR = 512  # bytes that a disk writes as a whole or not at all
 _BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # by the log's magic number
 _MASK = 0xFFFFFFFF
+_SAY_SO = "then say that this is accepted: aggregator check --accept-missing-log"
 _UNREADABLE = b""  # instead of a digest
 
 Sums = tuple[int, int]  # a checksum
@@ -116,7 +118,7 @@ class WriteAheadLog:
                     log.seek(-len(piece), os.SEEK_CUR)
                     log.write(piece)
                 log.flush()
-                os.fsync(log.fileno())
+                sync(log.fileno())
         except FileNotFoundError:
             return
         except OSError as error:
@@ -184,7 +186,7 @@ class WriteAheadLog:
         if copied is Checkpointed.ALL:
             return (
                 "go on without the log, since all that can be read of it is in the database "
-                f"already: rm {self._quoted}"
+                f"already: rm {self._quoted}\n{_SAY_SO}"
             )
         if copied is Checkpointed.SOME:
             return (
@@ -195,7 +197,8 @@ class WriteAheadLog:
         return (
             "go on with what stands before the damage: "
             f"truncate -s {found.end} {self._quoted}\n"
-            "what is lost is stored again when publishers send it again"
+            + ("" if found.commits else f"{_SAY_SO}\n")
+            + "what is lost is stored again when publishers send it again"
         )
 
     @property
@@ -217,7 +220,7 @@ class WriteAheadLog:
                 shutil.copyfile(self.path, part)
                 shutil.copymode(self.path, part)
                 with part.open("rb") as written:
-                    os.fsync(written.fileno())
+                    sync(written.fileno())
                 part.replace(copy)
         except OSError as error:
             part.unlink(missing_ok=True)
