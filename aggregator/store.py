@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -238,7 +238,7 @@ class Store(ABC):
     fault of a stage. Its traceback is in the log.
     """
 
-    is_shared: ClassVar[bool] = False
+    is_shared: bool = False
     """Whether other processes may commit to it while it is open here."""
 
     doing: str = ""
@@ -558,6 +558,21 @@ class IndexesFields(Store):
 
         One that is not indexed is passed over. Where it is stopped in between, what is left is
         not used to find events, and `indexed` still names it.
+        """
+
+
+class OpensReadOnly(Store):
+    """A store that can be read where nothing can be written: a full disk, or one of others."""
+
+    @abstractmethod
+    async def open_read_only(self, key_spec: str) -> None:
+        """Make ready to read, and write nothing, whatever happens; in place of `open`.
+
+        Another process may write meanwhile: `is_shared` is true. What cannot be shown is told in
+        the log and by `about`.
+
+        Raises SettingError where there is no store, or it cannot be read as it is; KeySpecDiffers
+        where its keys are made of something else.
         """
 
 

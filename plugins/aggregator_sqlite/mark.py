@@ -45,7 +45,7 @@ async def check_mark(database: Path, wal: WriteAheadLog) -> None:
 
     To be called while nobody has the database open.
     """
-    last_seq = await _last_seq_without_log(database, wal)
+    last_seq = await last_seq_without_log(database, wal)
     if last_seq is not None:
         raise SettingError(
             f"store: {wal.path} is missing or empty, and {database} was not closed in good order: "
@@ -62,14 +62,14 @@ async def accept_missing_log(database: Path, wal: WriteAheadLog) -> int | None:
 
     None where no log is missing; nothing was changed then.
     """
-    last_seq = await _last_seq_without_log(database, wal)
+    last_seq = await last_seq_without_log(database, wal)
     if last_seq is not None:
         writer = await SqliteThread.connect(str(database))
         await writer.run_and_close(_clear)
     return last_seq
 
 
-async def _last_seq_without_log(database: Path, wal: WriteAheadLog) -> int | None:
+async def last_seq_without_log(database: Path, wal: WriteAheadLog) -> int | None:
     """The last seq in a file that is marked and whose log is missing; else None."""
     if not wal.is_missing or not wal.is_expected:
         return None

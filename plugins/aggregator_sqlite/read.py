@@ -22,7 +22,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import arrivals, blocks, fields
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
-from aggregator_sqlite.key_index import KeyIndex
+from aggregator_sqlite.key_index import KeyIndex, KeysInFile
 
 SCANNED = 20_000  # events that one page examines at most
 READ_BYTES = 4 * PAGE_BYTES  # of blocks that one page reads, about
@@ -178,7 +178,11 @@ def _among(
 
 
 def find(
-    db: sqlite3.Connection, index: KeyIndex, name: bytes, limit: int, source: str | None
+    db: sqlite3.Connection,
+    index: KeyIndex | KeysInFile,
+    name: bytes,
+    limit: int,
+    source: str | None,
 ) -> list[StoredEvent]:
     """The first events with that key or name, from one source or from any."""
     events: list[StoredEvent] = []

@@ -27,6 +27,7 @@ from aggregator.store import (
     KeepsHistory,
     KeepsQuarantine,
     NewestSeq,
+    OpensReadOnly,
     Page,
     QuarantinePage,
     QuarantineQuery,
@@ -54,6 +55,7 @@ from aggregator_sqlite.files import (
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
+from aggregator_sqlite.read_only import ReadOnlyFile
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -66,7 +68,9 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
 
 
-class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksItself):
+class SqliteStore(
+    KeepsHistory, KeepsQuarantine, IndexesFields, OpensReadOnly, BacksUp, ChecksItself
+):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
     def __init__(self, url: str) -> None:
@@ -92,6 +96,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         self._readers: list[SqliteThread] = []
         self._reader_numbers = itertools.count()
         self._files: OpenFiles | None = None
+        self._read_only: ReadOnlyFile | None = None
         self._progress = Seldom(pause=5.0)
 
     async def key_spec(self) -> str | None:
@@ -125,6 +130,19 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             await self._open_readers()
             self._files = OpenFiles(self.path)
             self._start_warm_up()
+        except StoreError as error:
+            await self.close()
+            raise StoreError(f"store: {self.path}: {error}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def open_read_only(self, key_spec: str) -> None:
+        """Take no lock, make no folder, set no mark."""
+        self._read_only = ReadOnlyFile(self.path, self._wal, self._lock)
+        self.is_shared = True
+        try:
+            await self._read_only.open(key_spec)
         except StoreError as error:
             await self.close()
             raise StoreError(f"store: {self.path}: {error}") from error
@@ -171,7 +189,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             log.info("%s", doing)
 
     async def changed(self, after: int) -> int:
-        """Only this process stores events here."""
+        """Only this process stores events here, unless it only reads."""
+        if self._read_only:
+            return await super().changed(after)
         return await self._newest.wait(after)
 
     async def reopen(self) -> None:
@@ -201,6 +221,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             self._warm_up.cancel()
             await asyncio.wait({self._warm_up})
         self._warm_up = None
+        if self._read_only:
+            await self._read_only.close()
+        self._read_only = None
         if not await self._clear_mark():
             await self._close_writer()
         while self._readers:
@@ -246,7 +269,11 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
 
     def about(self) -> str:
         """The file, and SQLite's version: some versions have bugs that lose data."""
-        return f"SQLite {sqlite3.sqlite_version} in {self.path}"
+        about = f"SQLite {sqlite3.sqlite_version} in {self.path}"
+        if self._read_only:
+            hidden = self._read_only.hidden
+            about += ", read only" + (f", without {hidden} commits in its log" if hidden else "")
+        return about
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -271,7 +298,8 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The first events with that key or name."""
-        return await self._reader.run(read.find, self._index, name, limit, source)
+        index = self._read_only.keys if self._read_only else self._index
+        return await self._reader.run(read.find, index, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""
@@ -294,7 +322,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         return await self._reader.run(quarantine.page, query)
 
     @property
-    def _reader(self) -> SqliteThread:
+    def _reader(self) -> SqliteThread | ReadOnlyFile:
+        if self._read_only:
+            return self._read_only
         if not self._readers:
             raise StoreError("the store is not open")
         return self._readers[next(self._reader_numbers) % len(self._readers)]
