@@ -363,7 +363,8 @@ def commits_not_checkpointed(
 ) -> int | None:
     """How many of the log's commits the database lacks; None if it is between two of them.
 
-    A checkpoint copies the log up to one of its commits, and may have been cut off before its end.
+    A checkpoint may have been cut off; or a reader has kept it from the newest commits, and so from
+    each page that they have written again, also as it was before.
     The database is as after commit n if each page is as the log had it then: for each n it is
     counted how many pages are.
     """
