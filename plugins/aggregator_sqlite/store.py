@@ -52,6 +52,7 @@ from aggregator_sqlite.files import (
     database_exists,
     make_folder,
     unreadable,
+    way_to_read,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
@@ -118,7 +119,7 @@ class SqliteStore(
         self._filter, self._unreadable = KeyFilter(), UnreadableRows()
         try:
             await asyncio.to_thread(make_folder, self.path.parent)
-            self._lock.take()
+            self._take_lock()
             check_names(self.path)
             self.doing = "checking the log"
             # While nobody has the database open: SQLite drops what it cannot read in the log.
@@ -132,7 +133,8 @@ class SqliteStore(
             self._start_warm_up()
         except StoreError as error:
             await self.close()
-            raise StoreError(f"store: {self.path}: {error}") from error
+            way = way_to_read(self.path)
+            raise StoreError(f"store: {self.path}: {error}{way}") from error
         except BaseException:
             await self.close()
             raise
@@ -230,6 +232,12 @@ class SqliteStore(
             await self._readers.pop().close()
         await self._close_writer()
         self._lock.release()
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock.take()
+        except SettingError as error:
+            raise SettingError(f"{error}{way_to_read(self.path)}") from error
 
     async def _clear_mark(self) -> bool:
         try:
