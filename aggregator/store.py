@@ -2,11 +2,10 @@
 
 A store speaks the words of this page and no others, so a stage is written once and runs on every
 store. Derive from `Store` and `StoreTransaction`: that is what every store must do. What some can
-do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields`, `BacksUp`
-and `ChecksItself`: a call of the API or a setting that needs one is there only where the store has
-it.
-Register the store's class in the entry-point group `aggregator.stores` under the scheme of its
-URLs, and run `aggregator.testing.StoreContract`.
+do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields`,
+`OpensReadOnly`, `BacksUp` and `ChecksItself`: a call of the API or a setting that needs one is
+there only where the store has it. Register the store's class in the entry-point group
+`aggregator.stores` under the scheme of its URLs, and run `aggregator.testing.StoreContract`.
 
 Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 """

@@ -100,6 +100,13 @@ SAMPLE: dict[str, Tests] = {
         ),
         "faults/test_simulated_disk.py": (),
     },
+    "reading alone": {
+        "faults/test_read_only.py": (),
+        "faults/test_read_only_disk.py": (
+            "test_read_only_disk_is_served_with_what_is_in_the_log",
+            "test_log_that_cannot_be_read_there_is_said_to_be_left_out",
+        ),
+    },
     "a backup": {
         "faults/test_backup.py": (
             "test_what_the_docs_say_backs_up_and_restores",

@@ -19,6 +19,7 @@ from aggregator.store import (
     IndexesFields,
     KeepsHistory,
     KeepsQuarantine,
+    OpensReadOnly,
     Page,
     Query,
     Span,
@@ -31,6 +32,7 @@ from aggregator.testing.capabilities import (
     CheckContract,
     FieldsContract,
     HistoryContract,
+    ReadOnlyContract,
 )
 from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
@@ -48,6 +50,7 @@ _SUITES: Mapping[Any, type] = {
     KeepsHistory: HistoryContract,
     KeepsQuarantine: QuarantineContract,
     IndexesFields: FieldsContract,
+    OpensReadOnly: ReadOnlyContract,
     BacksUp: BackupContract,
     ChecksItself: CheckContract,
 }
