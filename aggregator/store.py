@@ -459,6 +459,7 @@ class Quarantined(msgspec.Struct, frozen=True):
     is_cloud_event: bool
     headers: dict[str, str]  # those of its request that keys are made of
     body: bytes  # as `Event.as_sent` gives it; may be no JSON
+    is_damaged: bool = False  # as in StoredEvent, once it is read back
 
     @property
     def size(self) -> int:

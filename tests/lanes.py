@@ -174,6 +174,10 @@ SAMPLE: dict[str, Tests] = {
 """By what happens to the service. Of a test that is named, the first case is in `make test`."""
 
 LONG: Tests = {
+    "contracts/test_random_flips.py": (
+        "test_no_bit_flipped_in_a_table_is_silent",
+        "test_no_bit_flipped_anywhere_is_silent",
+    ),
     "decoding/test_read_at_once.py": ("test_read_at_once_or_one_by_one",),
     "http/test_cloud_events_sdks.py": (
         "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",

@@ -73,6 +73,9 @@ class QuarantineQuerySchema(ArgumentsSchema):
         return QuarantineQuery(**loaded)
 
 
+_DAMAGED = "What is kept does not match the checksum that was stored with it."
+
+
 class Quarantined(Answer, kw_only=True):
     """An event that was not stored and is kept beside."""
 
@@ -88,6 +91,9 @@ class Quarantined(Answer, kw_only=True):
     body_base64: Annotated[
         Base64 | UnsetType,
         Meta(description="The same, where that is no JSON that every reader takes."),
+    ] = UNSET
+    damaged: Annotated[
+        str | UnsetType, Meta(description="Why it is not what was kept, and is not released.")
     ] = UNSET
 
 
@@ -180,14 +186,17 @@ class QuarantineHandlers:
         with self.budget.reserve() as reservation:
             events = await self.receiver.receive_anew(page.entries, context, reservation)
             ids = [entry.id for entry in page.entries]
-            settled = await asyncio.gather(*map(self._receive, events, ids))
+            settled = await asyncio.gather(*map(self._receive, events, page.entries))
         released = Submission(context.submission, settled, released=ids)
         answer = released_response(released, next_after(page.next))
         return await self.sender.send(request, answer)
 
-    async def _receive(self, event: Event, entry: int) -> Event:
+    async def _receive(self, event: Event, entry: store.Quarantined) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
-        submission = Submission(new_submission_id(), [event], released=[entry])
+        if entry.is_damaged:  # nobody has sent what it is now
+            event.overrule(Invalid((Fault("", f"Not received: {_DAMAGED}"),)))
+            return event
+        submission = Submission(new_submission_id(), [event], released=[entry.id])
         try:
             with self.budget.reserve() as reservation:
                 return (await self.intake.take(submission, reservation)).events[0]
@@ -230,4 +239,6 @@ def _entry(found: store.Quarantined) -> Quarantined:
         entry.body_base64 = base64.b64encode(found.body).decode()
     else:
         entry.body = msgspec.Raw(found.body)
+    if found.is_damaged:
+        entry.damaged = _DAMAGED
     return entry

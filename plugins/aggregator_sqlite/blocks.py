@@ -188,11 +188,7 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         if set(map(len, digests)) != {DIGEST}:
             raise ValueError(f"a digest has {DIGEST} bytes")
         sizes = [len(one.payload) if one.payload_kind is _JSON else _size(one) for one in some]
-        # Over all that is stored of each event, as `Block.is_damaged` makes it.
-        starts = map(add, sizes, range(first + done, first + upto))
-        sums = map(
-            zlib.crc32, texts[done:upto], map(zlib.crc32, digests, map(zlib.crc32, keys, starts))
-        )
+        sums = checksums(first + done, texts[done:upto], keys, digests, sizes)
         joined = b"".join(keys)
         row = (
             first + done,
@@ -207,6 +203,18 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         )
         yield row, some
         done = upto
+
+
+def checksums(
+    first: int,
+    texts: Sequence[bytes],
+    keys: Sequence[bytes],
+    digests: Sequence[bytes],
+    sizes: Sequence[int],
+) -> Iterator[int]:
+    """Over all that is stored of each event from that seq on, as `Block.is_damaged` makes it."""
+    starts = map(add, sizes, range(first, first + len(texts)))
+    return map(zlib.crc32, texts, map(zlib.crc32, digests, map(zlib.crc32, keys, starts)))
 
 
 def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
@@ -309,6 +317,11 @@ def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     if copy != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
         raise _damaged_keys(first)
     return bytes(keys)
+
+
+def has_whole_keys(row: Row) -> bool:
+    """Whether its keys are as they were written, or are taken as they stand."""
+    return row[2] in (_TAKE_AS_THEY_STAND, zlib.crc32(row[3]))
 
 
 def _damaged_keys(first: int) -> StoreError:

@@ -15,6 +15,7 @@ from aggregator_sqlite.files import WriterLock, database_exists
 from aggregator_sqlite.key_index import KeysInFile
 from aggregator_sqlite.mark import last_seq_without_log
 from aggregator_sqlite.schema import check_version, read_key_spec
+from aggregator_sqlite.sums import check_counters
 from aggregator_sqlite.wal import WriteAheadLog
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,10 @@ class ReadOnlyFile:
             raise SettingError(f"store: there is none yet: {self._database}")
         if kept != key_spec:
             raise KeySpecDiffers(kept, key_spec)
+        try:
+            await self.run(check_counters)
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400, it says all that there is to say
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
         """Call `function(connection, *args)`, once more where the file was changed meanwhile."""

@@ -59,6 +59,7 @@ from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, s
 from aggregator_sqlite.read_only import ReadOnlyFile
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
+from aggregator_sqlite.sums import check_counters
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -260,8 +261,12 @@ class SqliteStore(
         """Read everything on a connection that cannot write."""
         if await self.key_spec() is None:
             raise SettingError(f"store: there is none yet: {self.about()}")
+
+        def tell(doing: str) -> None:
+            self.doing = doing
+
         try:
-            return await check(self.path, self._tell, is_running=self._lock.is_held())
+            return await check(self.path, tell, is_running=self._lock.is_held())
         finally:
             self.doing = ""
 
@@ -410,4 +415,5 @@ def _prepare(
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
+    check_counters(db)
     set_mark(db, wal.path.parent)
