@@ -70,7 +70,7 @@ class ReadOnlyFile:
         try:
             await self.run(check_counters)
         except StoreError as error:
-            log.error("%s", error)  # noqa: TRY400, it says all that there is to say
+            log.error("%s", error)
 
     async def run(self, function: Callable[..., R], *args: Any) -> R:
         """Call `function(connection, *args)`, once more where the file was changed meanwhile."""
