@@ -103,7 +103,6 @@ SAMPLE: dict[str, Tests] = {
     "reading alone": {
         "faults/test_read_only.py": (),
         "faults/test_read_only_disk.py": (
-            "test_read_only_disk_is_served_with_what_is_in_the_log",
             "test_log_that_cannot_be_read_there_is_said_to_be_left_out",
         ),
     },
