@@ -32,7 +32,7 @@ from aggregator.pipeline.worker import BatchProcessor, Worker
 from aggregator.plugins import Plugin, Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext
-from aggregator.store import IndexesFields, KeepsQuarantine, Store
+from aggregator.store import IndexesFields, KeepsQuarantine, OpensReadOnly, Store
 from aggregator.watchdog import end_stuck
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def create_app(
     recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
     processor = BatchProcessor(store, batch_runner, recorder)
     has_quarantine = isinstance(store, KeepsQuarantine)
-    maintenance = Maintenance([limits.sweep] if has_quarantine else [])
+    sweeps = has_quarantine and not settings.read_only
+    maintenance = Maintenance([limits.sweep] if sweeps else [])
     worker = Worker(
         store,
         queue,
@@ -71,7 +72,7 @@ def create_app(
         batch_events=settings.batch_events,
     )
     decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
-    intake = Intake(intake_runner, queue, pending, worker)
+    intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
     verdicts, pages = _sender(settings), _sender(settings)
     requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
     limiter = ReadLimiter(store, pages, _PAGES_AT_ONCE)
@@ -153,9 +154,13 @@ def _opened(
     store: Store, queue: Queue, pending: PendingSubmissions, configuration: Configuration
 ) -> Context:
     async def opened(_: web.Application) -> AsyncIterator[None]:
-        await store.open(configuration.policies.key_spec)
+        if configuration.settings.read_only:
+            assert isinstance(store, OpensReadOnly)  # check_abilities has looked
+            await store.open_read_only(configuration.policies.key_spec)
+        else:
+            await store.open(configuration.policies.key_spec)
         try:
-            if isinstance(store, IndexesFields):
+            if isinstance(store, IndexesFields) and not configuration.settings.read_only:
                 await store.index(configuration.indexed)
                 _warn_of_others(await store.indexed(), configuration.indexed)
             pending.counters = await store.counters()

@@ -55,6 +55,10 @@ def _positive(default: float, unit: str, help_: str, most: float | None = None) 
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
+def _switch(help_: str) -> Any:
+    return field(default=False, metadata={"kind": kinds.Boolean(), "unit": "", "help": help_})
+
+
 def _seconds(default: float, help_: str) -> Any:
     return _positive(default, "seconds", help_)
 
@@ -76,6 +80,7 @@ class Settings:
     )
 
     store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
+    read_only: bool = _switch("Only read the store, and write nothing.")
     queue: str = _text("memory:", "URL of the queue.")
     pipeline: str = _text("validate | dedup persist", "Stages in order; the bar is the queue.")
     batch_events: int = _whole(10_000, "events", "Events after which a batch is full.")
@@ -119,7 +124,10 @@ class Settings:
 
 HEADINGS = {
     "Listening": ("host", "port", "hosts", "cors_origins"),
-    "Storing": ("store", "queue", "pipeline", "batch_events", "stage_timeout", "indexed"),
+    "Storing": (
+        *("store", "read_only", "queue", "pipeline"),
+        *("batch_events", "stage_timeout", "indexed"),
+    ),
     "Keys and conflicts": ("key", "on_conflict"),
     "Invalid events and quarantine": ("on_invalid", "quarantine_bytes", "quarantine_days"),
     "Requests": (

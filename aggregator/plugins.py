@@ -16,7 +16,7 @@ from aggregator.pipeline.runner import NamedStage, PipelineSpec, order_faults
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext, Routes
 from aggregator.stage import BatchStage, IntakeStage, Stage
-from aggregator.store import IndexesFields, KeepsQuarantine, Store
+from aggregator.store import IndexesFields, KeepsQuarantine, OpensReadOnly, Store
 
 T = TypeVar("T", Stage, Store, Queue, Routes)
 
@@ -240,5 +240,7 @@ def check_abilities(store: Store, configuration: Configuration) -> None:
         lacking += [f"keeps no quarantine, as {setting} needs" for setting in needing]
     if configuration.indexed and not isinstance(store, IndexesFields):
         lacking.append("indexes no fields, as indexed asks for")
+    if settings.read_only and not isinstance(store, OpensReadOnly):
+        lacking.append("cannot be opened to read alone, as read_only asks for")
     if lacking:
         raise SettingError("\n".join(f"store: {store.about()} {what}" for what in lacking))

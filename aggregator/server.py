@@ -234,17 +234,18 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
     """Say where it listens, and what to do next; for whoever started it."""
     urls = [address_of(one) for one in sockets]
     path = urls[0].removeprefix("unix:")
-    curl = f"{path}/publish" if path == urls[0] else f"--unix-socket {path} http://a/publish"
+    curl = path if path == urls[0] else f"--unix-socket {path} http://a"
     event = (
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'
     )
+    publish = f"{curl}/publish -H 'Content-Type: application/json' -d '{event}'"
     lines = [
         f"aggregator {__version__} listens on {urls[0]}",
         *(f"  and on    {url}" for url in urls[1:]),
         f"  store     {app[STORE].about()}",
         f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
-        f"  try       curl {curl} -H 'Content-Type: application/json' -d '{event}'",
+        f"  try       curl {f'{curl}/events' if settings.read_only else publish}",
         f"  stop      Ctrl-C, or kill {os.getpid()}",
     ]
     if any(map(is_open_to_others, sockets)):

@@ -2,11 +2,10 @@
 
 A store speaks the words of this page and no others, so a stage is written once and runs on every
 store. Derive from `Store` and `StoreTransaction`: that is what every store must do. What some can
-do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields`, `BacksUp`
-and `ChecksItself`: a call of the API or a setting that needs one is there only where the store has
-it.
-Register the store's class in the entry-point group `aggregator.stores` under the scheme of its
-URLs, and run `aggregator.testing.StoreContract`.
+do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields`,
+`OpensReadOnly`, `BacksUp` and `ChecksItself`: a call of the API or a setting that needs one is
+there only where the store has it. Register the store's class in the entry-point group
+`aggregator.stores` under the scheme of its URLs, and run `aggregator.testing.StoreContract`.
 
 Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 """
@@ -17,7 +16,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -243,7 +242,7 @@ class Store(ABC):
     fault of a stage. Its traceback is in the log.
     """
 
-    is_shared: ClassVar[bool] = False
+    is_shared: bool = False
     """Whether other processes may commit to it while it is open here."""
 
     doing: str = ""
@@ -587,6 +586,21 @@ class IndexesFields(Store):
         """
 
 
+class OpensReadOnly(Store):
+    """A store that can be read where nothing can be written: a full disk, or one of others."""
+
+    @abstractmethod
+    async def open_read_only(self, key_spec: str) -> None:
+        """Make ready to read, and write nothing, whatever happens; in place of `open`.
+
+        Another process may write meanwhile: `is_shared` is true. What cannot be shown is told in
+        the log and by `about`.
+
+        Raises SettingError where there is no store, or it cannot be read as it is; KeySpecDiffers
+        where its keys are made of something else.
+        """
+
+
 class Backup(msgspec.Struct, frozen=True):
     """What a copy of a store holds."""
 
@@ -640,3 +654,13 @@ class ChecksItself(Store):
 
         Raises SettingError where there is no store, or it cannot be looked at as things are.
         """
+
+    async def accept_missing_log(self) -> int | None:
+        """Let the next start go on without a log that is missing, and what was in it alone.
+
+        Asked of a store that is not open. For one whose newest commits may be in a log beside its
+        data, which `open` and `check` refuse to go on without. Returns the last seq that is there;
+        None where no log is missing, and nothing is changed then. Raises SettingError where there
+        is no store, or somebody has it open.
+        """
+        return None

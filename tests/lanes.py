@@ -83,6 +83,14 @@ SAMPLE: dict[str, Tests] = {
             "test_torn_tail_of_any_length_is_no_damage",
         ),
         "faults/test_log_written_again.py": (),
+        "faults/test_missing_log.py": (
+            "test_log_that_was_lost_stops_the_start_until_the_loss_is_accepted",
+            "test_file_is_marked_from_the_start_to_a_clean_close",
+            "test_copy_is_not_marked_and_starts_by_itself",
+            "test_start_that_fails_once_the_file_is_marked_needs_no_repair",
+            "test_mark_that_cannot_be_cleared_keeps_the_log",
+            "test_log_that_a_backup_has_let_grow_is_short_after_the_next_start",
+        ),
         "faults/test_told_of_a_damaged_log.py": (),
     },
     "a power cut": {
@@ -91,6 +99,12 @@ SAMPLE: dict[str, Tests] = {
             "test_store_that_is_broken_on_purpose_is_found_out",
         ),
         "faults/test_simulated_disk.py": (),
+    },
+    "reading alone": {
+        "faults/test_read_only.py": (),
+        "faults/test_read_only_disk.py": (
+            "test_log_that_cannot_be_read_there_is_said_to_be_left_out",
+        ),
     },
     "a backup": {
         "faults/test_backup.py": (

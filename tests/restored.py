@@ -14,7 +14,7 @@ Keys = dict[tuple[str, str], int]
 
 
 BLOCKS = blocks((Path(__file__).parent.parent / "docs" / "backup.md").read_text(), "sh")
-BACKUP, RESTORE = BLOCKS
+BACKUP, RESTORE, _ = BLOCKS
 
 
 def run_block(block: str, folder: Path, environ: dict[str, str] | None = None) -> str:

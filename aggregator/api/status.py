@@ -74,7 +74,10 @@ class StatusHandlers:
         return alive()
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Able to store, or 503 with the reason."""
+        """Able to store, or 503 with the reason; where it is to read only, able to read."""
+        if self.intake.is_read_only and self.intake.is_open:
+            await self.store.span()
+            return json_response(Status(status="read-only"), headers=_NO_STORE)
         try:
             self.intake.check_ready()
         except StoreError as error:

@@ -21,8 +21,14 @@ _PAUSE = 0.2  # seconds between two looks at how far it is
 
 @click.command(name="check")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option(
+    "--accept-missing-log",
+    "accepts",
+    is_flag=True,
+    help="Go on without a log that is missing, and what was in it alone; then check.",
+)
 @with_settings("store")
-def command(as_json: bool, **flags: Any) -> None:
+def command(as_json: bool, accepts: bool, **flags: Any) -> None:
     """Read a whole store, and tell what is damaged.
 
     It says what is not as it was written, what that means, and what to do about it. The service may
@@ -44,6 +50,8 @@ def command(as_json: bool, **flags: Any) -> None:
     begun = time.monotonic()
     try:
         store = Plugins.installed().store(configuration.settings)
+        if accepts:
+            click.echo(asyncio.run(accept(store)), err=as_json)
         checked = asyncio.run(check(store, shows_progress=sys.stderr.isatty()))
     except AggregatorError as error:
         fail(error)
@@ -71,6 +79,25 @@ async def check(store: Store, *, shows_progress: bool = False) -> Checked:
             showing.cancel()
             with suppress(asyncio.CancelledError):
                 await showing
+
+
+async def accept(store: Store) -> str:
+    """Accept that the store's log is missing; what that means, for the operator.
+
+    Raises SettingError or StoreError where there is no store, or somebody has it open.
+    """
+    if not isinstance(store, ChecksItself):
+        raise SettingError(f"store: this one cannot be checked: {store.about()}")
+    last_seq = await store.accept_missing_log()
+    if last_seq is None:
+        return "no log is missing, and nothing was changed"
+    return (
+        f"the missing log is accepted: the next start goes on with what is there, up to seq "
+        f"{last_seq}\nwhat was answered after that may be lost. Publishers that still have it send "
+        "it again: what is there is a duplicate, all else is stored. Seqs after that are given "
+        "again\nwhere another program has opened the file since, sqlite3 say, it has copied the "
+        "log into it as it ended: then nothing is lost"
+    )
 
 
 async def _show(store: Store) -> None:

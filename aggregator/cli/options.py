@@ -48,6 +48,14 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 def _flag(setting: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     unit = setting.metadata["unit"]
+    if isinstance(setting.default, bool):
+        return click.option(
+            f"--{setting.name.replace('_', '-')}",
+            setting.name,
+            is_flag=True,
+            default=None,  # not given: the environment or the file may say so
+            help=setting.metadata["help"],
+        )
     default = "nothing" if setting.default == "" else f"{setting.default} {unit}".rstrip()
     return click.option(
         f"--{setting.name.replace('_', '-')}",

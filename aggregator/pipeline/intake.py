@@ -4,7 +4,7 @@ import itertools
 import os
 
 from aggregator.core.budget import Reservation
-from aggregator.errors import QueueFull, StageFault, StoreError
+from aggregator.errors import QueueFull, StageFault, StoreError, Unavailable
 from aggregator.event import Pending, Submission
 from aggregator.outcome import Fault, Filtered, Invalid
 from aggregator.pipeline.pending import PendingSubmissions
@@ -29,12 +29,19 @@ class Intake:
     """Takes submissions, runs the stages left of the bar, and hands over to the worker."""
 
     def __init__(
-        self, runner: StageRunner, queue: Queue, pending: PendingSubmissions, worker: Worker
+        self,
+        runner: StageRunner,
+        queue: Queue,
+        pending: PendingSubmissions,
+        worker: Worker,
+        *,
+        is_read_only: bool = False,
     ) -> None:
         self.runner = runner
         self.queue = queue
         self.pending = pending
         self.worker = worker
+        self.is_read_only = is_read_only
         self.is_open = True
         """False once the service is stopping."""
 
@@ -63,6 +70,8 @@ class Intake:
         """Raise Unavailable if nothing can be stored just now."""
         if not self.is_open:
             raise QueueFull("The service is stopping. Try again.")
+        if self.is_read_only:
+            raise Unavailable("The service only reads (read_only): it takes and changes nothing.")
         if self.worker.trouble:
             raise StoreError(f"The store is not ready: {self.worker.trouble}")
 

@@ -9,7 +9,7 @@ import pytest
 
 from aggregator.core import json_values
 from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
-from aggregator.errors import SettingError
+from aggregator.errors import KeySpecDiffers, SettingError, StoreError
 from aggregator.store import (
     MOST_CONFLICTS,
     BacksUp,
@@ -21,6 +21,7 @@ from aggregator.store import (
     HistoryTransaction,
     IndexesFields,
     KeepsHistory,
+    OpensReadOnly,
     Redelivery,
     RedeliveryStats,
 )
@@ -167,6 +168,39 @@ class FieldsContract:
         await stored(store, make_event("2"))
         assert sorted(await store.indexed()) == ["/other", "/user"]
         assert await walk(store, field=FieldIs("/user", b"sada")) == ["1", "2"]
+
+
+class ReadOnlyContract:
+    """What every store promises that `OpensReadOnly`."""
+
+    async def test_what_another_one_stores_is_read(
+        self, store: OpensReadOnly, new_store: Callable[[], OpensReadOnly]
+    ) -> None:
+        (first,) = await stored(store, make_event("1"))
+        reader = new_store()
+        await reader.open_read_only(DEFAULT_KEY_SPEC)
+        assert reader.is_shared
+        assert await walk(reader) == ["1"]
+        (second,) = await stored(store, make_event("2"))
+        assert await reader.changed(first) == second
+        assert await walk(reader) == ["1", "2"]
+        (found,) = await reader.find(make_event("2").key, 2)
+        assert found.seq == second
+        with pytest.raises(StoreError):
+            await stored(reader, make_event("3"))
+        await reader.close()
+
+    async def test_store_that_nobody_writes_is_read(
+        self, store: OpensReadOnly, new_store: Callable[[], OpensReadOnly]
+    ) -> None:
+        await stored(store, make_event("1"))
+        await store.close()
+        reader = new_store()
+        with pytest.raises(KeySpecDiffers):
+            await reader.open_read_only("topic,source,event_id")
+        await reader.open_read_only(DEFAULT_KEY_SPEC)
+        assert await walk(reader) == ["1"]
+        await reader.close()
 
 
 class BackupContract:

@@ -20,6 +20,7 @@ from aggregator.store import (
     IndexesFields,
     KeepsHistory,
     KeepsQuarantine,
+    OpensReadOnly,
     Page,
     Query,
     Span,
@@ -32,6 +33,7 @@ from aggregator.testing.capabilities import (
     CheckContract,
     FieldsContract,
     HistoryContract,
+    ReadOnlyContract,
 )
 from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
@@ -49,6 +51,7 @@ _SUITES: Mapping[Any, type] = {
     KeepsHistory: HistoryContract,
     KeepsQuarantine: QuarantineContract,
     IndexesFields: FieldsContract,
+    OpensReadOnly: ReadOnlyContract,
     BacksUp: BackupContract,
     ChecksItself: CheckContract,
 }

@@ -13,6 +13,8 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import Backup
 from aggregator_sqlite import blocks, runs
 from aggregator_sqlite.connection import SqliteThread
+from aggregator_sqlite.files import sync
+from aggregator_sqlite.mark import CLEAR
 from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.schema import check_version, read_key_spec
 
@@ -34,6 +36,9 @@ async def back_up(database: Path, destination: Path) -> Backup:
     try:
         reader = await SqliteThread.read_only(database)
         await reader.run_and_close(copy, file.path)
+        # The copy is whole by itself, whatever mark the running service has in its file.
+        writer = await SqliteThread.connect(str(file.path))
+        await writer.run_and_close(sqlite3.Connection.execute, CLEAR)
         reader = await SqliteThread.read_only(file.path)
         contents = await reader.run_and_close(check_copy)
         return Backup(*contents, size=file.commit())
@@ -195,6 +200,6 @@ def _beside(database: Path, end: str) -> Path:
 def _sync(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(file)
+        sync(file)
     finally:
         os.close(file)

@@ -22,6 +22,7 @@ BUSY_TIMEOUT = 5.0  # seconds to wait for a lock; a backup such as Litestream's 
 
 _CHECKPOINT_TIMEOUT = 500  # milliseconds to wait for readers; a page of events is read in less
 _FULL = 2  # PRAGMA synchronous: an fsync a commit
+_FULL_FSYNCS = ("fullfsync", "checkpoint_fullfsync")
 _OUR_MISTAKES = (
     sqlite3.DataError,  # too large a value, say
     sqlite3.IntegrityError,
@@ -65,6 +66,11 @@ class SqliteThread:
     async def read_only(cls, database: Path) -> "SqliteThread":
         """Open the database to read only: even when closed last, it checkpoints nothing."""
         return await cls.connect(f"{database.as_uri()}?mode=ro", uri=True)
+
+    @classmethod
+    async def immutable(cls, database: Path) -> "SqliteThread":
+        """Open the database file alone: without its log, without a lock, and writing nothing."""
+        return await cls.connect(f"{database.as_uri()}?mode=ro&immutable=1", uri=True)
 
     def submit(self, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
         """Queue `function(connection, *args)` for the thread, which runs calls in order.
@@ -123,10 +129,19 @@ def _described(error: sqlite3.Error) -> str:
 
 
 def make_durable(db: sqlite3.Connection) -> None:
-    """Set that each commit is synced, and read it back. Raises SettingError if it is not so."""
+    """Set that each commit is synced, and read it back. Raises SettingError if it is not so.
+
+    On macOS an fsync leaves the disk's own cache as it is; there a full one is asked for, and
+    elsewhere that changes nothing (https://sqlite.org/pragma.html#pragma_fullfsync).
+    """
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     db.execute("PRAGMA synchronous = FULL")
     synchronous = db.execute("PRAGMA synchronous").fetchone()[0]
+    for pragma in _FULL_FSYNCS:
+        db.execute(f"PRAGMA {pragma} = ON")
+    full = all(db.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in _FULL_FSYNCS)
+    if not full:
+        raise SettingError(f"store: SQLite does not take {' and '.join(_FULL_FSYNCS)}")
     if (mode, synchronous) != ("wal", _FULL):
         raise SettingError(
             f"store: SQLite answers journal_mode={mode}, synchronous={synchronous} where wal and "
@@ -137,20 +152,24 @@ def make_durable(db: sqlite3.Connection) -> None:
 def checkpoint(db: sqlite3.Connection) -> None:
     """Copy the log into the database as far as readers allow: it is on the disk already.
 
-    A long reader, a backup or Litestream, keeps later commits from being copied.
+    A long reader, a backup or Litestream, keeps later commits from being copied. Where none does,
+    the next commit begins the log anew.
     """
     db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_TIMEOUT}")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
     db.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
 
 def prove_writing(db: sqlite3.Connection) -> None:
     """Commit a page, and sync it: the schema's version, as it was.
 
-    An UPDATE that changes nothing would write no page; nor does a checkpoint of an empty log.
+    An UPDATE that changes nothing would write no page; nor does a checkpoint of an empty log. If
+    the log begins anew with it, it is cut off behind it, for it may have grown large.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    db.execute("PRAGMA journal_size_limit = 0").fetchone()
     db.execute(f"PRAGMA user_version = {version}")
+    db.execute("PRAGMA journal_size_limit = -1").fetchone()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aggregator.errors import SettingError, StoreError
 
+_LITTLE_ROOM = 65_536  # bytes; a start needs about as much
 _TRIES = 10  # to take the lock
 _PAUSE = 0.02  # seconds between them
 _LOST = (
@@ -105,6 +106,19 @@ def make_folder(folder: Path) -> None:
         raise SettingError(f"store: cannot make the folder {folder}: {error.strerror}") from error
 
 
+def sync(file: int) -> None:
+    """Have the disk write the file, out of its own cache too. Raises OSError.
+
+    On macOS fsync leaves it there (`man 2 fsync`). Not every file system knows what does better.
+    """
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with suppress(OSError):
+            fcntl.fcntl(file, full)
+            return
+    os.fsync(file)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in the folder durable. Raises StoreError.
 
@@ -114,7 +128,7 @@ def sync_folder(folder: Path) -> None:
     try:
         opened = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            sync(opened)
         finally:
             os.close(opened)
     except OSError as error:
@@ -152,6 +166,17 @@ def unreadable(database: Path, error: StoreError) -> StoreError:
     elif not (os.access(database, os.W_OK) and os.access(database.parent, os.W_OK)):
         hint = ": do this as the user that the service runs as"
     return StoreError(f"store: {database}: {error}{hint}")
+
+
+def way_to_read(database: Path) -> str:
+    """What to do where nothing can be written there, but what is stored can be read; or nothing."""
+    try:
+        disk = os.statvfs(database)
+    except OSError:
+        return ""
+    if disk.f_flag & os.ST_RDONLY or disk.f_bavail * disk.f_frsize < _LITTLE_ROOM:
+        return "\nnothing can be written there; what is stored is served by: serve --read-only"
+    return ""
 
 
 class OpenFiles:

@@ -25,7 +25,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import arrivals, blocks, fields, sums
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
-from aggregator_sqlite.key_index import KeyIndex
+from aggregator_sqlite.key_index import KeyIndex, KeysInFile
 from aggregator_sqlite.sums import WHAT_TO_DO
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,11 @@ def _among(
 
 
 def find(
-    db: sqlite3.Connection, index: KeyIndex, name: bytes, limit: int, source: str | None
+    db: sqlite3.Connection,
+    index: KeyIndex | KeysInFile,
+    name: bytes,
+    limit: int,
+    source: str | None,
 ) -> list[StoredEvent]:
     """The first events with that key or name, from one source or from any."""
     events: list[StoredEvent] = []

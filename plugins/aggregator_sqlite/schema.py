@@ -27,7 +27,8 @@ def iso_8601(microseconds: str) -> str:
 STEPS = (
     (
         """CREATE TABLE meta (
-            key_spec TEXT NOT NULL -- of which members a key is made
+            key_spec TEXT NOT NULL, -- of which members a key is made
+            needs_log INTEGER NOT NULL DEFAULT 0 -- 1 until a clean end: commits may be in the log
         )""",
         """CREATE TABLE counters (
             stored INTEGER NOT NULL DEFAULT 0,

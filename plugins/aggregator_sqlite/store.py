@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from aggregator.store import (
     KeepsHistory,
     KeepsQuarantine,
     NewestSeq,
+    OpensReadOnly,
     Page,
     QuarantinePage,
     QuarantineQuery,
@@ -42,10 +43,8 @@ from aggregator_sqlite.check import check
 from aggregator_sqlite.connection import (
     SqliteThread,
     UnreadableRows,
-    checkpoint,
     immediate_transaction,
     make_durable,
-    prove_writing,
 )
 from aggregator_sqlite.files import (
     OpenFiles,
@@ -53,10 +52,12 @@ from aggregator_sqlite.files import (
     check_names,
     database_exists,
     make_folder,
-    sync_folder,
     unreadable,
+    way_to_read,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
+from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
+from aggregator_sqlite.read_only import ReadOnlyFile
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
 from aggregator_sqlite.sums import check_counters
@@ -70,7 +71,9 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
 
 
-class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksItself):
+class SqliteStore(
+    KeepsHistory, KeepsQuarantine, IndexesFields, OpensReadOnly, BacksUp, ChecksItself
+):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
     def __init__(self, url: str) -> None:
@@ -96,6 +99,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         self._readers: list[SqliteThread] = []
         self._reader_numbers = itertools.count()
         self._files: OpenFiles | None = None
+        self._read_only: ReadOnlyFile | None = None
         self._progress = Seldom(pause=5.0)
 
     async def key_spec(self) -> str | None:
@@ -104,6 +108,7 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             return None
         if not self._lock.is_held():
             await asyncio.to_thread(self._wal.check)
+            await check_mark(self.path, self._wal)
         try:
             reader = await SqliteThread.read_only(self.path)
             return await reader.run_and_close(read_key_spec)
@@ -116,17 +121,32 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         self._filter, self._unreadable = KeyFilter(), UnreadableRows()
         try:
             await asyncio.to_thread(make_folder, self.path.parent)
-            self._lock.take()
+            self._take_lock()
             check_names(self.path)
             self.doing = "checking the log"
             # While nobody has the database open: SQLite drops what it cannot read in the log.
             await asyncio.to_thread(self._wal.check)
+            await check_mark(self.path, self._wal)
             await self._open_writer(replaces)
             assert self._writer
             self._pointers = await self._writer.run(fields.indexed)
             await self._open_readers()
             self._files = OpenFiles(self.path)
             self._start_warm_up()
+        except StoreError as error:
+            await self.close()
+            way = way_to_read(self.path)
+            raise StoreError(f"store: {self.path}: {error}{way}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def open_read_only(self, key_spec: str) -> None:
+        """Take no lock, make no folder, set no mark."""
+        self._read_only = ReadOnlyFile(self.path, self._wal, self._lock)
+        self.is_shared = True
+        try:
+            await self._read_only.open(key_spec)
         except StoreError as error:
             await self.close()
             raise StoreError(f"store: {self.path}: {error}") from error
@@ -173,7 +193,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             log.info("%s", doing)
 
     async def changed(self, after: int) -> int:
-        """Only this process stores events here."""
+        """Only this process stores events here, unless it only reads."""
+        if self._read_only:
+            return await super().changed(after)
         return await self._newest.wait(after)
 
     async def reopen(self) -> None:
@@ -194,16 +216,39 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             self._files.opened()
 
     async def close(self) -> None:
-        """Close the readers, then the writer: as the last connection it makes a checkpoint."""
+        """Clear the mark; close the readers, then the writer, which as the last one checkpoints.
+
+        Where the mark cannot be cleared, the writer is not the last one: the log stays.
+        """
         self._files = None
         if self._warm_up:
             self._warm_up.cancel()
             await asyncio.wait({self._warm_up})
         self._warm_up = None
+        if self._read_only:
+            await self._read_only.close()
+        self._read_only = None
+        if not await self._clear_mark():
+            await self._close_writer()
         while self._readers:
             await self._readers.pop().close()
         await self._close_writer()
         self._lock.release()
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock.take()
+        except SettingError as error:
+            raise SettingError(f"{error}{way_to_read(self.path)}") from error
+
+    async def _clear_mark(self) -> bool:
+        try:
+            if self._writer:
+                await self._writer.run(clear_mark)
+        except StoreError as error:
+            log.warning("the end is not clean, and the next start needs the log: %s", error)
+            return False
+        return self._writer is not None
 
     async def backup(self, destination: Path) -> Backup:
         """Copy what is committed when the copy begins, on a connection that cannot write."""
@@ -226,9 +271,23 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         finally:
             self.doing = ""
 
+    async def accept_missing_log(self) -> int | None:
+        """Clear the mark, under the lock."""
+        if not database_exists(self.path):
+            raise SettingError(f"store: there is none yet: {self.about()}")
+        self._lock.take()
+        try:
+            return await accept_missing_log(self.path, self._wal)
+        finally:
+            self._lock.release()
+
     def about(self) -> str:
         """The file, and SQLite's version: some versions have bugs that lose data."""
-        return f"SQLite {sqlite3.sqlite_version} in {self.path}"
+        about = f"SQLite {sqlite3.sqlite_version} in {self.path}"
+        if self._read_only:
+            hidden = self._read_only.hidden
+            about += ", read only" + (f", without {hidden} commits in its log" if hidden else "")
+        return about
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -257,7 +316,8 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The first events with that key or name."""
-        return await self._reader.run(read.find, self._index, name, limit, source)
+        index = self._read_only.keys if self._read_only else self._index
+        return await self._reader.run(read.find, index, name, limit, source)
 
     async def history(self, seq: int, limit: int) -> History:
         """What came again under its key."""
@@ -280,7 +340,9 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
         return await self._reader.run(quarantine.page, query)
 
     @property
-    def _reader(self) -> SqliteThread:
+    def _reader(self) -> SqliteThread | ReadOnlyFile:
+        if self._read_only:
+            return self._read_only
         if not self._readers:
             raise StoreError("the store is not open")
         return self._readers[next(self._reader_numbers) % len(self._readers)]
@@ -290,13 +352,15 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksI
             writer = await SqliteThread.connect(str(self.path))
             try:
                 await writer.run(_prepare, self._wal, self._key_spec, replaces)
-                await asyncio.to_thread(sync_folder, self.path.parent)
                 index = await writer.run(KeyIndex, self._filter, self._unreadable)
                 self._filter.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     reached = f"event {index.read_to:,} of {index.last_seq:,}"
                     self._tell(f"making the index of keys: {reached}")
             except BaseException:
+                with suppress(StoreError):  # the one that is raised has the reason
+                    async with self._preventing_checkpoint_on_close():  # there may be a log now
+                        await writer.close()
                 await writer.close()
                 raise
             finally:
@@ -357,5 +421,4 @@ def _prepare(
     migrate(db)
     check_key_spec(db, key_spec, replaces)
     check_counters(db)
-    checkpoint(db)
-    prove_writing(db)
+    set_mark(db, wal.path.parent)

@@ -12,12 +12,15 @@ import shutil
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aggregator.errors import SettingError, StoreError
+from aggregator_sqlite.files import sync
 
 HEADER = 32  # bytes of the log's header
 FRAME = 24  # bytes of a frame's header; a page follows
@@ -30,6 +33,7 @@ _NO_LOG = b"\x01\x01"  # those of a database that is written without a log
 _SECTOR = 512  # bytes that a disk writes as a whole or not at all
 _BYTE_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}  # by the log's magic number
 _MASK = 0xFFFFFFFF
+_SAY_SO = "then say that this is accepted: aggregator check --accept-missing-log"
 _UNREADABLE = b""  # instead of a digest
 
 Sums = tuple[int, int]  # a checksum
@@ -69,6 +73,23 @@ class WriteAheadLog:
             return False
 
     @property
+    def is_missing(self) -> bool:
+        """Whether there is no log, or one without a single frame."""
+        try:
+            return self.path.stat().st_size <= HEADER
+        except FileNotFoundError:
+            return True
+
+    @property
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What changes when it is written to or replaced; None if there is none."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    @property
     def has_journal(self) -> bool:
         """Whether there is a rollback journal, which SQLite uses until it begins a log."""
         return self._database.with_name(self._database.name + "-journal").exists()
@@ -83,12 +104,30 @@ class WriteAheadLog:
 
         To be called while this process has no connection to the database.
         """
-        try:
+        with self._reading():
+            if found := self.find_damage():
+                raise SettingError(self._refusal(found))
+
+    def find_damage(self) -> Findings | None:
+        """What is found in a damaged log. Raises SettingError if it is not this database's."""
+        with self._reading():
             self._check_owner()
             found = self._examine()
             # Twice: where another program is writing, it looks different the second time.
-            if found and found.is_damaged and found == self._examine():
-                raise SettingError(self._refusal(found))
+            return found if found and found.is_damaged and found == self._examine() else None
+
+    def count_hidden(self) -> int | None:
+        """How many commits are in the log alone; None if the database is no whole without it."""
+        with self._reading():
+            if self.is_missing:
+                return 0
+            with self.path.open("rb", buffering=_PIECE) as log, self._database.open("rb") as file:
+                return commits_not_checkpointed(log, file, self._page_size)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SettingError(
                 f"store: cannot read {error.filename or self.path}: {error.strerror}"
@@ -108,7 +147,7 @@ class WriteAheadLog:
                     log.seek(-len(piece), os.SEEK_CUR)
                     log.write(piece)
                 log.flush()
-                os.fsync(log.fileno())
+                sync(log.fileno())
         except FileNotFoundError:
             return
         except OSError as error:
@@ -176,7 +215,7 @@ class WriteAheadLog:
         if copied is Checkpointed.ALL:
             return (
                 "go on without the log, since all that can be read of it is in the database "
-                f"already: rm {self._quoted}"
+                f"already: rm {self._quoted}\n{_SAY_SO}"
             )
         if copied is Checkpointed.SOME:
             return (
@@ -187,7 +226,8 @@ class WriteAheadLog:
         return (
             "go on with what stands before the damage: "
             f"truncate -s {found.end} {self._quoted}\n"
-            "what is lost is stored again when publishers send it again"
+            + ("" if found.commits else f"{_SAY_SO}\n")
+            + "what is lost is stored again when publishers send it again"
         )
 
     @property
@@ -209,7 +249,7 @@ class WriteAheadLog:
                 shutil.copyfile(self.path, part)
                 shutil.copymode(self.path, part)
                 with part.open("rb") as written:
-                    os.fsync(written.fileno())
+                    sync(written.fileno())
                 part.replace(copy)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -316,6 +356,47 @@ def _compare(
         for page, digests in behind.items()
     )
     return Checkpointed.SOME if is_ahead else Checkpointed.NONE
+
+
+def commits_not_checkpointed(
+    log: BinaryIO, database: BinaryIO, page_size: Callable[[], int]
+) -> int | None:
+    """How many of the log's commits the database lacks; None if it is between two of them.
+
+    A checkpoint may have been cut off; or a reader has kept it from the newest commits, and so from
+    each page that they have written again, also as it was before.
+    The database is as after commit n if each page is as the log had it then: for each n it is
+    counted how many pages are.
+    """
+    header, is_readable = find_header(log, page_size)
+    if not header or not is_readable:
+        return 0
+    commits = 0
+    under_way: dict[int, bytes] = {}
+    versions: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for frame in read_frames(log, header):
+        if frame.salts != header.salts or not frame.is_intact:
+            break
+        under_way[frame.page] = _digest(frame.content)
+        if frame.size:
+            commits += 1
+            for page, digest in under_way.items():
+                versions[page].append((commits, digest))
+            under_way.clear()
+    changes = [0] * (commits + 2)  # of that count, from one commit to the next
+    for page, those in versions.items():
+        there = _in_database(database, header.page_size, page)
+        ends = [*(commit for commit, _ in those[1:]), commits + 1]
+        spans = [
+            (begin, end)
+            for (begin, digest), end in zip(those, ends, strict=True)
+            if digest == there
+        ]
+        for begin, end in spans or [(0, those[0][0])]:  # no version in the log: an older one
+            changes[begin] += 1
+            changes[end] -= 1
+    fitting = [n for n, pages in enumerate(accumulate(changes)) if pages == len(versions)]
+    return commits - min(fitting[-1], commits) if fitting else None
 
 
 def _in_database(database: BinaryIO, page_size: int, page: int) -> bytes:

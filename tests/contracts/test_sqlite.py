@@ -1,5 +1,6 @@
 """What is promised of the SQLite store alone."""
 
+import fcntl
 import os
 import re
 import sqlite3
@@ -19,7 +20,7 @@ from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, sums, write
 from aggregator_sqlite.connection import SqliteThread
-from aggregator_sqlite.files import WriterLock
+from aggregator_sqlite.files import WriterLock, sync
 from aggregator_sqlite.store import SqliteStore
 from killed import COMMITS, Killed
 from tampering import empty, remove, spoil
@@ -139,6 +140,27 @@ async def test_commit_is_durable_before_it_is_told(store: SqliteStore) -> None:
 
     assert store._writer
     assert await store._writer.run(pragmas) == ("wal", 2)
+
+
+async def test_full_fsync_is_asked_for_where_there_is_one(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS: an fsync alone leaves what it writes in the disk's cache."""
+
+    def pragmas(db: sqlite3.Connection) -> list[int]:
+        asked = ("fullfsync", "checkpoint_fullfsync")
+        return [db.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in asked]
+
+    assert store._writer
+    assert await store._writer.run(pragmas) == [1, 1]
+    await store.reopen()
+    assert await store._writer.run(pragmas) == [1, 1]
+    with (tmp_path / "file").open("wb") as file:
+        for full in (fcntl.F_GETFD, -1):  # one that succeeds, one that the file system refuses
+            monkeypatch.setattr(fcntl, "F_FULLFSYNC", full, raising=False)
+            sync(number := file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sync(number)
 
 
 async def test_store_is_not_proved_while_somebody_else_checkpoints(

@@ -1,6 +1,6 @@
 """Litestream beside the service: a second process that writes and checkpoints does no harm.
 
-What is in its replica is not looked at: docs/backup.md says why.
+What is in its replica is not looked at, only that it is accepted: docs/backup.md says why.
 """
 
 import shutil
@@ -16,7 +16,7 @@ import pytest
 
 from publishers import Publishers, check_everything
 from restored import BACKUP, check_restored, run_block
-from running import Service, until
+from running import Service, aggregator, until
 
 NEWER_SQLITE = """
 import sys
@@ -72,6 +72,21 @@ def pieces(folder: Path) -> int:
     return len(list((folder / "replica" / "ltx" / "0").glob("*.ltx")))
 
 
+def check_accepted(litestream: str, folder: Path, environ: dict[str, str]) -> None:
+    """What it restores has the mark of a running service and no log, which is to be accepted."""
+    restore = [litestream, "restore", "-o", "replica.db", f"file://{folder}/replica"]
+    if subprocess.run(restore, cwd=folder, check=False, capture_output=True).returncode:
+        return  # it may be one that cannot be restored
+    store = ("--store", f"sqlite:///{folder}/replica.db")
+    refused = aggregator(folder, "backup", "never.db", *store, environ=environ)
+    assert refused.returncode == 2
+    assert "replica.db-wal is missing or empty" in refused.stderr
+    accepted = aggregator(folder, "check", "--accept-missing-log", *store, environ=environ)
+    assert "the missing log is accepted" in accepted.stdout, accepted
+    again = aggregator(folder, "check", "--accept-missing-log", *store, environ=environ)
+    assert "no log is missing" in again.stdout, again
+
+
 def test_litestream_disturbs_neither_publishers_nor_store(
     service: Service, litestream: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -90,6 +105,7 @@ def test_litestream_disturbs_neither_publishers_nor_store(
         publishers.finish()
         check_everything(service, ledger)
         run_block(BACKUP, tmp_path, environ)
+        check_accepted(litestream, tmp_path, environ)
         assert service.stop() == 0
     seqs, copy = ledger.seqs, tmp_path / "backup.db"
     assert check_restored(tmp_path / "restored", copy, seqs, seqs, environ) == len(seqs)
