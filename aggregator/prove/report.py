@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aggregator.prove.failpoints import Point
+from aggregator.prove.faults import Trouble
 from aggregator.prove.journal import Journal, Promise
 
 OVER = "over"
@@ -35,6 +36,10 @@ class Proof:
     options: Options
     journal: Journal = field(default_factory=Journal)
     kills: Counter[Point] = field(default_factory=Counter)
+    troubles: Counter[Trouble] = field(default_factory=Counter)
+    """What failed on purpose in the lives that were ended so."""
+    quiet_moments: int = 0
+    """How often nobody published, and everything had to be back."""
     starts: list[float] = field(default_factory=list)
     """Seconds from each start until the service was ready."""
     lost: int | None = None

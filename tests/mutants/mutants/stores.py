@@ -374,8 +374,7 @@ class Chatty(Mutant):
 class SmallRuns(Mutant):
     """`small-runs:///…` breaks nothing, and makes and merges runs of keys all the time."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def grow_early(self) -> None:
         key_index.KEYS_IN_MEMORY, runs.RUNS_PER_LEVEL, runs.KEYS_PER_STEP = 5, 2, 7
 
 
