@@ -1,6 +1,7 @@
 """Holds the quarantine against what was answered, and releases what failed."""
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import suppress
 
@@ -8,7 +9,8 @@ from aggregator.client import ClientError, QuarantineEntry
 from aggregator.prove.journal import JournaledClient, Promise
 from aggregator.prove.workload import Publishers, Sent
 
-_PAUSE = 0.1  # seconds between two looks
+_PAUSE = 0.1  # seconds between two looks, or tries
+_PATIENCE = 5.0  # seconds for what is tried again
 _AT_ONCE = 10  # events that are released between two looks
 
 
@@ -36,7 +38,7 @@ class QuarantineCheck:
                 how = "an event is not so often in quarantine as was answered"
                 self._note(how, f"{seen[sent]}, not {least} to {most}, of {sent}")
         for reason in ("conflict", "invalid"):
-            await self._client.drop_all(reason)
+            await self._drop(reason)
 
     async def nowhere(self, stored: set[str]) -> list[str]:
         """Those of the events answered 202 that are neither stored nor in quarantine.
@@ -52,6 +54,17 @@ class QuarantineCheck:
             for sent in self._journal.accepted.owed
             if not (sent in kept or (sent.name in stored if sent.kind == "good" else sent in once))
         ]
+
+    async def _drop(self, reason: str) -> None:
+        """Drop what is there for that reason, again and again while the store fails on purpose."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._client.drop_all(reason)
+            except ClientError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE)
 
     def _see(self, entries: list[QuarantineEntry]) -> None:
         self._seen |= {entry.id: Sent.of(entry.body) for entry in entries}

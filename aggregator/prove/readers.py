@@ -64,8 +64,8 @@ class Readers:
             ("the stream", 0, self._followed),
             *(("an export", after, seqs) for after, seqs in self._exported if seqs),
         ):
-            there = {seq for seq in stored if after < seq <= max(seqs, default=0)}
-            if missing := there.difference(seqs):
+            last = max(seqs, default=0)
+            if missing := {seq for seq in stored if after < seq <= last}.difference(seqs):
                 self._note(f"{how} has left out what is stored", min(missing))
         for seq, name in self._names.items():
             if stored.get(seq) != name:
