@@ -24,10 +24,10 @@ _LITTLE_ROOM = 80  # the same where the queue is soon full
 class Trouble(Enum):
     """What fails in one life of the service."""
 
-    STAGE = "a stage that failed now and then"
-    STORE = "a store that failed and came back"
-    FULL = "a queue that was soon full"
-    NONE = "nothing that failed"
+    STAGE = "with a stage that fails"
+    STORE = "with a store that fails"
+    FULL = "with a queue soon full"
+    NONE = "without a failure"
 
 
 class Life(NamedTuple):

@@ -101,6 +101,7 @@ class Accepted:
     """The events that were answered 202: each is stored, set aside, or lost by a kill alone."""
 
     def __init__(self) -> None:
+        self.total = 0
         self.open: list[Sent] = []
         """Those of this life of the service, which nobody has seen settled yet."""
         self.doubtful: set[Sent] = set()
@@ -111,6 +112,7 @@ class Accepted:
 
     def add(self, request: Request) -> None:
         """The events of this request were accepted."""
+        self.total += len(request.events)
         self.open += request.events
         self._names.update(sent.name for sent in request.events if sent.kind == "good")
 

@@ -35,6 +35,7 @@ _LAST_ANSWERS = 20.0  # seconds in which all requests under way should be answer
 _LAST_ANSWERS_IF_BROKEN = 3.0  # the same, when a promise is known to be broken
 _LAST_REQUESTS = 100  # answers in the last life, after which every number is known exactly
 _REQUESTS_BEFORE_QUIET = 25  # answers, so that something has failed until then
+_AT_ONCE = 1000  # events sent again in one request
 _LAST_EVENTS = 10.0  # seconds in which a reader of the stream should have them at the end
 _DEATH = 1.0  # seconds to wait for it before looking again whether a promise is broken
 _POLL = 0.005  # seconds
@@ -148,6 +149,11 @@ class _Prover:
             for event_id in () if self._proof.lost is not None else self._journal.stored_again:
                 how = "acknowledged events were taken for new ones"
                 self._journal.breaches.note(Promise.STORED, how, event_id)
+            self._proof.followed, self._proof.exports = (
+                self._readers.followed,
+                self._readers.exports,
+            )
+            self._proof.released = self._releaser.released if self._releaser else 0
             for task in beside:
                 task.cancel()
             await self._readers.stop()
@@ -235,7 +241,7 @@ class _Prover:
         with suppress(ClientError):  # its first event may kill it
             await self._check_counters()
             last = list(self._journal.last_acknowledged)
-            for request in resend(last, life.room or len(last)):
+            for request in resend(last, life.room or _AT_ONCE):
                 await self._client.send(request)
         self._publishers.resume()
 
@@ -276,6 +282,7 @@ class _Prover:
         await self._check_counters()
         audit = Audit(self._client, is_all_answered=is_all_answered)
         await audit.read_back()
+        self._journal.check_told()
         if self._quarantine:
             await self._quarantine.check()
             await audit.check_accepted(self._quarantine)

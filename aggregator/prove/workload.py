@@ -36,6 +36,9 @@ KEYS = {BY_FIELD: "topic,/name", BY_SOURCE: "topic,event_id,header:x-proof,sourc
 """What the keys of a topic are made of, where that is not the usual."""
 
 
+NAMELESS = "an event that nobody has sent"
+
+
 @dataclass(frozen=True)
 class Sent:
     """One event of a request, known by its name, which no other event has."""
@@ -47,11 +50,14 @@ class Sent:
 
     @classmethod
     def of(cls, body: bytes) -> "Sent":
-        """The event that was sent in these bytes. Raises ValueError."""
-        members = msgspec.json.decode(body, type=dict[str, Any])
-        payload = members.get("payload") or members["data"]
-        timestamp = members.get("timestamp") or members["time"]
-        return cls(payload["name"], payload["is_conflicting"], timestamp == _NO_TIME)
+        """The event that was sent in these bytes; NAMELESS if they are none of ours."""
+        try:
+            members = _BODY.decode(body)
+        except ValueError:
+            return cls(NAMELESS)
+        payload = members.payload or members.data
+        is_invalid = _NO_TIME in (members.timestamp, members.time)
+        return cls(payload.name, payload.is_conflicting, is_invalid) if payload else cls(NAMELESS)
 
     @property
     def kind(self) -> str:
@@ -136,15 +142,29 @@ def resend(names: Iterable[str], most: int) -> Iterator[Request]:
 
 
 def name_of(payload: bytes) -> str:
-    """The name of an event, whose payload was read. Raises ValueError."""
-    return _PAYLOAD.decode(payload).name
+    """The name of the event that has this payload; NAMELESS if it is none of ours."""
+    try:
+        return _PAYLOAD.decode(payload).name
+    except ValueError:
+        return NAMELESS
 
 
 class _Payload(msgspec.Struct):
     name: str
+    is_conflicting: bool
+
+
+class _Body(msgspec.Struct):
+    """A plain event or a CloudEvent, as it was sent."""
+
+    timestamp: str = ""
+    time: str = ""
+    payload: _Payload | None = None
+    data: _Payload | None = None
 
 
 _PAYLOAD = msgspec.json.Decoder(_Payload)
+_BODY = msgspec.json.Decoder(_Body)
 
 
 class Script:
