@@ -7,7 +7,7 @@ ClientError
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -174,7 +174,7 @@ class Client:
         async for line in self._streamed("/events", _NDJSON, {"after": str(after)}):
             yield _stored_event("/events", line)
 
-    async def follow(self, after: int) -> AsyncIterator[StoredEvent]:
+    async def follow(self, after: int) -> AsyncGenerator[StoredEvent, None]:
         """Everything stored after that seq, and what comes, until the service ends the stream."""
         path = "/events/stream"
         async for line in self._streamed(path, {"Last-Event-ID": str(after)}, {}):
@@ -182,6 +182,8 @@ class Client:
                 return
             if line.startswith(b"data:"):
                 yield _stored_event(path, line.removeprefix(b"data:"))
+            elif line and not line.startswith((b"id:", b"retry:", b":")):
+                raise UnexpectedAnswer(f"GET {path}: a line that is none of a stream")
 
     async def _streamed(
         self, path: str, headers: Mapping[str, str], query: Mapping[str, str]

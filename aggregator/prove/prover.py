@@ -91,7 +91,10 @@ def _has_quarantine(options: Options) -> bool:
 
 
 def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
-    """Write the settings of topics, which cannot be given as flags; where they are."""
+    """Write the settings of topics, which cannot be given as flags; where they are.
+
+    Raises SettingError if that is not possible.
+    """
     tables: dict[str, dict[str, str]] = {topic: {"key": key} for topic, key in KEYS.items()}
     if has_quarantine:
         tables[QUARANTINING] = {"on_conflict": "quarantine"}
@@ -100,7 +103,10 @@ def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
     for topic, table in tables.items():
         lines += [f"[topics.{topic}]", *(f'{name} = "{value}"' for name, value in table.items())]
     path = options.folder / "topics.toml"
-    path.write_text("\n".join(lines))
+    try:
+        path.write_text("\n".join(lines))
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
     return path
 
 
@@ -208,6 +214,7 @@ class _Prover:
         """Have everybody pause, check that everything is back, and go on."""
         if await self._publishers.rest(self._patience):
             await self._quiet.check(life)
+            self._readers.check_so_far()
             self._proof.quiet_moments += 1
         else:
             self._note_unanswered()

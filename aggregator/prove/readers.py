@@ -51,6 +51,12 @@ class Readers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def check_so_far(self) -> None:
+        """Check that the stream has brought all that was acknowledged, up to where it is."""
+        acknowledged = {seq for seq in self._client.journal.seqs.values() if seq <= self._last}
+        if missing := acknowledged.difference(self._followed):
+            self._note("the stream has left out what was acknowledged", min(missing))
+
     async def check(self, stored: dict[int, str], seconds: float) -> None:
         """Once the stream has come to its end, compare all with what is stored, name by seq."""
         newest = max(stored, default=0)

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from aggregator.errors import StoreError
 from aggregator.event import Event
-from aggregator.store import Counters, KeyOwner, StoreTransaction
+from aggregator.store import Counters, KeyOwner, Span, StoreTransaction
 from aggregator_sqlite import key_index, runs
 from aggregator_sqlite.key_index import State
 from aggregator_sqlite.runs import Run
@@ -376,6 +376,14 @@ class SmallRuns(Mutant):
 
     def grow_early(self) -> None:
         key_index.KEYS_IN_MEMORY, runs.RUNS_PER_LEVEL, runs.KEYS_PER_STEP = 5, 2, 7
+
+
+class TellsAhead(Mutant):
+    """`tells-ahead:///…` says that there are newer events than it shows."""
+
+    async def span(self) -> Span:
+        span = await super().span()
+        return structs.replace(span, newest=span.newest + 2 if span.newest else 0)
 
 
 def forget(db: sqlite3.Connection) -> None:
