@@ -55,7 +55,7 @@ class Life(NamedTuple):
         return chosen
 
 
-def lives(seed: int, *, has_quarantine: bool = True) -> Iterator[Life]:
+def lives(seed: object, *, has_quarantine: bool = True) -> Iterator[Life]:
     """Endless lives, the same for the same seed; every trouble comes as often as the others."""
     random = Random(f"{seed} lives")
     while True:

@@ -32,7 +32,9 @@ the last one are all events that are sent with `respond-async`."""
 _TOPICS = (BY_ID, QUARANTINING, BY_FIELD, BY_SOURCE, CLOUD)
 UNIQUE_IDS = (BY_ID, QUARANTINING, ASYNC)
 """The topics on which an event is found by its id."""
-KEYS = {BY_FIELD: "topic,/name", BY_SOURCE: "topic,event_id,header:x-proof,source"}
+FIELD = "/name"
+"""The place of an event's name in its payload, by which events are found."""
+KEYS = {BY_FIELD: f"topic,{FIELD}", BY_SOURCE: "topic,event_id,header:x-proof,source"}
 """What the keys of a topic are made of, where that is not the usual."""
 
 
@@ -76,6 +78,17 @@ class Sent:
         """Unique on most topics; on the others what else the key is made of differs."""
         return self.name if self.topic in UNIQUE_IDS else str(self._number // 7 % _SHARED_IDS)
 
+    @property
+    def source(self) -> str:
+        """An own one where event ids are shared: it tells the events apart."""
+        own = self.topic in (BY_FIELD, BY_SOURCE, CLOUD)
+        return f"source-{self.name if own else self._number % 3}"
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Topic, id and source, by which the first event of them is found."""
+        return self.topic, self.event_id, self.source
+
     def members(self) -> dict[str, Any]:
         """The event as it is read."""
         number = self._number
@@ -84,7 +97,7 @@ class Sent:
             "topic": self.topic,
             "event_id": self.event_id,
             "timestamp": _NO_TIME if self.is_invalid else _TIME,
-            "source": f"source-{self.name if self.topic in (BY_SOURCE, CLOUD) else number % 3}",
+            "source": self.source,
             "payload": {
                 "name": self.name,
                 "is_conflicting": self.is_conflicting,
