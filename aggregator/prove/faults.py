@@ -80,7 +80,7 @@ class Chances(msgspec.Struct, frozen=True):
     def of(cls, trouble: Trouble, seed: str) -> "Chances":
         """Those that make this trouble."""
         if trouble is Trouble.STAGE:
-            return cls(seed, intake=0.02, stage=0.15)
+            return cls(seed, intake=0.02, stage=0.4)
         if trouble is Trouble.STORE:
             return cls(seed, store=0.02, reopen=0.3)
         return cls(seed)

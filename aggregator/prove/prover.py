@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
@@ -94,10 +95,12 @@ def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
 
     Raises SettingError if that is not possible.
     """
-    tables: dict[str, dict[str, str]] = {topic: {"key": key} for topic, key in KEYS.items()}
+    tables: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for topic, key in KEYS.items():
+        tables[topic]["key"] = key
     if has_quarantine:
-        tables[QUARANTINING] = {"on_conflict": "quarantine"}
-        tables[ASYNC] = {"on_conflict": "reject"}  # else a 202 would be all that is heard of one
+        tables[QUARANTINING]["on_conflict"] = "quarantine"
+        tables[ASYNC]["on_conflict"] = "reject"  # else a 202 would be all that is heard of one
     lines = []
     for topic, table in tables.items():
         lines += [f"[topics.{topic}]", *(f'{name} = "{value}"' for name, value in table.items())]

@@ -34,7 +34,11 @@ UNIQUE_IDS = (BY_ID, QUARANTINING, ASYNC)
 """The topics on which an event is found by its id."""
 FIELD = "/name"
 """The place of an event's name in its payload, by which events are found."""
-KEYS = {BY_FIELD: f"topic,{FIELD}", BY_SOURCE: "topic,event_id,header:x-proof,source"}
+KEYS = {
+    BY_FIELD: f"topic,{FIELD}",
+    BY_SOURCE: "topic,event_id,header:x-proof,source",
+    ASYNC: "topic,event_id,header:x-proof",  # the quarantine has to keep the header
+}
 """What the keys of a topic are made of, where that is not the usual."""
 
 
