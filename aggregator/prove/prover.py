@@ -35,7 +35,7 @@ _PATIENCE = 30.0  # seconds for a point to be reached
 _LAST_ANSWERS = 20.0  # seconds in which all requests under way should be answered at the end
 _LAST_ANSWERS_IF_BROKEN = 3.0  # the same, when a promise is known to be broken
 _LAST_REQUESTS = 100  # answers in the last life, after which every number is known exactly
-_REQUESTS_BEFORE_QUIET = 25  # answers, so that something has failed until then
+_REQUESTS_BEFORE_QUIET = 60  # answers, so that something has failed until then
 _AT_ONCE = 1000  # events sent again in one request
 _LAST_EVENTS = 10.0  # seconds in which a reader of the stream should have them at the end
 _DEATH = 1.0  # seconds to wait for it before looking again whether a promise is broken
@@ -127,7 +127,8 @@ class _Prover:
         self._indexed = FIELD if isinstance(store, IndexesFields) else ""
         self._topics = _write_topics(options, has_quarantine=has_quarantine)
         self._lives = lives(options.seed, has_quarantine=has_quarantine)
-        self._quiet_lives = lives(f"{options.seed} quiet", has_quarantine=has_quarantine)
+        failing = (trouble for trouble in Trouble if trouble is not Trouble.NONE)
+        self._quiet_lives = lives(f"{options.seed} quiet", failing, has_quarantine=has_quarantine)
         self._counter_check = CounterCheck(proof.journal)
         self._quarantine = QuarantineCheck(client) if has_quarantine else None
         self._quiet = QuietMoment(client, self._counter_check, self._quarantine)

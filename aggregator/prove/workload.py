@@ -20,7 +20,7 @@ _SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
 MOST = max(_SIZES)
 """Events in a request at most."""
 _STRICT = 0.05  # the part of the requests that are strict
-_ASYNC = 0.08  # the part of those whose outcome is not waited for
+_ASYNC = 0.12  # the part of those whose outcome is not waited for
 _SHARED_IDS = 1000  # event ids, on a topic where the id alone does not make the key
 _PAUSE = 0.02  # seconds between tries
 
