@@ -23,6 +23,7 @@ _STRICT = 0.05  # the part of the requests that are strict
 _ASYNC = 0.12  # the part of those whose outcome is not waited for
 _SHARED_IDS = 1000  # event ids, on a topic where the id alone does not make the key
 _PAUSE = 0.02  # seconds between tries
+_PAUSE_IF_REFUSED = 0.1  # the same, where the service says that it takes nothing now
 
 HEADERS = {"X-Proof": "yes"}
 """Those of every request: the keys of one topic are made of one of them too."""
@@ -304,12 +305,13 @@ class Publishers:
     async def _run(self, script: Script) -> None:
         while not self._is_over:
             request = script.next()
-            while not await self._is_answered(request):
-                await asyncio.sleep(_PAUSE)
+            while pause := await self._try(request):
+                await asyncio.sleep(pause)
 
-    async def _is_answered(self, request: Request) -> bool:
+    async def _try(self, request: Request) -> float:
+        """Send it; seconds until it should be sent again, 0 if it is answered."""
         try:
             await self.do(lambda: self._send(request))
-        except ClientError:
-            return False
-        return True
+        except ClientError as error:
+            return _PAUSE_IF_REFUSED if error.status else _PAUSE
+        return 0.0
