@@ -228,7 +228,9 @@ def test_what_nobody_can_be_told_is_not_proved(tmp_path: Path) -> None:
 
 
 def test_modules_are_found_by_a_relative_path_too(tmp_path: Path) -> None:
-    mutants = os.path.relpath(MUTANTS["PYTHONPATH"], tmp_path)
+    mutants = os.pathsep.join(
+        os.path.relpath(path, tmp_path) for path in MUTANTS["PYTHONPATH"].split(os.pathsep)
+    )
     told = aggregator(
         tmp_path,
         *("prove", "--store", "chatty:///a.db", "--kills", "1"),
