@@ -389,4 +389,5 @@ class TellsAhead(Mutant):
 def forget(db: sqlite3.Connection) -> None:
     last = db.execute(key_index.LAST_SEQ).fetchone()[0]
     db.execute("DELETE FROM runs")
+    db.execute("DELETE FROM run_pages")
     Run(1, upto=last).finish(db)
