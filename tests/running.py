@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT = 20.0
-MUTANTS = {"PYTHONPATH": str(Path(__file__).parent / "mutants")}
+_PATHS = (str(Path(__file__).parent / "mutants"), os.environ.get("PYTHONPATH", ""))
+MUTANTS = {"PYTHONPATH": os.pathsep.join(filter(None, _PATHS))}
 """The environment in which what is broken on purpose is installed."""
 
 _HANDED_OVER = """
