@@ -41,10 +41,10 @@ class Chance:
         if self.happens(self.is_slow):
             await asyncio.sleep(self.random.choice(PAUSES))
 
-    async def meet(self, *others: type[Exception]) -> None:
-        """The same for a call of the store, which may fail as well."""
+    async def meet(self, *others: type[Exception], times: int = 1) -> None:
+        """The same for a call of the store, which may fail as well, so many times as often."""
         await self.pause()
-        if self.happens(self.store_fails):
+        if self.happens(self.store_fails * times):
             raise self.random.choice((StoreError, StoreError, OSError, *others))("it failed")
 
 
@@ -93,8 +93,6 @@ class SimulatedStore(MemoryStore):
         self._chance = chance
         self._broken = broken
         self._is_doubtful = False
-        self.lies = 0
-        """Commits that were told to have failed."""
         self.after_commit: Callable[[list[Quarantined]], None] = lambda kept: None
 
     async def open(self, key_spec: str, replaces: str | None = None) -> None:
@@ -118,9 +116,7 @@ class SimulatedStore(MemoryStore):
                 tx.commit()
                 self.after_commit(tx.kept)
                 self._newest.advance(len(self._committed.events))
-                self.lies += 1
-                await self._chance.meet()
-                self.lies -= 1
+                await self._chance.meet(times=4)
         except TryAgain:
             raise
         except (StoreError, OSError):

@@ -17,9 +17,10 @@ from aggregator.core import identity
 from aggregator.event import Event, Submission
 from aggregator.outcome import Duplicate, Refused, Stored
 from aggregator.pipeline import bookkeeping, pending, runner, worker
+from aggregator.store import NewestSeq
 from aggregator.transaction import UnitOfWork
 from aggregator_memory.queue import MemoryQueue
-from aggregator_sqlite import blocks, key_index, runs, write
+from aggregator_sqlite import blocks, key_index, quarantine, runs, write
 from aggregator_sqlite.store import SqliteStore
 from mutants.stores import Mutant
 
@@ -190,15 +191,6 @@ class CountsOnOneTopic(Build):
         put(bookkeeping._Entries, "totals", on_one)
 
 
-class TriesTwiceAsOne(Build):
-    """`tries-twice-as-one:///…` runs a batch again with what became of it the first time."""
-
-    @staticmethod
-    def change(put: Put) -> None:
-        retry = worker._with_retries
-        put(worker, "_with_retries", lambda attempt, _=None: retry(attempt))
-
-
 class SkipsAtThePage(Build):
     """`skips-at-the-page:///…` has a reader who follows pass over an event between two pages."""
 
@@ -308,9 +300,74 @@ class UndoesTooMuch(Build):
         put(key_index.KeyClaims, "undo_to", lambda self, appended: undo(self, 0))
 
 
-class NamesTheFirstBlock(Build):
-    """`names-the-first-block:///…` finds events by name only if their key is made of it."""
+class ForgetsNames(Build):
+    """`forgets-names:///…` finds an event by topic and event_id only if its key is made of them."""
 
     @staticmethod
     def change(put: Put) -> None:
         put(write, "ADD_NAMES", nothing)
+
+
+class EvictsTheNewest(Build):
+    """`evicts-the-newest:///…` makes room in quarantine by what came last."""
+
+    @staticmethod
+    def change(put: Put) -> None:
+        put(quarantine, "OLDEST", "SELECT id, size FROM quarantine ORDER BY id DESC LIMIT ?")
+
+
+class ShowsOldCounters(Build):
+    """`shows-old-counters:///…` does not ask a store that is back what it has counted."""
+
+    @staticmethod
+    def change(put: Put) -> None:
+        recover = worker.Worker._recover
+
+        async def forget(self: worker.Worker, error: Any) -> None:
+            before = self.pending.counters
+            await recover(self, error)
+            self.pending.counters = before
+
+        put(worker.Worker, "_recover", forget)
+
+
+class FreesEarly(Build):
+    """`frees-early:///…` gives back the bytes of what is answered 202 with the answer."""
+
+    @staticmethod
+    def change(put: Put) -> None:
+        add = pending.PendingSubmissions.add
+
+        def add_and_forget(self: Any, submission: Submission, reservation: Any) -> Any:
+            answer = add(self, submission, reservation)
+            reservation.is_kept = not submission.respond_async
+            return answer
+
+        put(pending.PendingSubmissions, "add", add_and_forget)
+
+
+class StopsShort(Build):
+    """`stops-short:///…` ends with the batch under way when it is stopped."""
+
+    @staticmethod
+    def change(put: Put) -> None:
+        take = worker.Worker._next
+
+        async def take_none(self: worker.Worker) -> list[worker.BatchItem]:
+            return [] if self._stopping.is_set() else await take(self)
+
+        put(worker.Worker, "_next", take_none)
+
+
+class WakesNobody(Build):
+    """`wakes-nobody:///…` tells those who follow of nothing that was stored after a failure."""
+
+    @staticmethod
+    def change(put: Put) -> None:
+        reopen = SqliteStore.reopen
+
+        async def lose(self: SqliteStore) -> None:
+            await reopen(self)
+            self._newest = NewestSeq()
+
+        put(SqliteStore, "reopen", lose)
