@@ -42,6 +42,11 @@ class AppServer(TestServer):
 Start = Callable[..., Awaitable[Client]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The seed of a history that has failed."""
+    parser.addoption("--seed", type=int, help="repeat this history: pytest tests/simulation")
+
+
 def pytest_configure() -> None:
     """Heed Ctrl-C, and let what is started heed it, also in the background of a shell."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -42,6 +42,7 @@ SETTINGS = {
     "batch_events": (1, 4, 100, 100),
     "quarantine_bytes": (1_500, 1_000_000),
 }
+KINDS = ("", "", "strict", "early", "anew"), ("early", "early", "early", "anew"), ("", "strict")
 OURS = [one for one in INSTALLED.found if one.group in (QUEUES, STAGES)]
 IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 
@@ -103,10 +104,11 @@ class Life:
         reading = ReadLimiter(self.store, Sender(ByteBudget(MOST_BYTES, "answers"), 30.0), 2)
         self.poll = SharedPoll(reading, self.commits)
         self.positions = [0, 0]  # of those who follow
+        self.kinds = random.choice(KINDS)
 
     async def live(self, *, is_stopped: bool) -> None:
         """Publish and read, until it is killed, is asked to stop, or everything is settled."""
-        self.app.freeze()
+        self.app.on_startup.freeze()
         await self.app.startup()
         self.chance.is_on = True
         publishers = [self._watched(self._publish_some) for _ in range(8)]
@@ -186,11 +188,13 @@ class Life:
     async def _publish_some(self) -> None:
         for _ in range(self.random.randint(1, 3)):
             await asyncio.sleep(self.random.choice((0.0, 0.0, 0.0, 0.001, 0.5, 40.0)))
-            kind = self.random.choice(("", "", "", "strict", "early", "early", "anew"))
+            kind = self.random.choice(self.kinds)
             if kind == "anew":
                 await self._from_quarantine()
                 continue
             events = [Sent.drawn(self.random) for _ in range(self.random.choice((1, 1, 2, 4)))]
+            if self.random.random() < 0.3:
+                events.append(self.random.choice(events)._replace(is_spelled_otherwise=True))
             how = {"is_strict": kind == "strict", "respond_async": kind == "early"}
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.random.choice((LONG, LONG, LONG, 0.01))):
@@ -297,20 +301,19 @@ def run_history(seed: int) -> Ledger:
     settings = {name: random.choice(values) for name, values in SETTINGS.items()}
     settings |= {"queue_events": MOST_EVENTS, "max_events": MOST_EVENTS, "stage_timeout": 1.0}
     ledger = Ledger(Committed(), settings["key"], settings["on_conflict"])
-    lost = Lost(ledger)
-    log = logging.getLogger("aggregator")
+    log, lost = logging.getLogger("aggregator"), Lost(ledger)
     log.addHandler(lost)
-    log.propagate, level = False, log.level
-    log.setLevel(logging.CRITICAL)
+    log.propagate = False
+    logging.disable(logging.ERROR)
     try:
         last = random.randrange(3)
         for number in range(last + 1):
             _run_life(Random(f"{seed} {number}"), ledger, settings, is_last=number == last)
         ledger.check()
     finally:
-        log.removeHandler(lost)
+        logging.disable(logging.NOTSET)
         log.propagate = True
-        log.setLevel(level)
+        log.removeHandler(lost)
     return ledger
 
 
