@@ -4,19 +4,16 @@
 that ends with the mutant, or in one where a test undoes it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from itertools import chain
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from aggregator.api import export, stream
 from aggregator.core import identity
-from aggregator.event import Event, Submission
-from aggregator.outcome import Duplicate, Refused, Stored
-from aggregator.pipeline import bookkeeping, pending, runner, worker
+from aggregator.event import Submission
+from aggregator.outcome import Refused, Stored
+from aggregator.pipeline import bookkeeping, pending, worker
 from aggregator.store import NewestSeq
 from aggregator.transaction import UnitOfWork
 from aggregator_memory.queue import MemoryQueue
@@ -82,8 +79,8 @@ class RunsUndoneEffects(Build):
         put(UnitOfWork, "undo", undo_the_rest)
 
 
-class CountsReplayed(Build):
-    """`counts-replayed:///…` counts each submission of a batch that is replayed as the first."""
+class SettlesWhatFailed(Build):
+    """`settles-what-failed:///…` records a submission that has failed as if it were settled."""
 
     @staticmethod
     def change(put: Put) -> None:
@@ -247,7 +244,7 @@ class IndexesTheFirstBlock(Build):
 
 
 class RunsPartsTogether(Build):
-    """`runs-parts-together:///…` makes keys of the parts without telling where each of them ends."""
+    """`runs-parts-together:///…` does not tell where a part of a key ends."""
 
     @staticmethod
     def change(put: Put) -> None:
