@@ -129,6 +129,10 @@ PAGE_BYTES = 8_388_608
 """Bytes of payloads after which a page ends, however many events were asked for."""
 
 
+CONTENTS_BYTES = 1_048_576
+"""Bytes of payloads after which the contents end that are read in one call."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some events that match, in order; `next` is the `after` to go on with, None at the end.
 
@@ -189,9 +193,10 @@ class StoreTransaction(ABC):
 
     @abstractmethod
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
-        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
+        """The contents of these events, in order, up to the one that reaches CONTENTS_BYTES.
 
-        At least one, so that whoever wants more asks again for the rest.
+        With that one, so at least one: whoever wants more asks again for the rest. Everybody waits
+        meanwhile, so no further ones are read.
         """
 
     @abstractmethod
@@ -288,6 +293,24 @@ class Store(ABC):
         Its work is bounded, however few events match, and its size by PAGE_BYTES: a page ends
         with the event that reaches it.
         """
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """As `StoreTransaction.contents`, of committed events: no transaction waits for it.
+
+        Reads a page for each. A store may have a quicker way.
+        """
+        found: list[Content] = []
+        size = 0
+        for seq in seqs:
+            content = Content("", None)
+            for event in (await self.events(Query(after=seq - 1, limit=1))).events:
+                if event.seq == seq:
+                    content = Content(event.source, event.payload, event.payload_kind)
+            found.append(content)
+            size += len(content.payload or b"")
+            if size >= CONTENTS_BYTES:
+                break
+        return found
 
     @abstractmethod
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:

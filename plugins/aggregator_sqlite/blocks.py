@@ -10,6 +10,7 @@ The keys have a checksum, because the index is made of them. docs/decisions/0018
 import base64
 import binascii
 import logging
+import re
 import sqlite3
 import struct
 import zlib
@@ -26,7 +27,12 @@ from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
-from aggregator_sqlite.connection import MultiRowStatement, UnreadableRow, read_row
+from aggregator_sqlite.connection import (
+    MultiRowStatement,
+    UnreadableRow,
+    detecting_corruption,
+    read_row,
+)
 from aggregator_sqlite.runs import KEY
 
 log = logging.getLogger(__name__)
@@ -38,6 +44,7 @@ _TAKE_AS_THEY_STAND = -1
 _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
 _NUMBER = 4  # bytes of an entry in `ends` and in `sizes`
 _NULL = len(b"null")
+_ARRIVAL = re.compile(rb"\[\[([0-9]{1,18}),")
 
 ADD_BLOCKS = MultiRowStatement(
     "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events, "
@@ -52,6 +59,13 @@ SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
 FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
+_MARK_OF_LARGE = "["
+# A large event is left where it is: a claim of a thousand would read them all.
+BLOCK_OR_MARK = BLOCK.replace(
+    "coalesce(events, '')",
+    f"CASE WHEN typeof(events) = 'blob' AND length(events) > {_BYTES_PER_BLOCK + 2} "
+    f"THEN '{_MARK_OF_LARGE}' ELSE coalesce(events, '') END",
+)
 BLOCKS_SINCE = """
 SELECT first_seq FROM blocks
 WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :seq), 0)
@@ -92,6 +106,11 @@ class Block:
             raise ValueError("its seqs are damaged")
         self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
         self.seqs = range(self.first_seq, self.first_seq + count)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it has one large event, which was not read."""
+        return self._events == _MARK_OF_LARGE.encode()
 
     @property
     def size(self) -> int:
@@ -179,7 +198,12 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         done = upto
 
 
-def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
+def read(
+    db: sqlite3.Connection,
+    seq: int,
+    unreadable: set[int] | None = None,
+    statement: str = BLOCK,
+) -> Block | None:
     """The block that has the event, if there is one and it can be read.
 
     One that cannot is logged, and added to those that are `unreadable`, which are not tried again.
@@ -188,16 +212,40 @@ def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -
     if unreadable and _first_at(db, seq) in unreadable:
         return None
     try:
-        row = read_row(db, BLOCK, seq)
+        row = read_row(db, statement, seq)
         block = Block(row) if row else None
     except ValueError as error:
-        log.error(_UNREADABLE, seq, error)
-        if unreadable is not None:
-            unreadable.add(_first_at(db, seq))
-        if isinstance(error, UnreadableRow) and db.in_transaction:
-            raise StoreError(_UNREADABLE % (seq, error)) from error
+        _note_unreadable(db, seq, error, unreadable)
         return None
     return block if block and seq in block.seqs else None
+
+
+def _note_unreadable(
+    db: sqlite3.Connection, seq: int, error: ValueError, unreadable: set[int] | None
+) -> None:
+    log.error(_UNREADABLE, seq, error)
+    if unreadable is not None:
+        unreadable.add(_first_at(db, seq))
+    if isinstance(error, UnreadableRow) and db.in_transaction:
+        raise StoreError(_UNREADABLE % (seq, error)) from error
+
+
+def arrival_of_marked(db: sqlite3.Connection, block: Block, unreadable: set[int]) -> int:
+    """When the large event of the block was received; 0 where a flipped bit has hidden it.
+
+    Fails as `read` does.
+    """
+    first = block.first_seq
+    try:
+        with (
+            detecting_corruption(),
+            db.blobopen("blocks", "events", first, readonly=True) as events,
+        ):
+            found = _ARRIVAL.match(events.read(32))
+    except UnreadableRow as error:
+        _note_unreadable(db, first, error, unreadable)
+        return 0
+    return int(found[1]) if found else 0
 
 
 def read_each(
@@ -212,14 +260,17 @@ def read_each(
 
 
 def for_seqs(
-    db: sqlite3.Connection, seqs: Iterable[int], unreadable: set[int] | None = None
+    db: sqlite3.Connection,
+    seqs: Iterable[int],
+    unreadable: set[int] | None = None,
+    statement: str = BLOCK,
 ) -> Iterator[tuple[Block | None, int]]:
     """The block of each event, as `read` gives it. Reads it once for events that are in order."""
     unreadable = set() if unreadable is None else unreadable
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
-            block = read(db, seq, unreadable)
+            block = read(db, seq, unreadable, statement)
         yield block, seq
 
 

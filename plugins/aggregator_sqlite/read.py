@@ -1,16 +1,19 @@
 """What is read outside of transactions: pages of events, single ones, counters, topics, history."""
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from heapq import merge
 from typing import Any
 
 import msgspec
 
+from aggregator.core.identity import PayloadKind
 from aggregator.store import (
+    CONTENTS_BYTES,
     PAGE_BYTES,
     ConflictStats,
+    Content,
     Counters,
     History,
     Page,
@@ -196,6 +199,25 @@ def find(
             if len(events) == limit:
                 break
     return events
+
+
+def contents(
+    db: sqlite3.Connection, seqs: Sequence[int], unreadable: set[int] | None = None
+) -> list[Content]:
+    """The contents of the first of these events."""
+    found: list[Content] = []
+    size = 0
+    for block, seq in blocks.for_seqs(db, seqs, unreadable):
+        source, payload, form = "", None, PayloadKind.JSON
+        if block:
+            members = block.members(seq)
+            source, form = members.source, payload_kind_of(members.payload_kind)
+            payload = block.payload(seq, form)
+        found.append(Content(source, payload, form))
+        size += len(payload or b"")
+        if size >= CONTENTS_BYTES:
+            break
+    return found
 
 
 def span(db: sqlite3.Connection) -> Span:

@@ -19,6 +19,7 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
     BacksUp,
     Backup,
+    Content,
     Counters,
     History,
     IndexesFields,
@@ -232,6 +233,10 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
     async def events(self, query: Query) -> Page:
         """One page of committed events."""
         return await self._reader.run(read.page, query)
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of the first of these events."""
+        return await self._reader.run(read.contents, seqs)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The first events with that key or name."""

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
-from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
+from aggregator.store import MOST_CONFLICTS, Counters, KeyOwner, Redelivery
 from aggregator_sqlite import arrivals, blocks
-from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyClaims
 
@@ -123,33 +121,21 @@ def owners(
 ) -> dict[bytes, KeyOwner]:
     """The events that hold these keys; none for a key that is new."""
     seqs = claims.held(db, wanted)
-    found = blocks.for_seqs(db, sorted(seqs.values()), claims.unreadable)
-    by_seq = {seq: _owner(block, seq) for block, seq in found}
+    in_order = sorted(seqs.values())
+    found = blocks.for_seqs(db, in_order, claims.unreadable, blocks.BLOCK_OR_MARK)
+    by_seq = {seq: _owner(db, block, seq, claims.unreadable) for block, seq in found}
     return {key: by_seq[seq] for key, seq in seqs.items()}
 
 
-def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
+def _owner(
+    db: sqlite3.Connection, block: blocks.Block | None, seq: int, unreadable: set[int]
+) -> KeyOwner:
     """An event that is unreadable or gone has an empty digest, which equals no other."""
     if block is None:
         return KeyOwner(seq, b"", 0)
+    if block.is_marked:
+        return KeyOwner(seq, block.digest(seq), blocks.arrival_of_marked(db, block, unreadable))
     return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
-
-
-def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> list[Content]:
-    """The contents of the first of these events."""
-    found: list[Content] = []
-    size = 0
-    for block, seq in blocks.for_seqs(db, seqs, claims.unreadable):
-        source, payload, form = "", None, PayloadKind.JSON
-        if block:
-            members = block.members(seq)
-            source, form = members.source, payload_kind_of(members.payload_kind)
-            payload = block.payload(seq, form)
-        found.append(Content(source, payload, form))
-        size += len(payload or b"")
-        if size >= PAGE_BYTES:
-            break
-    return found
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
