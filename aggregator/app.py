@@ -41,6 +41,7 @@ INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
 RECEIVER = web.AppKey("RECEIVER", Receiver)
 SENDERS = web.AppKey("SENDERS", list[Sender])
+BUDGETS = web.AppKey("BUDGETS", list[ByteBudget])
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
@@ -97,6 +98,7 @@ def create_app(
     app[STORE] = store
     app[RECEIVER] = receiver
     app[SENDERS] = [verdicts, pages]
+    app[BUDGETS] = [requests, verdicts.budget]
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(stream.stop)

@@ -1,11 +1,13 @@
 """The HTTP client of the service: its calls, its answers as structs, and a small tree of errors."""
 
 from aggregator.client.answers import (
+    Accepted,
     Difference,
     EventPage,
     EventResult,
     Explanation,
     PublishAnswer,
+    QuarantineEntry,
     Stats,
     StoredEvent,
     TopicStats,
@@ -13,6 +15,7 @@ from aggregator.client.answers import (
 from aggregator.client.client import Client, ClientError, Unavailable, UnexpectedAnswer
 
 __all__ = [
+    "Accepted",
     "Client",
     "ClientError",
     "Difference",
@@ -20,6 +23,7 @@ __all__ = [
     "EventResult",
     "Explanation",
     "PublishAnswer",
+    "QuarantineEntry",
     "Stats",
     "StoredEvent",
     "TopicStats",

@@ -14,6 +14,8 @@ class EventResult(msgspec.Struct, kw_only=True):
     event_id: Any = None
     seq: int | None = None
     received_at: str | None = None
+    errors: Any = None
+    quarantine_id: int | None = None
 
 
 class PublishAnswer(msgspec.Struct):
@@ -27,6 +29,13 @@ class PublishAnswer(msgspec.Struct):
     """Not a member of the body: the client sets it."""
 
 
+class Accepted(msgspec.Struct):
+    """The 202 to `POST /publish` with `Prefer: respond-async`."""
+
+    received: int
+    submission: str
+
+
 class Stats(msgspec.Struct, kw_only=True):
     """`GET /stats`."""
 
@@ -37,6 +46,7 @@ class Stats(msgspec.Struct, kw_only=True):
     invalid: int
     filtered: int
     refused: int
+    quarantined: int = 0
     queue_size_current: int
     processed_topics: list[str]
     uptime_seconds: float
@@ -79,6 +89,27 @@ class TopicPage(Page):
     """A page of `GET /topics`."""
 
     topics: list[TopicStats]
+
+
+class QuarantineEntry(msgspec.Struct):
+    """An event in quarantine, as it was sent."""
+
+    id: int
+    reason: str
+    submission: str
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class QuarantinePage(Page):
+    """A page of `GET /quarantine`."""
+
+    quarantined: list[QuarantineEntry]
+
+
+class Dropped(msgspec.Struct):
+    """The answer to `DELETE /quarantine`."""
+
+    dropped: int
 
 
 class Difference(msgspec.Struct):

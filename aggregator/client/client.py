@@ -7,7 +7,7 @@ ClientError
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -15,11 +15,15 @@ import aiohttp
 import msgspec
 
 from aggregator.client.answers import (
+    Accepted,
+    Dropped,
     EventPage,
     Explanation,
     Page,
     Problem,
     PublishAnswer,
+    QuarantineEntry,
+    QuarantinePage,
     Stats,
     StoredEvent,
     TopicPage,
@@ -34,6 +38,7 @@ _PAGE = "1000"  # the most that the service gives at once
 _PAUSE = 0.02  # seconds between two looks at what has to settle
 _JSON = {"Content-Type": "application/json"}
 _STRICT = {"Prefer": "handling=strict"}
+_ASYNC = {"Prefer": "respond-async"}
 _NDJSON = {"Accept": "application/x-ndjson"}
 
 
@@ -107,6 +112,11 @@ class Client:
         answer.http_status = reply.status
         return answer
 
+    async def publish_async(self, body: bytes) -> Accepted:
+        """Have events accepted, as JSON, in one try: what becomes of them is not waited for."""
+        reply = await self._call("POST", "/publish", body=body, headers=_JSON | _ASYNC)
+        return _decode("POST /publish", reply, _ACCEPTED, (202,))
+
     async def why_not_ready(self) -> str | None:
         """What the service says when it cannot store now; None if it can."""
         reply = await self._call("GET", "/readyz")
@@ -139,22 +149,60 @@ class Client:
         """The events of a topic, to the end: a page may be empty and yet not be the last."""
         return self._pages("/events", _EVENT_PAGE, {"topic": topic})
 
-    async def events(self) -> AsyncIterator[StoredEvent]:
-        """Everything that is stored, in order, as one stream, which is not repeated."""
-        call = "GET /events"
+    async def quarantined(self, reason: str | None = None) -> list[QuarantineEntry]:
+        """What is in quarantine, for one reason or for any."""
+        query = {"reason": reason} if reason else {}
+        pages = self._pages("/quarantine", _QUARANTINE_PAGE, query)
+        return [entry async for page in pages for entry in page.quarantined]
+
+    async def release(self, entry: int) -> PublishAnswer:
+        """Receive one event of the quarantine anew, in one try."""
+        path = f"/quarantine/{entry}/release"
+        reply = await self._call("POST", path)
+        return _decode(f"POST {path}", reply, _PUBLISH_ANSWER, _WITH_RESULTS, "results")
+
+    async def drop_all(self, reason: str) -> None:
+        """Remove what is in quarantine for that reason, for good."""
+        while True:
+            query = {"reason": reason, "limit": _PAGE}
+            reply = await self._call("DELETE", "/quarantine", query=query)
+            if not _decode("DELETE /quarantine", reply, _DROPPED).dropped:
+                return
+
+    async def events(self, after: int = 0) -> AsyncIterator[StoredEvent]:
+        """Everything stored after that seq, in order, as one answer, which is not repeated."""
+        async for line in self._streamed("/events", _NDJSON, {"after": str(after)}):
+            yield _stored_event("/events", line)
+
+    async def follow(self, after: int) -> AsyncGenerator[StoredEvent, None]:
+        """Everything stored after that seq, and what comes, until the service ends the stream."""
+        path = "/events/stream"
+        async for line in self._streamed(path, {"Last-Event-ID": str(after)}, {}):
+            if line.startswith(b"event:"):
+                return
+            if line.startswith(b"data:"):
+                yield _stored_event(path, line.removeprefix(b"data:"))
+            elif line and not line.startswith((b"id:", b"retry:", b":")):
+                raise UnexpectedAnswer(f"GET {path}: a line that is none of a stream")
+
+    async def _streamed(
+        self, path: str, headers: Mapping[str, str], query: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
+        """The lines of the answer, as they come."""
         try:
             async with self._http.get(
-                f"{self.url}/events",
-                headers=_NDJSON,
+                self.url + path,
+                headers=headers,
+                params=query,
                 timeout=self._stream_timeout,
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    raise _failure(call, await _reply(response))
+                    raise _failure(f"GET {path}", await _reply(response))
                 async for line in _lines(response.content):
-                    yield _stored_event(line)
+                    yield line
         except (aiohttp.ClientError, OSError) as error:
-            raise _no_answer(call, error) from error
+            raise _no_answer(f"GET {path}", error) from error
 
     async def _pages(
         self, path: str, decoder: "msgspec.json.Decoder[PageT]", query: Mapping[str, str]
@@ -213,11 +261,11 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         yield rest
 
 
-def _stored_event(line: bytes) -> StoredEvent:
+def _stored_event(path: str, line: bytes) -> StoredEvent:
     try:
         return _STORED_EVENT.decode(line)
     except ValueError as error:
-        raise UnexpectedAnswer(f"GET /events: a line that is not an event ({error})") from error
+        raise UnexpectedAnswer(f"GET {path}: a line that is not an event ({error})") from error
 
 
 class _Reply(NamedTuple):
@@ -279,6 +327,9 @@ def _decode(
 
 
 _PUBLISH_ANSWER = msgspec.json.Decoder(PublishAnswer)
+_ACCEPTED = msgspec.json.Decoder(Accepted)
+_DROPPED = msgspec.json.Decoder(Dropped)
+_QUARANTINE_PAGE = msgspec.json.Decoder(QuarantinePage)
 _STATS = msgspec.json.Decoder(Stats)
 _TOPIC_PAGE = msgspec.json.Decoder(TopicPage)
 _EVENT_PAGE = msgspec.json.Decoder(EventPage)

@@ -13,11 +13,12 @@ import msgspec
 from aiohttp import web
 
 from aggregator import logs
-from aggregator.app import STORE, create_app
+from aggregator.app import BUDGETS, STORE, create_app
 from aggregator.config import Settings, load
 from aggregator.errors import AggregatorError, SettingError
 from aggregator.plugins import Plugins
 from aggregator.prove.failpoints import Failpoint, FailpointPlugins, Point, before_answer
+from aggregator.prove.faults import HELD, Chances, Faults
 from aggregator.server import serve
 
 EXIT_UNUSABLE = 2
@@ -32,6 +33,8 @@ class ChildOptions(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     is_new: bool = False
     """Whether to refuse a store that exists already."""
+    chances: Chances = Chances()
+    """How likely what fails."""
 
 
 def main() -> None:
@@ -41,9 +44,11 @@ def main() -> None:
     logs.configure("info")
     failpoint = Failpoint(options.point, options.times, options.seconds)
     try:
-        plugins = FailpointPlugins(Plugins.installed().found, failpoint)
+        faults = Faults(options.chances)
+        plugins = FailpointPlugins(Plugins.installed().found, failpoint, faults)
         configuration = load(options.settings, {}, plugins.problems)
         app = create_app(configuration, plugins)
+        app.router.add_get(HELD, _held)
         app.on_response_prepare.append(before_answer(failpoint))
         sys.exit(asyncio.run(_serve(app, configuration.settings, is_new=options.is_new)))
     except AggregatorError as error:
@@ -57,6 +62,10 @@ async def _serve(app: web.Application, settings: Settings, *, is_new: bool) -> i
             f"store: there is one already, which the proof would fill: {app[STORE].about()}"
         )
     return await serve(app, settings)
+
+
+async def _held(request: web.Request) -> web.Response:
+    return web.json_response(sum(budget.held for budget in request.app[BUDGETS]))
 
 
 def _end_with_parent() -> None:

@@ -1,6 +1,7 @@
 """Where the service is to be killed, and the failpoints in it that do it.
 
-They wrap what the contracts name (stages, store, transaction), so they work for every plugin.
+They wrap what the contracts name (stages, store, transaction), so they work for every plugin. In
+the same places the service fails on purpose, as `faults.py` says.
 """
 
 import os
@@ -18,8 +19,10 @@ from aggregator.config import Settings
 from aggregator.event import Event
 from aggregator.pipeline.runner import NamedStage
 from aggregator.plugins import Plugin, Plugins
-from aggregator.stage import IntakeStage
+from aggregator.prove.faults import Faults
+from aggregator.stage import BatchStage, IntakeStage
 from aggregator.store import KeyOwner, Store, StoreTransaction
+from aggregator.transaction import Transaction
 
 
 class Point(Enum):
@@ -95,28 +98,46 @@ def _die() -> None:
 
 
 class FailpointPlugins(Plugins):
-    """The installed plugins, with failpoints in the store and in a stage before all others."""
+    """The installed plugins, with failpoints in the store and in a stage on each side."""
 
-    def __init__(self, found: Iterable[Plugin], failpoint: Failpoint) -> None:
+    def __init__(self, found: Iterable[Plugin], failpoint: Failpoint, faults: Faults) -> None:
         super().__init__(found)
-        self.failpoint = failpoint
+        self._failpoint = failpoint
+        self._faults = faults
 
     def stages(self, *asked: Any) -> tuple[list[NamedStage], list[NamedStage]]:
-        """The stages of both sides, behind one that is reached after decoding."""
+        """The stages of both sides: a first one that decodes nothing, and one before the last."""
         left, right = super().stages(*asked)
-        return [NamedStage("decoded", _Decoded(self.failpoint)), *left], right
+        decoded = NamedStage("decoded", _Decoded(self._failpoint, self._faults))
+        failing = NamedStage("failing", _Failing(self._faults))
+        return [decoded, *left], [*right[:-1], failing, *right[-1:]]
 
     def store(self, settings: Settings) -> Store:
         """The store of the URL, with failpoints around it."""
-        return cast("Store", _Store(super().store(settings), self.failpoint))
+        store = super().store(settings)
+        store.grow_early()
+        return cast("Store", _Store(store, self._failpoint, self._faults))
 
 
 class _Decoded(IntakeStage):
-    def __init__(self, failpoint: Failpoint) -> None:
+    def __init__(self, failpoint: Failpoint, faults: Faults) -> None:
         self._failpoint = failpoint
+        self._faults = faults
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         self._failpoint.reach(Point.DECODED)
+        self._faults.in_intake()
+        return events
+
+
+class _Failing(BatchStage):
+    """Stands behind the claims and before the events are stored."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    async def process(self, events: Sequence[Event], _: Transaction) -> Sequence[Event]:
+        self._faults.in_stage()
         return events
 
 
@@ -126,9 +147,10 @@ class _Store:
     It is an instance of what the store is one of, so that it passes for one with its mixins.
     """
 
-    def __init__(self, store: Store, failpoint: Failpoint) -> None:
+    def __init__(self, store: Store, failpoint: Failpoint, faults: Faults) -> None:
         self._store = store
         self._failpoint = failpoint
+        self._faults = faults
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -141,6 +163,10 @@ class _Store:
         self._failpoint.reach(Point.STARTING)
         await self._store.open(*given, **named)
 
+    async def reopen(self) -> None:
+        self._faults.in_reopen()
+        await self._store.reopen()
+
     async def close(self) -> None:
         self._failpoint.reach(Point.STOPPING)
         await self._store.close()
@@ -152,15 +178,18 @@ class _Store:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[StoreTransaction]:
         async with self._store.transaction() as tx:
-            yield cast("StoreTransaction", _Transaction(tx, self._failpoint))
+            yield cast("StoreTransaction", _Transaction(tx, self._failpoint, self._faults))
             self._failpoint.reach(Point.COMMITTING)
+            self._faults.in_store()
         self._failpoint.reach(Point.COMMITTED)
+        self._faults.after_commit()
 
 
 class _Transaction:
-    def __init__(self, tx: StoreTransaction, failpoint: Failpoint) -> None:
+    def __init__(self, tx: StoreTransaction, failpoint: Failpoint, faults: Faults) -> None:
         self._tx = tx
         self._failpoint = failpoint
+        self._faults = faults
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -172,11 +201,13 @@ class _Transaction:
     async def claim(self, keys: Sequence[bytes]) -> list[KeyOwner | None]:
         owners = await self._tx.claim(keys)
         self._failpoint.reach(Point.CLAIMED)
+        self._faults.in_store()
         return owners
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         seqs = await self._tx.append(events)
         self._failpoint.reach(Point.APPENDED)
+        self._faults.in_store()
         return seqs
 
 

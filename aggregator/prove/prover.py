@@ -13,20 +13,30 @@ from pathlib import Path
 import aiohttp
 
 from aggregator.client import ClientError
+from aggregator.config import Settings
 from aggregator.errors import SettingError
+from aggregator.plugins import Plugins
 from aggregator.prove.child import ChildOptions
 from aggregator.prove.failpoints import Kill, Point, kills
+from aggregator.prove.faults import Chances, Life, Trouble, lives
 from aggregator.prove.journal import JournaledClient, Promise
 from aggregator.prove.process import Ended, Process
+from aggregator.prove.quarantine import QuarantineCheck, Releaser
+from aggregator.prove.quiet import QuietMoment
+from aggregator.prove.readers import Readers
 from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.report import OVER, Options, Proof
-from aggregator.prove.workload import Publishers, resend
+from aggregator.prove.workload import ASYNC, HEADERS, KEYS, QUARANTINING, Publishers, resend
 from aggregator.server import raise_open_files_limit
+from aggregator.store import KeepsQuarantine
 
 _PATIENCE = 30.0  # seconds for a point to be reached
 _LAST_ANSWERS = 20.0  # seconds in which all requests under way should be answered at the end
 _LAST_ANSWERS_IF_BROKEN = 3.0  # the same, when a promise is known to be broken
-_LAST_REQUESTS = 200  # answers in the last life, after which every number is known exactly
+_LAST_REQUESTS = 100  # answers in the last life, after which every number is known exactly
+_REQUESTS_BEFORE_QUIET = 25  # answers, so that something has failed until then
+_AT_ONCE = 1000  # events sent again in one request
+_LAST_EVENTS = 10.0  # seconds in which a reader of the stream should have them at the end
 _DEATH = 1.0  # seconds to wait for it before looking again whether a promise is broken
 _POLL = 0.005  # seconds
 _PROGRESS = 0.2  # seconds between two lines
@@ -45,7 +55,9 @@ async def prove(options: Options, show: Callable[[Proof], None]) -> Proof:
     """
     _check_files(options.connections)
     proof = Proof(options)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), headers=HEADERS
+    ) as http:
         await _Prover(proof, JournaledClient(http, proof.journal), show).run()
     return proof
 
@@ -72,25 +84,61 @@ def _check_disk(folder: Path) -> None:
         ) from error
 
 
+def _has_quarantine(options: Options) -> bool:
+    """Whether the store keeps one. Raises SettingError if there is no such store."""
+    store = Plugins.installed().store(Settings(store=options.store))
+    return isinstance(store, KeepsQuarantine)
+
+
+def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
+    """Write the settings of topics, which cannot be given as flags; where they are.
+
+    Raises SettingError if that is not possible.
+    """
+    tables: dict[str, dict[str, str]] = {topic: {"key": key} for topic, key in KEYS.items()}
+    if has_quarantine:
+        tables[QUARANTINING] = {"on_conflict": "quarantine"}
+        tables[ASYNC] = {"on_conflict": "reject"}  # else a 202 would be all that is heard of one
+    lines = []
+    for topic, table in tables.items():
+        lines += [f"[topics.{topic}]", *(f'{name} = "{value}"' for name, value in table.items())]
+    path = options.folder / "topics.toml"
+    try:
+        path.write_text("\n".join(lines))
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
 class _Prover:
     def __init__(
         self, proof: Proof, client: JournaledClient, show: Callable[[Proof], None]
     ) -> None:
         self._proof = proof
-        self._options = proof.options
+        self._options = options = proof.options
         self._journal = proof.journal
         self._client = client
         self._show = show
-        self._counter_check = CounterCheck(proof.journal)
         self._process: Process | None = None
+        has_quarantine = _has_quarantine(options)
+        self._topics = _write_topics(options, has_quarantine=has_quarantine)
+        self._lives = lives(options.seed, has_quarantine=has_quarantine)
+        self._counter_check = CounterCheck(proof.journal)
+        self._quarantine = QuarantineCheck(client) if has_quarantine else None
+        self._quiet = QuietMoment(client, self._counter_check, self._quarantine)
         self._publishers = Publishers(
-            client.send, str(proof.options.seed), proof.options.connections
+            client.send, str(options.seed), options.connections, has_async=has_quarantine
         )
+        self._readers = Readers(client, options.seed)
+        self._releaser = Releaser(client, self._publishers) if has_quarantine else None
 
     async def run(self) -> None:
         began = time.monotonic()
-        showing = asyncio.create_task(self._keep_showing(began))
+        beside = [asyncio.create_task(self._keep_showing(began))]
+        if self._releaser:
+            beside.append(asyncio.create_task(self._releaser.run()))
         self._publishers.start()
+        self._readers.start()
         try:
             await self._kill_repeatedly(began + self._options.seconds)
             await self._reconcile()
@@ -107,7 +155,14 @@ class _Prover:
             for event_id in () if self._proof.lost is not None else self._journal.stored_again:
                 how = "acknowledged events were taken for new ones"
                 self._journal.breaches.note(Promise.STORED, how, event_id)
-            showing.cancel()
+            self._proof.followed, self._proof.exports = (
+                self._readers.followed,
+                self._readers.exports,
+            )
+            self._proof.released = self._releaser.released if self._releaser else 0
+            for task in beside:
+                task.cancel()
+            await self._readers.stop()
             await self._publishers.stop()
             if self._process:
                 await self._process.kill()
@@ -132,10 +187,13 @@ class _Prover:
 
     async def _run_and_kill(self, kill: Kill, *, is_new: bool) -> None:
         """One life of the service, from its start until it is killed."""
-        process = await self._spawn(self._child_options(kill, is_new=is_new))
+        life = next(self._lives)
+        process = await self._spawn(life, self._child_options(kill, life, is_new=is_new))
         if kill.point is not Point.STARTING:
-            await self._resume(process)
+            await self._resume(process, life)
         if kill.point in (Point.ANY, Point.STOPPING):
+            await self._until_answered(_REQUESTS_BEFORE_QUIET, process)
+            await self._be_quiet(life)
             await self._until_answered(kill.times, process)
             await asyncio.sleep(kill.chance * _AFTER_ANSWER)
             if kill.point is Point.STOPPING:
@@ -147,7 +205,29 @@ class _Prover:
             self._check_disk_space()
         self._publishers.pause()
         await process.kill()
+        await self._publishers.rest(_PATIENCE)
+        self._journal.accepted.killed()
         self._proof.kills[kill.point if is_reached else Point.ANY] += 1
+        self._proof.troubles[life.trouble] += 1
+
+    async def _be_quiet(self, life: Life) -> None:
+        """Have everybody pause, check that everything is back, and go on."""
+        if await self._publishers.rest(self._patience):
+            await self._quiet.check(life)
+            self._readers.check_so_far()
+            self._proof.quiet_moments += 1
+        else:
+            self._note_unanswered()
+        self._publishers.resume()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for the requests under way."""
+        return _LAST_ANSWERS if self._journal.is_consistent else _LAST_ANSWERS_IF_BROKEN
+
+    def _note_unanswered(self) -> None:
+        how = "some requests were not, though the service was up"
+        self._note(Promise.ANSWERED, how, f"after {self._patience:g} s")
 
     async def _wait_killed(self, process: Process) -> bool:
         """Wait until it is killed. Not long if a promise is broken: it may never get there."""
@@ -157,17 +237,19 @@ class _Prover:
                 return True
         return await process.wait_killed(_DEATH)
 
-    async def _spawn(self, options: ChildOptions) -> Process:
+    async def _spawn(self, life: Life, options: ChildOptions) -> Process:
+        self._journal.life = life
         self._process = process = await Process.spawn(options, self._options.folder)
         return process
 
-    async def _resume(self, process: Process) -> None:
+    async def _resume(self, process: Process, life: Life) -> None:
         """Wait until it is ready, check what it remembers, and let the publishers go on."""
         await self._until_ready(process)
         with suppress(ClientError):  # its first event may kill it
             await self._check_counters()
-            if self._journal.last_acknowledged:
-                await self._client.send(resend(list(self._journal.last_acknowledged)))
+            last = list(self._journal.last_acknowledged)
+            for request in resend(last, life.room or _AT_ONCE):
+                await self._client.send(request)
         self._publishers.resume()
 
     async def _check_counters(self) -> None:
@@ -191,20 +273,28 @@ class _Prover:
     async def _reconcile(self) -> None:
         """One life without a kill, with everything answered; then reconcile after a restart."""
         self._proof.phase = "publishing on"
-        process = await self._spawn(ChildOptions(self._settings))
-        await self._resume(process)
+        life = Life(Trouble.NONE)
+        process = await self._spawn(life, ChildOptions(self._settings_of(life)))
+        await self._resume(process, life)
         await self._until_answered(_LAST_REQUESTS, process)
-        seconds = _LAST_ANSWERS if self._journal.is_consistent else _LAST_ANSWERS_IF_BROKEN
-        if not (is_all_answered := await self._publishers.finish(seconds)):
-            how = "some requests were not, though the service was up"
-            self._note(Promise.ANSWERED, how, f"after {seconds:g} s")
+        await self._be_quiet(life)
+        await self._until_answered(_LAST_REQUESTS, process)
+        if not (is_all_answered := await self._publishers.finish(self._patience)):
+            self._note_unanswered()
         await process.stop(_PATIENCE)
-        process = await self._spawn(ChildOptions(self._settings))
+        self._journal.accepted.settled()  # or it would not have stopped
+        process = await self._spawn(life, ChildOptions(self._settings_of(life)))
         await self._until_ready(process)
         self._proof.phase = "reading back and sending again"
         await self._check_counters()
         audit = Audit(self._client, is_all_answered=is_all_answered)
         await audit.read_back()
+        self._journal.check_told()
+        if self._quarantine:
+            await self._quarantine.check()
+            await audit.check_accepted(self._quarantine)
+        if self._journal.is_consistent:  # else they may never come to the end
+            await self._readers.check(audit.stored, _LAST_EVENTS)
         try:
             await audit.send_again()
         finally:
@@ -212,15 +302,22 @@ class _Prover:
         if self._journal.is_consistent:  # an event that is lost cannot be explained
             await audit.check_history()
 
-    def _child_options(self, kill: Kill, *, is_new: bool) -> ChildOptions:
+    def _child_options(self, kill: Kill, life: Life, *, is_new: bool) -> ChildOptions:
+        seed = f"{self._options.seed} {self._proof.kills.total()}"
+        settings, chances = self._settings_of(life), Chances.of(life.trouble, seed)
         if kill.point in (Point.STARTING, Point.STOPPING):
             seconds = kill.chance**3 * _OPENING  # mostly short: a small log is opened in 3 ms
-            return ChildOptions(self._settings, kill.point, times=1, seconds=seconds)
-        return ChildOptions(self._settings, kill.point, kill.times, is_new=is_new)
+            return ChildOptions(settings, kill.point, 1, seconds, chances=chances)
+        return ChildOptions(settings, kill.point, kill.times, is_new=is_new, chances=chances)
 
-    @property
-    def _settings(self) -> dict[str, str | int]:
-        return {"store": self._options.store, "queue": self._options.queue, "port": 0}
+    def _settings_of(self, life: Life) -> dict[str, str | int]:
+        own: dict[str, str | int] = {
+            "store": self._options.store,
+            "queue": self._options.queue,
+            "port": 0,
+        }
+        own["config"] = str(self._topics)
+        return own | life.settings
 
     async def _keep_showing(self, began: float) -> None:
         try:

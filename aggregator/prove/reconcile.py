@@ -7,7 +7,8 @@ import msgspec
 
 from aggregator.client import Stats, StoredEvent, TopicStats
 from aggregator.prove.journal import Counts, Journal, JournaledClient, Promise
-from aggregator.prove.workload import Sent, resend
+from aggregator.prove.quarantine import QuarantineCheck
+from aggregator.prove.workload import UNIQUE_IDS, Sent, name_of, resend
 
 _AT_ONCE = 1000  # events sent again in one request
 _EXPLAINED = 200  # events at most whose explanation is asked for
@@ -40,16 +41,15 @@ class CounterCheck:
 
     def _grown(self, stats: Stats) -> Iterator[tuple[str, str]]:
         new = self._journal.counts.since(self._counts)
-        answered, uncertain = new.answered, new.uncertain
-        good = uncertain["good"]
+        answered, good = new.answered, new.leeway("good")
         again = answered["duplicate"] + answered["conflict"]
         for name, least, leeway in (
             ("unique_processed", answered["stored"], good),
-            ("duplicate_dropped", again, good + uncertain["conflicting"]),
-            ("conflicts", answered["conflict"], uncertain["conflicting"]),
-            ("invalid", answered["invalid"], uncertain["invalid"]),
+            ("duplicate_dropped", again, new.leeway("good", "conflicting")),
+            ("conflicts", answered["conflict"], new.leeway("conflicting")),
+            ("invalid", answered["invalid"], new.leeway("invalid")),
             ("refused", answered["refused"], good),
-            ("received_total", answered.total(), uncertain.total()),
+            ("received_total", answered.total(), new.leeway("good", "conflicting", "invalid")),
         ):
             grown = getattr(stats, name) - getattr(self._stats, name, 0)  # 0 at the first check
             if not least <= grown <= least + leeway:
@@ -66,7 +66,7 @@ class CounterCheck:
                 ("conflicts", "conflict", "conflicting"),
             ):
                 grown = getattr(now, name) - getattr(before, name)
-                least, leeway = new.answered[status], new.uncertain[kind]
+                least, leeway = new.answered[status], new.leeway(kind)
                 if not least <= grown <= least + leeway:
                     how = f"{name} of a topic do not agree with the answers"
                     yield how, f"{grown}, not {least} + {leeway}, of {topic}"
@@ -95,22 +95,27 @@ class Audit:
         self._breaches = client.journal.breaches
         self._rows: Counter[str] = Counter()
         self._kept: set[str] = set()  # read back under the seq that was answered
+        self.stored: dict[int, str] = {}
+        """The name of each event that was read back, by seq."""
+        self.never_settled: list[str] = []
+        """Events that were answered 202 and are nowhere, to be set before `lost` is asked for."""
         # Stored a second time during the run, before anything was read back.
         self._stored_again_before = set(client.journal.stored_again)
 
     @property
     def lost(self) -> list[str]:
         """Acknowledged events that are not stored, or were not when they were sent again."""
-        return [
+        acknowledged = (
             one
             for one in self._journal.seqs
             if one not in self._kept or self._was_stored_again(one)
-        ]
+        )
+        return [*acknowledged, *self.never_settled]
 
     @property
     def doubled(self) -> list[str]:
         """Events that are stored more than once, or are since `send_again`."""
-        there = [event_id for event_id, times in self._rows.items() if times > 1]
+        there = [name for name, times in self._rows.items() if times > 1]
         again = self._journal.stored_again - self._stored_again_before
         return [*there, *(one for one in again if self._rows[one] == 1)]
 
@@ -122,69 +127,87 @@ class Audit:
                 self._breaches.note(Promise.SAME, "events are out of order", event.seq)
             last = event.seq
             self._note(event)
-        for event_id in self.lost:
-            self._breaches.note(Promise.STORED, "acknowledged events are lost", event_id)
-        for event_id in self.doubled:
-            self._breaches.note(Promise.ONCE, "events are stored more than once", event_id)
+        for name in self.lost:
+            self._breaches.note(Promise.STORED, "acknowledged events are lost", name)
+        for name in self.doubled:
+            self._breaches.note(Promise.ONCE, "events are stored more than once", name)
         await self._check_counted()
+
+    async def check_accepted(self, quarantine: QuarantineCheck) -> None:
+        """Check what became of each event that was answered 202. Raises ClientError."""
+        self.never_settled = await quarantine.nowhere(set(self._rows))
+        for name in self.never_settled:
+            how = "events that were answered 202 are neither stored nor in quarantine"
+            self._breaches.note(Promise.STORED, how, name)
 
     async def check_history(self) -> None:
         """Check what `explain` tells of events that came again. Raises ClientError."""
         journal = self._journal
-        came = [one for one in (*journal.conflicts, *journal.duplicates) if one in self._kept]
-        for event_id in came[:: 1 + len(came) // _EXPLAINED]:
-            told = await self._client.explain(Sent(event_id).topic, event_id)
+        came = [
+            one
+            for one in (*journal.conflicts, *journal.duplicates)
+            if one in self._kept and Sent(one).topic in UNIQUE_IDS
+        ]
+        for name in came[:: 1 + len(came) // _EXPLAINED]:
+            told = await self._client.explain(Sent(name).topic, Sent(name).event_id)
             conflicts = sum(other.times for other in told.conflicting)
-            uncertain = journal.uncertain[event_id]
+            uncertain = journal.uncertain[name]
             for what, number, least, leeway in (
-                ("duplicates", told.duplicates, journal.duplicates[event_id], uncertain),
-                ("conflicts", told.conflicts, journal.conflicts[event_id], uncertain),
+                ("duplicates", told.duplicates, journal.duplicates[name], uncertain),
+                ("conflicts", told.conflicts, journal.conflicts[name], uncertain),
                 ("what differed", conflicts, told.conflicts, 0),
             ):
                 if not least <= number <= least + leeway:
                     how = f"{what} of an event are not explained as answered"
-                    example = f"{number}, not {least} + {leeway}, of {event_id}"
+                    example = f"{number}, not {least} + {leeway}, of {name}"
                     self._breaches.note(Promise.COUNTED, how, example)
 
     async def send_again(self) -> None:
         """Check that every acknowledged event is a duplicate now. Raises ClientError."""
         before = await self._client.settled_stats()
         sent = list(self._journal.seqs)
-        for start in range(0, len(sent), _AT_ONCE):
-            await self._client.send(resend(sent[start : start + _AT_ONCE]))
-        for event_id in self._journal.stored_again - self._stored_again_before:
+        for request in resend(sent, _AT_ONCE):
+            await self._client.send(request)
+        for name in self._journal.stored_again - self._stored_again_before:
             how = "events are stored anew when they come again"
-            self._breaches.note(Promise.ONCE, how, event_id)
+            self._breaches.note(Promise.ONCE, how, name)
         after = await self._client.settled_stats()
         came = after.duplicate_dropped - before.duplicate_dropped
         if came != len(sent) or after.unique_processed != before.unique_processed:
             how = "old events that came again are not counted as duplicates"
             self._breaches.note(Promise.COUNTED, how, f"{came} of {len(sent)}")
 
-    def _was_stored_again(self, event_id: str) -> bool:
-        return event_id in self._stored_again_before and self._rows[event_id] == 1
+    def _was_stored_again(self, name: str) -> bool:
+        return name in self._stored_again_before and self._rows[name] == 1
 
     def _note(self, event: StoredEvent) -> None:
-        self._rows[event.event_id] += 1
-        seq = self._journal.seqs.get(event.event_id)
+        name = self.stored[event.seq] = name_of(event.payload)
+        self._rows[name] += 1
+        seq = self._journal.seqs.get(name)
+        if seq is None and name in self._journal.accepted:
+            seq = self._journal.seqs[name] = event.seq
         if seq is None and self._is_all_answered:
             how = "an event is stored that was never acknowledged, though all were answered"
-            self._breaches.note(Promise.TRACELESS, how, event.event_id)
+            self._breaches.note(Promise.TRACELESS, how, name)
         elif seq == event.seq:
-            self._kept.add(event.event_id)
-            self._journal.record_received_at(event.event_id, event.received_at)
-            if not _is_as_sent(event):
+            self._kept.add(name)
+            self._journal.record_received_at(name, event.received_at)
+            if not _is_as_sent(event, name):
                 how = "an event is stored with another content than was sent"
-                self._breaches.note(Promise.SAME, how, event.event_id)
+                self._breaches.note(Promise.SAME, how, name)
 
     async def _check_counted(self) -> None:
         counted = (await self._client.settled_stats()).unique_processed
         if counted != (rows := self._rows.total()):
             how = "the number of stored events is not what is counted"
             self._breaches.note(Promise.COUNTED, how, f"{rows} and {counted}")
+        by_topic = {topic.topic: topic.stored for topic in await self._client.topics()}
+        rows_of = Counter(Sent(name).topic for name in self.stored.values())
+        if by_topic != rows_of:
+            how = "the numbers of stored events by topic are not what is counted"
+            self._breaches.note(Promise.COUNTED, how, f"{dict(rows_of)} and {by_topic}")
 
 
-def _is_as_sent(event: StoredEvent) -> bool:
-    sent = Sent(event.event_id).members()
+def _is_as_sent(event: StoredEvent, name: str) -> bool:
     read = msgspec.structs.asdict(event) | {"payload": msgspec.json.decode(event.payload)}
-    return all(read[name] == value for name, value in sent.items())
+    return all(read[member] == value for member, value in Sent(name).members().items())

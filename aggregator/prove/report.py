@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aggregator.prove.failpoints import Point
+from aggregator.prove.faults import Trouble
 from aggregator.prove.journal import Journal, Promise
 
 OVER = "over"
@@ -35,6 +36,15 @@ class Proof:
     options: Options
     journal: Journal = field(default_factory=Journal)
     kills: Counter[Point] = field(default_factory=Counter)
+    troubles: Counter[Trouble] = field(default_factory=Counter)
+    """What failed on purpose in the lives that were ended so."""
+    quiet_moments: int = 0
+    """How often nobody published, and everything had to be back."""
+    released: int = 0
+    """Events that were received anew from quarantine."""
+    followed: int = 0
+    """Events that the reader of the stream has got."""
+    exports: int = 0
     starts: list[float] = field(default_factory=list)
     """Seconds from each start until the service was ready."""
     lost: int | None = None
@@ -80,11 +90,19 @@ def page(proof: Proof) -> Iterator[str]:
     for point in Point:
         yield f"killed {point.value:<26}{proof.kills[point]:>12,}"
     yield ""
+    for trouble in Trouble:
+        yield f"lived {trouble.value:<27}{proof.troubles[trouble]:>12,}"
+    yield f"moments in which all had to be back{proof.quiet_moments:>10,}"
+    yield ""
     yield f"requests answered                {journal.requests:>12,}"
     for status, times in sorted(journal.counts.answered.items()):
         yield f"events answered {status:<17}{times:>12,}"
+    yield f"events answered 202              {journal.accepted.total:>12,}"
     yield f"events sent without answer       {journal.counts.uncertain.total():>12,}"
     yield f"events acknowledged              {len(journal.seqs):>12,}"
+    yield f"events released from quarantine  {proof.released:>12,}"
+    yield f"events read from the stream      {proof.followed:>12,}"
+    yield f"exports read meanwhile           {proof.exports:>12,}"
     yield ""
     yield from map(str, journal.breaches)
     yield verdict(proof)
@@ -104,10 +122,16 @@ def as_json(proof: Proof) -> str:
         "queue": proof.options.queue,
         "seconds": round(proof.seconds, 1),
         "kills": {point.value: proof.kills[point] for point in Point},
+        "lives": {trouble.value: proof.troubles[trouble] for trouble in Trouble},
+        "quiet_moments": proof.quiet_moments,
         "requests": proof.journal.requests,
         "answered": proof.journal.counts.answered,
         "unanswered": proof.journal.counts.uncertain.total(),
         "acknowledged": len(proof.journal.seqs),
+        "accepted": proof.journal.accepted.total,
+        "released": proof.released,
+        "followed": proof.followed,
+        "exports": proof.exports,
         "lost": proof.lost,
         "doubled": proof.doubled,
         "ready_seconds": {

@@ -4,7 +4,8 @@ The content of an event is derived from its id, so that nobody has to remember i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -14,21 +15,49 @@ import msgspec
 
 from aggregator.client import ClientError
 
-_TOPICS = 5
 _LARGE = 20_000  # bytes, in one event of fifty
 _SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
+MOST = max(_SIZES)
+"""Events in a request at most."""
 _STRICT = 0.05  # the part of the requests that are strict
+_ASYNC = 0.08  # the part of those whose outcome is not waited for
+_SHARED_IDS = 1000  # event ids, on a topic where the id alone does not make the key
 _PAUSE = 0.02  # seconds between tries
+
+HEADERS = {"X-Proof": "yes"}
+"""Those of every request: the keys of one topic are made of one of them too."""
+BY_ID, QUARANTINING, BY_FIELD, BY_SOURCE, CLOUD, ASYNC = (f"proof-{one}" for one in range(6))
+"""The topics. On the third to the fifth event ids are shared, and the rest of the key differs; on
+the last one are all events that are sent with `respond-async`."""
+_TOPICS = (BY_ID, QUARANTINING, BY_FIELD, BY_SOURCE, CLOUD)
+UNIQUE_IDS = (BY_ID, QUARANTINING, ASYNC)
+"""The topics on which an event is found by its id."""
+KEYS = {BY_FIELD: "topic,/name", BY_SOURCE: "topic,event_id,header:x-proof,source"}
+"""What the keys of a topic are made of, where that is not the usual."""
+
+
+NAMELESS = "an event that nobody has sent"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One event of a request."""
+    """One event of a request, known by its name, which no other event has."""
 
-    event_id: str
+    name: str
     is_conflicting: bool = False
     """Whether its content differs from what is stored under its key."""
     is_invalid: bool = False
+
+    @classmethod
+    def of(cls, body: bytes) -> "Sent":
+        """The event that was sent in these bytes; NAMELESS if they are none of ours."""
+        try:
+            members = _BODY.decode(body)
+        except ValueError:
+            return cls(NAMELESS)
+        payload = members.payload or members.data
+        is_invalid = _NO_TIME in (members.timestamp, members.time)
+        return cls(payload.name, payload.is_conflicting, is_invalid) if payload else cls(NAMELESS)
 
     @property
     def kind(self) -> str:
@@ -39,28 +68,50 @@ class Sent:
 
     @property
     def topic(self) -> str:
-        """Derived from the id, like everything else."""
-        return f"proof-{self._number % _TOPICS}"
+        """Derived from the name, like everything else."""
+        return ASYNC if self.name.startswith(ASYNC) else _TOPICS[self._number % len(_TOPICS)]
+
+    @property
+    def event_id(self) -> str:
+        """Unique on most topics; on the others what else the key is made of differs."""
+        return self.name if self.topic in UNIQUE_IDS else str(self._number // 7 % _SHARED_IDS)
 
     def members(self) -> dict[str, Any]:
-        """The event as it is sent."""
+        """The event as it is read."""
         number = self._number
         size = number // 50 % _LARGE if number % 50 == 0 else number % 100
         return {
             "topic": self.topic,
             "event_id": self.event_id,
-            "timestamp": "none" if self.is_invalid else "2026-01-31T12:00:00Z",
-            "source": f"source-{number % 3}",
+            "timestamp": _NO_TIME if self.is_invalid else _TIME,
+            "source": f"source-{self.name if self.topic in (BY_SOURCE, CLOUD) else number % 3}",
             "payload": {
-                "number": number,
+                "name": self.name,
                 "is_conflicting": self.is_conflicting,
                 "filler": "x" * size,
             },
         }
 
+    def as_sent(self) -> dict[str, Any]:
+        """The event as it is sent: on one topic as a CloudEvent."""
+        members = self.members()
+        if self.topic != CLOUD:
+            return members
+        return {"specversion": "1.0"} | {_AS_CLOUD[name]: members[name] for name in members}
+
     @property
     def _number(self) -> int:
-        return crc32(self.event_id.encode())
+        return crc32(self.name.encode())
+
+
+_TIME, _NO_TIME = "2026-01-31T12:00:00Z", "none"
+_AS_CLOUD = {
+    "topic": "type",
+    "event_id": "id",
+    "timestamp": "time",
+    "source": "source",
+    "payload": "data",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +120,8 @@ class Request:
 
     events: tuple[Sent, ...]
     is_strict: bool = False
+    is_async: bool = False
+    """Whether it is answered before anything is stored."""
 
     @property
     def is_refused(self) -> bool:
@@ -78,52 +131,90 @@ class Request:
     @property
     def body(self) -> bytes:
         """The JSON array of its events."""
-        return msgspec.json.encode([event.members() for event in self.events])
+        return msgspec.json.encode([event.as_sent() for event in self.events])
 
 
-def resend(event_ids: list[str]) -> Request:
-    """A request with events that were sent before."""
-    return Request(tuple(map(Sent, event_ids)))
+def resend(names: Iterable[str], most: int) -> Iterator[Request]:
+    """Requests of so many events at most with events that were sent before."""
+    sent = tuple(map(Sent, names))
+    for start in range(0, len(sent), most):
+        yield Request(sent[start : start + most])
+
+
+def name_of(payload: bytes) -> str:
+    """The name of the event that has this payload; NAMELESS if it is none of ours."""
+    try:
+        return _PAYLOAD.decode(payload).name
+    except ValueError:
+        return NAMELESS
+
+
+class _Payload(msgspec.Struct):
+    name: str
+    is_conflicting: bool
+
+
+class _Body(msgspec.Struct):
+    """A plain event or a CloudEvent, as it was sent."""
+
+    timestamp: str = ""
+    time: str = ""
+    payload: _Payload | None = None
+    data: _Payload | None = None
+
+
+_PAYLOAD = msgspec.json.Decoder(_Payload)
+_BODY = msgspec.json.Decoder(_Body)
 
 
 class Script:
     """The requests of one connection, the same for the same seed.
 
     The connection repeats each request until it is answered. So whatever it has sent before is
-    stored by then: to send it again makes a duplicate, or a conflict if the content differs.
+    stored by then, unless that was asynchronous: to send it again makes a duplicate, or a conflict
+    if the content differs.
     """
 
-    def __init__(self, seed: str, connection: int) -> None:
+    def __init__(self, seed: str, connection: int, *, has_async: bool = True) -> None:
         self._random = Random(f"{seed} {connection}")
         self._connection = connection
+        self._async = _ASYNC if has_async else 0.0
         self._number = 0
         self._stored: list[str] = []
+        self._stored_of_async: list[str] = []
 
     def next(self) -> Request:
         """The next request: mostly new events, and some of every other kind."""
+        kind = self._random.random()
+        is_async = kind < self._async
+        stored = self._stored_of_async if is_async else self._stored
         events: list[Sent] = []
         for _ in range(self._random.choice(_SIZES)):
-            events.append(self._event(events))
-        request = Request(tuple(events), self._random.random() < _STRICT)
-        if not request.is_refused:
-            fresh = (event.event_id for event in events if not event.is_invalid)
-            self._stored += dict.fromkeys(fresh)
+            events.append(self._event(events, stored, is_async=is_async))
+        request = Request(tuple(events), not is_async and kind > 1 - _STRICT, is_async)
+        if not request.is_refused and not is_async:
+            fresh = dict.fromkeys(event.name for event in events if not event.is_invalid)
+            self._stored += fresh
+            self._stored_of_async += (name for name in fresh if name.startswith(ASYNC))
         return request
 
-    def _event(self, before: list[Sent]) -> Sent:
+    def _event(self, before: list[Sent], stored: list[str], *, is_async: bool) -> Sent:
         self._number += 1
         dice = self._random.random()
-        if dice < 0.05:
+        name = f"{self._connection}-{self._number}"
+        if is_async or dice > 0.95:
+            name = f"{ASYNC}-{name}"
+        if dice < 0.05 and not is_async:
             return Sent(f"shared-{self._number // 10}")  # other connections send it too
-        if dice < 0.15 and self._stored:
-            return Sent(self._random.choice(self._stored))
-        if dice < 0.18 and self._stored:
-            return Sent(self._random.choice(self._stored), is_conflicting=True)
+        if dice < 0.15 and stored:
+            return Sent(self._random.choice(stored))
+        if dice < 0.18 and stored:
+            return Sent(self._random.choice(stored), is_conflicting=True)
         if dice < 0.21:
-            return Sent(f"{self._connection}-{self._number}", is_invalid=True)
+            return Sent(name, is_invalid=True)
         if dice < 0.25 and before:
             return self._random.choice(before)
-        return Sent(f"{self._connection}-{self._number}")
+        return Sent(name)
 
 
 class Publishers:
@@ -133,13 +224,20 @@ class Publishers:
     """
 
     def __init__(
-        self, send: Callable[[Request], Awaitable[object]], seed: str, connections: int
+        self,
+        send: Callable[[Request], Awaitable[object]],
+        seed: str,
+        connections: int,
+        *,
+        has_async: bool = True,
     ) -> None:
         self._send = send
-        self._scripts = [Script(seed, number) for number in range(connections)]
+        scripts = (Script(seed, number, has_async=has_async) for number in range(connections))
+        self._scripts = list(scripts)
         self._tasks: list[asyncio.Task[None]] = []
         self._up = asyncio.Event()
         self._is_over = False
+        self._under_way = 0
 
     def start(self) -> None:
         """Begin; nothing is sent before `resume`."""
@@ -152,6 +250,24 @@ class Publishers:
     def resume(self) -> None:
         """Go on: the service is up."""
         self._up.set()
+
+    async def rest(self, seconds: float) -> bool:
+        """Pause until nothing is under way any more; whether that was so in this time."""
+        self.pause()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._under_way:
+                    await asyncio.sleep(_PAUSE)
+        return not self._under_way
+
+    async def do(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something as they publish: while the service is up, and `rest` waits for it."""
+        await self._up.wait()
+        self._under_way += 1
+        try:
+            await work()
+        finally:
+            self._under_way -= 1
 
     async def finish(self, seconds: float) -> bool:
         """End once the requests under way are answered; whether they were, in that time."""
@@ -175,9 +291,8 @@ class Publishers:
                 await asyncio.sleep(_PAUSE)
 
     async def _is_answered(self, request: Request) -> bool:
-        await self._up.wait()
         try:
-            await self._send(request)
+            await self.do(lambda: self._send(request))
         except ClientError:
             return False
         return True

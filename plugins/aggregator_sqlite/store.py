@@ -34,7 +34,7 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator_sqlite import fields, quarantine, read
+from aggregator_sqlite import fields, key_index, quarantine, read, runs
 from aggregator_sqlite.backup import back_up
 from aggregator_sqlite.connection import (
     SqliteThread,
@@ -64,6 +64,7 @@ log = logging.getLogger(__name__)
 _SCHEME = "sqlite:///"
 _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
+_EARLY = 256, 2, 256  # keys in memory, runs of a level, keys of a step
 
 
 class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
@@ -93,6 +94,10 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
         self._reader_numbers = itertools.count()
         self._files: OpenFiles | None = None
         self._progress = Seldom(pause=5.0)
+
+    def grow_early(self) -> None:
+        """Make and merge runs of keys from the first events on, in the whole process."""
+        key_index.KEYS_IN_MEMORY, runs.RUNS_PER_LEVEL, runs.KEYS_PER_STEP = _EARLY
 
     async def key_spec(self) -> str | None:
         """The key spec that the file keeps, read on a connection that cannot write."""

@@ -57,7 +57,12 @@ async def every_call(client: Client) -> AsyncIterator[ClientError]:
         client.topics(),
         client.explain("t", "1"),
         anext(client.event_pages("t")),
+        client.publish_async(b"[]"),
+        client.quarantined(),
+        client.release(1),
+        client.drop_all("failed"),
         anext(client.events()),
+        anext(client.follow(0)),
     ):
         with pytest.raises(ClientError) as raised:
             await call
@@ -84,6 +89,31 @@ async def test_every_call_understands_the_service(client: Client) -> None:
     (page,) = [page async for page in client.event_pages("a/b")]
     assert page.events == [event async for event in client.events()]
     assert msgspec.json.decode(page.events[0].payload) == good["payload"]
+
+
+async def test_what_is_in_quarantine_is_listed_released_and_dropped(client: Client) -> None:
+    accepted = await client.publish_async(body(EVENT | {"payload": {}}, INVALID))
+    assert accepted.received == 2
+    await client.settled_stats()
+    (entry,) = await client.quarantined("invalid")
+    assert (entry.reason, entry.submission) == ("invalid", accepted.submission)
+    assert msgspec.json.decode(entry.body) == INVALID
+    assert await client.quarantined("failed") == []
+    (result,) = (await client.release(entry.id)).results
+    assert (result.status, result.quarantine_id) == ("invalid", entry.id)
+    await client.drop_all("failed")
+    assert (await client.stats()).quarantined == 1
+    await client.drop_all("invalid")
+    assert await client.quarantined() == []
+
+
+async def test_stream_is_followed_from_where_a_reader_left_off(client: Client) -> None:
+    events = [EVENT | {"event_id": str(number), "payload": {}} for number in range(3)]
+    await client.publish(body(*events))
+    following = client.follow(1)
+    assert [(await anext(following)).event_id for _ in range(2)] == ["1", "2"]
+    await following.aclose()
+    assert [event.seq async for event in client.events(after=2)] == [3]
 
 
 async def test_strict_publish_stores_all_or_nothing(client: Client) -> None:

@@ -1,5 +1,6 @@
 """What `aggregator prove` makes of answers, numbers and events that contradict each other."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,13 +12,16 @@ from aggregator.client import (
     EventResult,
     Explanation,
     PublishAnswer,
+    QuarantineEntry,
     Stats,
     StoredEvent,
     TopicStats,
 )
 from aggregator.prove.journal import Journal, JournaledClient, Promise
+from aggregator.prove.quarantine import QuarantineCheck
+from aggregator.prove.readers import Readers
 from aggregator.prove.reconcile import Audit, CounterCheck
-from aggregator.prove.workload import Request, Sent
+from aggregator.prove.workload import Request, Sent, name_of
 
 GOOD = Request((Sent("a"),))
 CONFLICTING = Request((Sent("a", is_conflicting=True),))
@@ -184,31 +188,51 @@ class StandIn(JournaledClient):
     ) -> None:
         self.journal = Journal()
         for number in (1, 2, 3):
-            told(self.journal, Request((Sent(str(number)),)), ("stored", number))
-        told(self.journal, Request((Sent("1"),)), ("duplicate", 1, "today"))
-        told(self.journal, Request((Sent("1", is_conflicting=True),)), ("conflict", 1))
+            told(self.journal, Request((Sent(f"id{number}"),)), ("stored", number))
+        told(self.journal, Request((Sent("id1"),)), ("duplicate", 1, "today"))
+        told(self.journal, Request((Sent("id1", is_conflicting=True),)), ("conflict", 1))
         self.rows, self.stored, self.came = rows, stored, came
         self.known = explained or Explanation(1, 1, [Difference(1)])
         self.dropped = 0
+        self.entries: list[QuarantineEntry] = []
+        self.streamed: list[StoredEvent] = []
 
-    async def events(self) -> AsyncIterator[StoredEvent]:
+    async def quarantined(self, reason: str | None = None) -> list[QuarantineEntry]:
+        return [entry for entry in self.entries if reason in (None, entry.reason)]
+
+    async def drop_all(self, reason: str) -> None:
+        self.entries = [entry for entry in self.entries if entry.reason != reason]
+
+    async def stats(self) -> Stats:
+        return stats(quarantined=len(self.entries))
+
+    async def follow(self, after: int) -> AsyncIterator[StoredEvent]:
+        streamed, self.streamed = self.streamed, []
+        for event in streamed:
+            yield event
+
+    async def events(self, after: int = 0) -> AsyncIterator[StoredEvent]:
         for row in self.rows:
-            yield row
+            if row.seq > after:
+                yield row
 
     async def settled_stats(self, seconds: float = 0.0) -> Stats:
         return stats(unique_processed=self.stored, duplicate_dropped=self.dropped)
 
+    async def topics(self) -> list[TopicStats]:
+        stored = Counter(Sent(name_of(row.payload)).topic for row in self.rows)
+        return [TopicStats(topic, number) for topic, number in stored.items()]
+
     async def explain(self, topic: str, event_id: str) -> Explanation:
-        assert (topic, event_id) == (Sent("1").topic, "1")
+        assert (topic, event_id) == (Sent("id1").topic, "id1")
         return self.known
 
-    async def send(self, request: Request) -> PublishAnswer:
+    async def send(self, request: Request) -> None:
         self.dropped = self.came
-        return answer()
 
 
-def row(seq: int, event_id: str | None = None, **other: Any) -> StoredEvent:
-    members = Sent(event_id or str(seq)).members() | other
+def row(seq: int, name: str | None = None, **other: Any) -> StoredEvent:
+    members = Sent(name or f"id{seq}").members() | other
     payload = msgspec.Raw(msgspec.json.encode(members.pop("payload")))
     return StoredEvent(seq, payload=payload, **{"received_at": "today", **members})
 
@@ -221,6 +245,7 @@ async def audited(service: StandIn) -> Audit:
     return audit
 
 
+OTHER = {"name": "id3", "is_conflicting": False, "filler": "other"}
 ROWS = [row(1), row(2), row(3)]
 
 
@@ -235,11 +260,11 @@ async def test_what_is_there_as_it_was_answered_breaks_nothing() -> None:
     ("service", "promise"),
     [
         (StandIn(ROWS[:2], stored=2), Promise.STORED),
-        (StandIn([row(1), row(2), row(4, "3")]), Promise.STORED),
-        (StandIn([*ROWS, row(4, "3")], stored=4), Promise.ONCE),
+        (StandIn([row(1), row(2), row(4, "id3")]), Promise.STORED),
+        (StandIn([*ROWS, row(4, "id3")], stored=4), Promise.ONCE),
         (StandIn([*ROWS, row(4, "ghost")], stored=4), Promise.TRACELESS),
         (StandIn([row(1), row(3), row(2)]), Promise.SAME),
-        (StandIn([row(1), row(2), row(3, payload={"number": 7})]), Promise.SAME),
+        (StandIn([row(1), row(2), row(3, payload=OTHER)]), Promise.SAME),
         (StandIn([row(1), row(2), row(3, source="elsewhere")]), Promise.SAME),
         (StandIn(ROWS, stored=4), Promise.COUNTED),
         (StandIn([row(1, received_at="yesterday"), *ROWS[1:]]), Promise.SAME),
@@ -265,6 +290,104 @@ async def test_event_whose_request_got_no_answer_may_be_there() -> None:
 
 async def test_event_that_was_lost_and_came_again_counts_as_lost() -> None:
     service = StandIn(ROWS)
-    told(service.journal, Request((Sent("3"),)), ("stored", 3))
+    told(service.journal, Request((Sent("id3"),)), ("stored", 3))
     audit = await audited(service)
-    assert (audit.lost, audit.doubled) == (["3"], [])
+    assert (audit.lost, audit.doubled) == (["id3"], [])
+
+
+async def test_event_of_a_202_may_be_lost_by_a_kill_alone() -> None:
+    service = StandIn(ROWS)
+    accepted = service.journal.accepted
+    service.journal.record_accepted(Request((Sent("proof-5-1"),), is_async=True))
+    accepted.killed()
+    service.journal.record_accepted(Request((Sent("proof-5-2"), Sent("proof-5-3")), is_async=True))
+    accepted.settled()
+    service.entries = [QuarantineEntry(1, "failed", "", as_sent(Sent("proof-5-3")))]
+    audit = Audit(service)
+    await audit.read_back()
+    await audit.check_accepted(QuarantineCheck(service))
+    assert audit.lost == ["proof-5-2"]
+    assert broken(service.journal) == {Promise.STORED}
+
+
+async def test_event_of_a_202_that_is_stored_is_acknowledged_by_that() -> None:
+    name = "proof-5-1"
+    service = StandIn([*ROWS, row(4, name)], stored=4)
+    service.journal.record_accepted(Request((Sent(name),), is_async=True))
+    service.journal.accepted.settled()
+    await Audit(service).read_back()
+    assert service.journal.is_consistent
+    assert service.journal.seqs[name] == 4
+
+
+def as_sent(sent: Sent) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(sent.as_sent()))
+
+
+CONFLICT = Sent("id1", is_conflicting=True)  # on the topic whose conflicts are kept in quarantine
+
+
+@pytest.mark.parametrize(
+    ("there", "is_right"),
+    [([CONFLICT], True), ([], False), ([CONFLICT, CONFLICT], False), ([CONFLICT, GOOD], False)],
+)
+async def test_quarantine_holds_what_was_said_to_be_there(
+    there: list[Sent | Request], is_right: bool
+) -> None:
+    service = StandIn(ROWS)
+    sent = [one.events[0] if isinstance(one, Request) else one for one in there]
+    service.entries = [
+        QuarantineEntry(number, "conflict", "", as_sent(one)) for number, one in enumerate(sent)
+    ]
+    await QuarantineCheck(service).check()
+    assert broken(service.journal) == (set() if is_right else {Promise.COUNTED})
+    assert service.entries == []
+
+
+async def test_what_is_nobodys_event_is_noted() -> None:
+    service = StandIn([*ROWS, row(4, payload="nobody's")], stored=4)
+    await Audit(service).read_back()
+    assert broken(service.journal) == {Promise.TRACELESS}
+
+
+def test_what_was_told_to_have_failed_is_not_stored() -> None:
+    journal = Journal()
+    told(journal, GOOD, ("duplicate", 1))
+    journal.check_told()
+    assert broken(journal) == {Promise.TRACELESS}
+    journal = Journal()
+    journal.record_unanswered(GOOD)
+    told(journal, GOOD, ("duplicate", 1))
+    journal.check_told()
+    assert journal.is_consistent
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_right"),
+    [
+        ([1, 2, 3], True),
+        ([1, 3], False),
+        ([1, 1, 2, 3], False),
+        ([2, 1, 3], False),
+        ([1, 2], False),
+        ([1, 2, 3, 4], False),
+    ],
+)
+async def test_reader_of_the_stream_gets_every_event_once_and_in_order(
+    stream: list[int], is_right: bool
+) -> None:
+    service = StandIn(ROWS)
+    service.streamed = [row(seq) for seq in stream]
+    readers = Readers(service, 1)
+    readers.start()
+    await readers.check({1: "id1", 2: "id2", 3: "id3"}, seconds=0.3)
+    assert broken(service.journal) == (set() if is_right else {Promise.READ})
+
+
+async def test_reader_who_gets_another_event_under_a_seq_is_noted() -> None:
+    service = StandIn([row(1, "id3"), *ROWS[1:]])
+    readers = Readers(service, 1)
+    service.streamed = ROWS
+    readers.start()
+    await readers.check({1: "id1", 2: "id2", 3: "id3"}, seconds=0.3)
+    assert broken(service.journal) == {Promise.READ}

@@ -29,6 +29,16 @@ class GivesTwice(Mutant):
         return batch
 
 
+class KeepsRoom(MemoryQueue):
+    """`keeps-room:` never gives back the room of what has failed."""
+
+    def __init__(self, _: str, max_events: int) -> None:
+        super().__init__("memory:", max_events)
+
+    async def failed(self, _: list[Submission]) -> None:
+        pass
+
+
 class Loses(Mutant):
     """`loses:` forgets one submission between taking it and giving it."""
 
