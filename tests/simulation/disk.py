@@ -60,7 +60,7 @@ def _met(call_it: Callable[..., Any], *others: type[Exception]) -> Any:
 
 
 _CALLS = ("claim", "contents", "append", "record", "quarantine", "drop", "evict", "count")
-_READS = ("events", "span", "counters", "quarantined")
+_READS = ("events", "span", "counters", "quarantined", "contents")
 
 
 class SimulatedTransaction(MemoryTransaction):
@@ -83,7 +83,9 @@ class SimulatedTransaction(MemoryTransaction):
 class SimulatedStore(MemoryStore):
     """After an error of a transaction it is not to be used before it was opened again."""
 
-    events, span, counters, quarantined = (_met(getattr(MemoryStore, name)) for name in _READS)
+    events, span, counters, quarantined, contents = (
+        _met(getattr(MemoryStore, name)) for name in _READS
+    )
 
     def __init__(self, disk: Committed, chance: Chance, committed: Callable[[], None]) -> None:
         super().__init__("memory:")

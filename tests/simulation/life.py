@@ -4,11 +4,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from added import INSTALLED
+from aggregator import transaction
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.stream import CommitNotifier, SharedPoll
@@ -19,6 +21,7 @@ from aggregator.errors import StageFault, StoreError, Unavailable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Duplicate, Filtered, Refused, Stored
 from aggregator.pipeline import worker
+from aggregator.pipeline.comparer import Comparison
 from aggregator.pipeline.runner import NamedStage
 from aggregator.plugins import QUEUES, STAGES, Plugins
 from aggregator.stage import BatchStage
@@ -238,6 +241,11 @@ def run_history(seed: int) -> Ledger:
             ledger.excused.add(str(record.args[0]))
         return False
 
+    few, most = random.choice((0, 200, 10**6)), random.choice((400, 10**6, 10**6))
+    compared = (
+        patch.object(transaction, "COMPARED_AT_ONCE", few),
+        patch.object(Comparison, "most", most),
+    )
     logging.disable(logging.ERROR)
     worker.log.addFilter(hear)
     try:
@@ -249,10 +257,8 @@ def run_history(seed: int) -> Ledger:
             async def live(draw: Random, until_kill: int, *, is_stopped: bool) -> None:
                 await Life(draw, ledger, settings, until_kill).live(is_stopped=is_stopped)
 
-            try:
+            with closing(loop), compared[0], compared[1]:
                 loop.run_until_complete(live(draw, until_kill, is_stopped=is_stopped))
-            finally:
-                loop.close()
         ledger.check()
     finally:
         worker.log.removeFilter(hear)
