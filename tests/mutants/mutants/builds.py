@@ -45,8 +45,8 @@ class Build(Mutant):
         raise NotImplementedError
 
 
-class KeepsRoom(Build):
-    """`keeps-room:///…` does not give back the queue's room of a batch that has failed."""
+class HoldsRoom(Build):
+    """`holds-room:///…` does not give back the queue's room of a batch that has failed."""
 
     @staticmethod
     def change(put: Put) -> None:
