@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -33,7 +34,7 @@ from simulation.ledger import Ledger, Sent, must
 from simulation.loop import SeededLoop
 
 EVENTS, BYTES, LONG = 16, 5_000, 1_000.0  # in the queue, of requests; seconds
-SETTINGS = {
+SETTINGS: dict[str, Sequence[Any]] = {
     "pipeline": ("validate | odd dedup persist", "validate | dedup odd persist"),
     "key": ("topic,event_id", "topic,/k"),
     "on_conflict": ("keep-first", "reject", "quarantine"),
@@ -46,11 +47,12 @@ OURS = [one for one in INSTALLED.found if one.group in (QUEUES, STAGES)]
 IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 
 
+@dataclass
 class Odd(BatchStage):
     """Keeps some events out, fails over others, and now and then over any, or takes too long."""
 
-    def __init__(self, chance: Chance, ledger: Ledger) -> None:
-        self.chance, self.ledger = chance, ledger
+    chance: Chance
+    ledger: Ledger
 
     async def process(self, events: Sequence[Event], tx: Transaction) -> Sequence[Event]:
         await self.chance.pause()
@@ -78,15 +80,13 @@ class Life(Plugins):
         store_fails = random.choice((0.0, 0.0, 0.01, 0.05, 0.2))
         stage_fails, is_slow = random.choice((0.0, 0.05, 0.9)), random.choice((0.0, 0.1, 0.5))
         self.chance = Chance(random, store_fails, stage_fails, is_slow, until_kill)
-        self.random, self.ledger = random, ledger
-        self.kinds = random.choice(KINDS)
+        self.random, self.ledger, self.kinds = random, ledger, random.choice(KINDS)
         self._store = SimulatedStore(ledger.disk, self.chance, ledger.note_quarantine)
         self.app = create_app(load(settings, {}), self, self.chance.broken)
         self.pending = self.app[INTAKE].pending
         self.budget, self.commits, self.position = ByteBudget(BYTES, "it"), CommitNotifier(), 0
-        self.poll = SharedPoll(
-            ReadLimiter(self._store, Sender(ByteBudget(BYTES, "them"), 30.0), 2), self.commits
-        )
+        sender = Sender(ByteBudget(BYTES, "answers"), 30.0)
+        self.poll = SharedPoll(ReadLimiter(self._store, sender, 2), self.commits)
 
     def store(self, _: Any) -> SimulatedStore:
         return self._store
@@ -100,9 +100,11 @@ class Life(Plugins):
         self.app.on_startup.freeze()
         await self.app.startup()
         self.chance.is_on = True
-        publishers = [self._watched(self._publish_some) for _ in range(8)]
-        readers = [self._watched(self._follow), self._watched(self._watch)]
-        end = self._watched(*((self._stop,) if is_stopped else (self._settle, publishers)))
+        start = asyncio.get_running_loop().create_task
+        publishers = [start(self._watched(self._publish_some)) for _ in range(8)]
+        readers = [start(self._watched(one)) for one in (self._follow, self._watch)]
+        ending = (self._stop,) if is_stopped else (self._settle, publishers)
+        end = start(self._watched(*ending))
         killing = asyncio.create_task(self.chance.killed.wait())
         try:
             await asyncio.wait({end, killing}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,8 +118,7 @@ class Life(Plugins):
                 must(all(one.done() for one in publishers), "somebody was never told")
                 must(not self.pending.snapshot().queued, "under way", self.pending.answered_early)
                 must(self.budget.held == 0, "bytes are still held", self.budget.held)
-                tasks = asyncio.all_tasks() - {killing, asyncio.current_task()}
-                must(not tasks, "tasks are left", tasks)
+                must(len(asyncio.all_tasks()) == 2, "tasks are left", asyncio.all_tasks())
         finally:
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
                 for one in others:
@@ -127,15 +128,12 @@ class Life(Plugins):
             raise self.chance.problems[0]
         self.ledger.settle(is_honest=not (is_killed or self.chance.store_fails))
 
-    def _watched(self, work: Callable[..., Awaitable[None]], *args: Any) -> asyncio.Task[None]:
-        async def watched() -> None:
-            try:
-                await work(*args)
-            except Exception as error:
-                self.chance.problems.append(error)
-                self.chance.killed.set()  # what is wrong ends everything
-
-        return asyncio.create_task(watched())
+    async def _watched(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await work(*args)
+        except Exception as error:
+            self.chance.problems.append(error)
+            self.chance.killed.set()  # what is wrong ends everything
 
     async def _stop(self) -> None:
         await asyncio.sleep(self.random.choice((0.001, 0.1, 1.0, 10.0)))
@@ -148,10 +146,8 @@ class Life(Plugins):
         self.chance.is_on = False
         await asyncio.sleep(LONG)
         must(not self.app[WORKER].done(), "the worker has died")
-        counters = self.ledger.disk.counters
-        must(self.pending.snapshot().counters == counters, "old counters", counters)
-        names = [f"{self.random.getrandbits(60)}" for _ in range(EVENTS)]
-        probe = [Sent("a", name, name, 1) for name in names]
+        must(self.pending.counters == self.ledger.disk.counters, "old counters")
+        probe = [Sent("a", name, name, 1) for name in map(str, range(10**9, 10**9 + EVENTS))]
         must(await self._publish(probe, {}, BYTES) == "answered", "there is no room")
         await asyncio.sleep(LONG)
         must(self.position == len(self.ledger.disk.events), "the reader was not woken")
@@ -167,19 +163,17 @@ class Life(Plugins):
             how = {"is_strict": kind == "strict", "respond_async": kind == "early"}
             with suppress(TimeoutError, Unavailable):
                 async with asyncio.timeout(self.random.choice((LONG, LONG, LONG, 0.01))):
-                    size = sum(len(one.body) for one in sent)
-                    await (self._release() if kind == "anew" else self._publish(sent, how, size))
+                    await (self._release() if kind == "anew" else self._publish(sent, how))
 
-    async def _publish(self, sent: list[Sent], how: Any, size: int) -> str:
+    async def _publish(self, sent: list[Sent], how: Any, size: int = 0) -> str:
         context = RequestContext(f"{self.random.getrandbits(60)}", 1_800_000_000_000_000)
         body = f"[{','.join(one.body for one in sent)}]".encode()
         with self.budget.reserve() as reservation:
-            reservation.take(size)
+            reservation.take(size or len(body))
             await self.chance.pause()
             events = self.app[RECEIVER].decoder.json(body, context)
-            return await self._take(
-                Submission(context.submission, events, **how), sent, reservation
-            )
+            one = Submission(context.submission, events, **how)
+            return await self._take(one, sent, reservation)
 
     async def _release(self) -> None:
         found = (await self._store.quarantined(QuarantineQuery(limit=4))).entries
@@ -190,8 +184,7 @@ class Life(Plugins):
                 one = Submission(context.submission, events, released=[entry.id])
                 told = await self._take(one, [Sent.read(entry.body)], reservation)
             if told == "answered" and isinstance(events[0].outcome, Stored | Duplicate | Filtered):
-                is_there = entry.id in self.ledger.disk.quarantine.entries
-                must(not is_there, "released, and still in quarantine", entry)
+                must(entry.id not in self.ledger.disk.quarantine.entries, "still there", entry)
 
     async def _take(self, one: Submission, sent: list[Sent], reservation: Reservation) -> str:
         """Hand it to the service, and hold what is told against the ledger."""
@@ -202,24 +195,24 @@ class Life(Plugins):
             told = "unknown" if self.chance.killed.is_set() else "answered"
         except StageFault:
             told = "failed"
-            has_poison = any(event.act == "poison" for event in sent)
-            must(has_poison or self.chance.stage_fails, "failed for nothing", sent)
+            poison = [event for event in sent if event.act == "poison"]
+            must(poison or self.chance.stage_fails, "failed for nothing", sent)
         except Unavailable as error:
             told = "unknown" if isinstance(error, StoreError) else "refused"
         finally:
-            is_settled = one.id not in self.pending.answered_early
-            must(is_settled or reservation.is_kept, "its bytes are not held", sent)
+            is_open = one.id in self.pending.answered_early
+            must(reservation.is_kept or not is_open, "its bytes are not held", sent)
             self.ledger.told(one, told)
         return told
 
     async def _follow(self) -> None:
         """Every seq once, in order."""
         while True:
-            seen, position, is_end = self.commits.number, self.position, True
+            seen, next_, is_end = self.commits.number, self.position + 1, True
             with suppress(Unavailable):
-                found = await self.poll.poll(Query(after=position, limit=3))
+                found = await self.poll.poll(Query(after=self.position, limit=3))
                 seqs = [int(one) for text in found.messages for one in IDS.findall(text)]
-                must(seqs == list(range(position + 1, found.position + 1)), "seqs", position, seqs)
+                must(seqs == list(range(next_, found.position + 1)), "seqs", next_, seqs)
                 self.position, is_end = found.position, found.is_end
             await self.commits.wait(seen if is_end else -1, 5.0)
 
@@ -242,10 +235,7 @@ def run_history(seed: int) -> Ledger:
         return False
 
     few, most = random.choice((0, 200, 10**6)), random.choice((400, 10**6, 10**6))
-    compared = (
-        patch.object(transaction, "COMPARED_AT_ONCE", few),
-        patch.object(Comparison, "most", most),
-    )
+    at_once = patch.object(transaction, "COMPARED_AT_ONCE", few)
     logging.disable(logging.ERROR)
     worker.log.addFilter(hear)
     try:
@@ -253,12 +243,9 @@ def run_history(seed: int) -> Ledger:
             draw, loop = Random(f"{seed} {lives_left}"), SeededLoop(Random(f"{seed}{lives_left}"))
             until_kill = draw.choice((-1, draw.randrange(1, 400))) if lives_left else -1
             is_stopped = lives_left > 0 and draw.random() < 0.5
-
-            async def live(draw: Random, until_kill: int, *, is_stopped: bool) -> None:
-                await Life(draw, ledger, settings, until_kill).live(is_stopped=is_stopped)
-
-            with closing(loop), compared[0], compared[1]:
-                loop.run_until_complete(live(draw, until_kill, is_stopped=is_stopped))
+            life = Life(draw, ledger, settings, until_kill)
+            with closing(loop), at_once, patch.object(Comparison, "most", most):
+                loop.run_until_complete(life.live(is_stopped=is_stopped))
         ledger.check()
     finally:
         worker.log.removeFilter(hear)
