@@ -65,6 +65,12 @@ class Settings:
 
     host: str = _text("127.0.0.1", "Address to listen on.")
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    hosts: str = _text(
+        "",
+        "Names in Host that are answered, with commas; without any only on loopback is it looked "
+        "at.",
+        least=0,
+    )
     cors_origins: str = _text(
         "", "Origins whose pages may use the service, with commas, or *.", least=0
     )
@@ -109,7 +115,7 @@ class Settings:
 
 
 HEADINGS = {
-    "Listening": ("host", "port", "cors_origins"),
+    "Listening": ("host", "port", "hosts", "cors_origins"),
     "Storing": ("store", "queue", "pipeline", "batch_events", "stage_timeout", "indexed"),
     "Keys and conflicts": ("key", "on_conflict"),
     "Invalid events and quarantine": ("on_invalid", "quarantine_bytes", "quarantine_days"),
@@ -133,12 +139,18 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+_NAME = re.compile(r"(?=.{1,254}$)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
 
 
 def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Everything that is wrong with them, in words that name each."""
-    return _rule_problems(settings, topics) + _disagreements(settings) + _origin_problems(settings)
+    return [
+        *_rule_problems(settings, topics),
+        *_disagreements(settings),
+        *_host_problems(settings),
+        *_origin_problems(settings),
+    ]
 
 
 def _disagreements(settings: Settings) -> list[str]:
@@ -152,6 +164,15 @@ def _disagreements(settings: Settings) -> list[str]:
         if low > high:
             found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
     return found
+
+
+def _host_problems(settings: Settings) -> list[str]:
+    return [
+        f"hosts: {name!r} is no name: one is written events.example.org, without a port, and with "
+        "xn-- where it is not ASCII; addresses need not be listed"
+        for name in listed(settings.hosts)
+        if not _NAME.fullmatch(name)
+    ]
 
 
 def _origin_problems(settings: Settings) -> list[str]:

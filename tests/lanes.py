@@ -163,6 +163,11 @@ LONG: Tests = {
     "http/test_cloud_events_sdks.py": (
         "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",
     ),
+    "http/test_odd_bytes.py": (
+        "test_value_of_any_header",
+        "test_value_of_any_argument",
+        "test_any_path",
+    ),
     "http/test_quarantine.py": ("test_no_batch_is_so_large_that_quarantine_outgrows_its_bound",),
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),

@@ -310,11 +310,8 @@ ADA = Query(field=FieldIs("/user", b"sada"))
 
 
 async def _by_hand(store: SqliteStore, statement: str) -> list[tuple[object, ...]]:
-    db = sqlite3.connect(store.path)
-    with db:
-        rows = db.execute(statement).fetchall()
-    db.close()
-    return rows
+    with closing(sqlite3.connect(store.path)) as db, db:
+        return db.execute(statement).fetchall()
 
 
 async def _is_indexed(store: SqliteStore) -> bool:

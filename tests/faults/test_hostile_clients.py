@@ -16,9 +16,9 @@ from publishers import Publishers, check_stored
 from running import LIMIT, Service, until
 
 SLOW, IDLE, DEAF = 50, 1000, 40
-POST = b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+POST = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = POST + b"Content-Length: 1000\r\n\r\n"
-READ = b"GET /events?limit=1000 HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n\r\n"
+READ = b"GET /events?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 LARGE = {"filler": "x" * 1_000_000}
 ESTABLISHED = "01"  # in /proc/net/tcp
 BOUND = 256
