@@ -103,7 +103,10 @@ class BatchItem:
         return self.faults >= _MOST_FAULTS and (self.faults - _MOST_FAULTS) % 2 == 0
 
     def has_failed(self, error: StoreError, is_its_own: bool = False) -> None:
-        """Count a failure of the store, and when to try again; its own meets no other item."""
+        """Count a failure of the store, and say when to try again.
+
+        It is the item's own where only what this one asks for could not be read.
+        """
         # Counted also where going aside fails in whatever way: or it would do so for ever.
         self.faults += is_its_own or isinstance(error, StoreFault) or self.goes_aside
         self.failures += 1
@@ -473,15 +476,14 @@ class BatchProcessor:
             log.debug("%s; replaying %d submissions one by one", fault, len(batch))
             return await self._replay(batch, verdicts, is_last)
         except Postponed as postponed:
-            left = _without(batch, postponed)
-        others = [item for item in batch if item not in left]
+            out, left = _parted(batch, postponed)
         if not left:
-            return BatchResult([], None, postponed=others)
+            return BatchResult([], None, postponed=out)
         try:
             result = await self._settle_together(left, verdicts)
         except (StageFault, Postponed):
             result = await self._replay(left, verdicts, is_last)
-        return replaced(result, postponed=[*others, *result.postponed])
+        return replaced(result, postponed=out + result.postponed)
 
     async def _set_aside(self, submission: Submission, fault: AggregatorError) -> BatchResult:
         """Put into quarantine what cannot be stored; no stage sees it any more."""
@@ -595,16 +597,20 @@ def _never_stored() -> StoreFault:
     return StoreFault(f"the store failed {_MOST_FAULTS} times over it; the log says more")
 
 
-def _without(batch: Sequence[BatchItem], postponed: Postponed) -> list[BatchItem]:
-    """Postpone those that it is about, and make the others ready to be run again."""
-    left = []
+def _parted(
+    batch: Sequence[BatchItem], postponed: Postponed
+) -> tuple[list[BatchItem], list[BatchItem]]:
+    """Those that are postponed, and the others, made ready to be run again."""
+    out: list[BatchItem] = []
+    left: list[BatchItem] = []
     for item in batch:
         if item.submission.id in postponed.by_submission:
             item.postpone(postponed)
+            out.append(item)
         else:
             item.reopen()
             left.append(item)
-    return left
+    return out, left
 
 
 class _Blocked(Exception):
