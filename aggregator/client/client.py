@@ -145,9 +145,17 @@ class Client:
         path = f"/events/{quote(topic, safe='')}/{quote(event_id, safe='')}/explain"
         return await self._read(path, _EXPLANATION)
 
-    def event_pages(self, topic: str) -> AsyncIterator[EventPage]:
-        """The events of a topic, to the end: a page may be empty and yet not be the last."""
-        return self._pages("/events", _EVENT_PAGE, {"topic": topic})
+    async def event(self, topic: str, event_id: str, source: str) -> StoredEvent:
+        """The first stored event of that name, from that source."""
+        path = f"/events/{quote(topic, safe='')}/{quote(event_id, safe='')}"
+        return await self._read(path, _STORED_EVENT, {"source": source})
+
+    def event_pages(self, topic: str, **query: str) -> AsyncIterator[EventPage]:
+        """The events of a topic, to the end: a page may be empty and yet not be the last.
+
+        `field` and `equals` select further.
+        """
+        return self._pages("/events", _EVENT_PAGE, {"topic": topic, **query})
 
     async def quarantined(self, reason: str | None = None) -> list[QuarantineEntry]:
         """What is in quarantine, for one reason or for any."""

@@ -4,7 +4,7 @@ Each life of the service has one kind of trouble, chosen by the seed: a stage th
 that fails and comes back, a queue that is soon full, or none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from random import Random
 from typing import NamedTuple
@@ -55,11 +55,13 @@ class Life(NamedTuple):
         return chosen
 
 
-def lives(seed: int, *, has_quarantine: bool = True) -> Iterator[Life]:
+def lives(
+    seed: object, of: Iterable[Trouble] = Trouble, *, has_quarantine: bool = True
+) -> Iterator[Life]:
     """Endless lives, the same for the same seed; every trouble comes as often as the others."""
     random = Random(f"{seed} lives")
+    troubles = list(of)
     while True:
-        troubles = list(Trouble)
         random.shuffle(troubles)
         for trouble in troubles:
             batch_events = random.choice((1, 40, 10_000, 10_000))
@@ -80,9 +82,9 @@ class Chances(msgspec.Struct, frozen=True):
     def of(cls, trouble: Trouble, seed: str) -> "Chances":
         """Those that make this trouble."""
         if trouble is Trouble.STAGE:
-            return cls(seed, intake=0.02, stage=0.15)
+            return cls(seed, intake=0.02, stage=0.4)
         if trouble is Trouble.STORE:
-            return cls(seed, store=0.02, reopen=0.3)
+            return cls(seed, store=0.08, reopen=0.2)
         return cls(seed)
 
 

@@ -13,7 +13,7 @@ from aggregator.client import Client, ClientError, EventResult, PublishAnswer
 from aggregator.prove.faults import HELD, SAID, Life, Trouble
 from aggregator.prove.workload import QUARANTINING, Request, Sent
 
-_FAILED, _UNAVAILABLE = 500, 503
+_GONE, _FAILED, _UNAVAILABLE = 404, 500, 503
 _FULL = "are under way (queue_events)"
 _NUMBER = msgspec.json.Decoder(int)
 _MOST_TIMES = 5  # that the store fails over one submission
@@ -305,7 +305,8 @@ class JournaledClient(Client):
         try:
             answer = await self.release(entry)
         except ClientError as error:
-            if not _is_untouched(error):
+            # 404: an earlier try that was answered 503 has been settled since.
+            if error.status != _GONE and not _is_untouched(error):
                 self._record_failure(request, error)
             raise
         if any(SAID in str(result.errors) for result in answer.results):

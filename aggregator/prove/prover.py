@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
@@ -26,15 +27,15 @@ from aggregator.prove.quiet import QuietMoment
 from aggregator.prove.readers import Readers
 from aggregator.prove.reconcile import Audit, CounterCheck
 from aggregator.prove.report import OVER, Options, Proof
-from aggregator.prove.workload import ASYNC, HEADERS, KEYS, QUARANTINING, Publishers, resend
+from aggregator.prove.workload import ASYNC, FIELD, HEADERS, KEYS, QUARANTINING, Publishers, resend
 from aggregator.server import raise_open_files_limit
-from aggregator.store import KeepsQuarantine
+from aggregator.store import IndexesFields, KeepsQuarantine, Store
 
 _PATIENCE = 30.0  # seconds for a point to be reached
 _LAST_ANSWERS = 20.0  # seconds in which all requests under way should be answered at the end
 _LAST_ANSWERS_IF_BROKEN = 3.0  # the same, when a promise is known to be broken
 _LAST_REQUESTS = 100  # answers in the last life, after which every number is known exactly
-_REQUESTS_BEFORE_QUIET = 25  # answers, so that something has failed until then
+_REQUESTS_BEFORE_QUIET = 60  # answers, so that something has failed until then
 _AT_ONCE = 1000  # events sent again in one request
 _LAST_EVENTS = 10.0  # seconds in which a reader of the stream should have them at the end
 _DEATH = 1.0  # seconds to wait for it before looking again whether a promise is broken
@@ -84,10 +85,9 @@ def _check_disk(folder: Path) -> None:
         ) from error
 
 
-def _has_quarantine(options: Options) -> bool:
-    """Whether the store keeps one. Raises SettingError if there is no such store."""
-    store = Plugins.installed().store(Settings(store=options.store))
-    return isinstance(store, KeepsQuarantine)
+def _store(options: Options) -> Store:
+    """The store, for what it can do; never opened. Raises SettingError if there is none."""
+    return Plugins.installed().store(Settings(store=options.store))
 
 
 def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
@@ -95,10 +95,12 @@ def _write_topics(options: Options, *, has_quarantine: bool) -> Path:
 
     Raises SettingError if that is not possible.
     """
-    tables: dict[str, dict[str, str]] = {topic: {"key": key} for topic, key in KEYS.items()}
+    tables: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for topic, key in KEYS.items():
+        tables[topic]["key"] = key
     if has_quarantine:
-        tables[QUARANTINING] = {"on_conflict": "quarantine"}
-        tables[ASYNC] = {"on_conflict": "reject"}  # else a 202 would be all that is heard of one
+        tables[QUARANTINING]["on_conflict"] = "quarantine"
+        tables[ASYNC]["on_conflict"] = "reject"  # else a 202 would be all that is heard of one
     lines = []
     for topic, table in tables.items():
         lines += [f"[topics.{topic}]", *(f'{name} = "{value}"' for name, value in table.items())]
@@ -120,9 +122,13 @@ class _Prover:
         self._client = client
         self._show = show
         self._process: Process | None = None
-        has_quarantine = _has_quarantine(options)
+        store = _store(options)
+        has_quarantine = isinstance(store, KeepsQuarantine)
+        self._indexed = FIELD if isinstance(store, IndexesFields) else ""
         self._topics = _write_topics(options, has_quarantine=has_quarantine)
         self._lives = lives(options.seed, has_quarantine=has_quarantine)
+        failing = (trouble for trouble in Trouble if trouble is not Trouble.NONE)
+        self._quiet_lives = lives(f"{options.seed} quiet", failing, has_quarantine=has_quarantine)
         self._counter_check = CounterCheck(proof.journal)
         self._quarantine = QuarantineCheck(client) if has_quarantine else None
         self._quiet = QuietMoment(client, self._counter_check, self._quarantine)
@@ -187,11 +193,12 @@ class _Prover:
 
     async def _run_and_kill(self, kill: Kill, *, is_new: bool) -> None:
         """One life of the service, from its start until it is killed."""
-        life = next(self._lives)
+        is_quiet = kill.point in (Point.ANY, Point.STOPPING)
+        life = next(self._quiet_lives if is_quiet else self._lives)
         process = await self._spawn(life, self._child_options(kill, life, is_new=is_new))
         if kill.point is not Point.STARTING:
             await self._resume(process, life)
-        if kill.point in (Point.ANY, Point.STOPPING):
+        if is_quiet:
             await self._until_answered(_REQUESTS_BEFORE_QUIET, process)
             await self._be_quiet(life)
             await self._until_answered(kill.times, process)
@@ -281,6 +288,7 @@ class _Prover:
         await self._until_answered(_LAST_REQUESTS, process)
         if not (is_all_answered := await self._publishers.finish(self._patience)):
             self._note_unanswered()
+        await self._publishers.rest(_PATIENCE)  # nor is anything released any more
         await process.stop(_PATIENCE)
         self._journal.accepted.settled()  # or it would not have stopped
         process = await self._spawn(life, ChildOptions(self._settings_of(life)))
@@ -299,7 +307,8 @@ class _Prover:
             await audit.send_again()
         finally:
             self._proof.lost, self._proof.doubled = len(audit.lost), len(audit.doubled)
-        if self._journal.is_consistent:  # an event that is lost cannot be explained
+        if self._journal.is_consistent:  # a lost event can be neither found nor explained
+            await audit.check_found()
             await audit.check_history()
 
     def _child_options(self, kill: Kill, life: Life, *, is_new: bool) -> ChildOptions:
@@ -311,12 +320,9 @@ class _Prover:
         return ChildOptions(settings, kill.point, kill.times, is_new=is_new, chances=chances)
 
     def _settings_of(self, life: Life) -> dict[str, str | int]:
-        own: dict[str, str | int] = {
-            "store": self._options.store,
-            "queue": self._options.queue,
-            "port": 0,
-        }
-        own["config"] = str(self._topics)
+        own: dict[str, str | int] = {"port": 0, "config": str(self._topics)}
+        own |= {"store": self._options.store, "queue": self._options.queue}
+        own["indexed"] = self._indexed
         return own | life.settings
 
     async def _keep_showing(self, began: float) -> None:

@@ -15,7 +15,7 @@ from aggregator.prove.quarantine import QuarantineCheck
 from aggregator.prove.reconcile import CounterCheck
 from aggregator.prove.workload import Request, Sent
 
-_PATIENCE = 3.0  # seconds for room that should be back
+_PATIENCE = 10.0  # seconds for what should be back at once
 _POLL = 0.02  # seconds
 
 
@@ -33,6 +33,7 @@ class QuietMoment:
 
     async def check(self, life: Life) -> None:
         """Check all of it. Raises ClientError."""
+        await self._wait_ready()
         stats = await self._client.settled_stats()
         if stats.queue_size_current:
             how = "events stay under way for ever"
@@ -45,6 +46,14 @@ class QuietMoment:
             await self._check_queue(life.room)
         if self._quarantine:
             await self._quarantine.check()
+
+    async def _wait_ready(self) -> None:
+        """A store that has failed is read for the counters once it is back. Raises ClientError."""
+        deadline = time.monotonic() + _PATIENCE
+        while (why := await self._client.why_not_ready()) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL)
+        if why:
+            self._breaches.note(Promise.READY, "the store does not come back", why)
 
     async def _check_budgets(self) -> None:
         """Answers hold their bytes until they are written: a moment longer than they are read."""

@@ -2,16 +2,19 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from aggregator.client import Stats, StoredEvent, TopicStats
 from aggregator.prove.journal import Counts, Journal, JournaledClient, Promise
 from aggregator.prove.quarantine import QuarantineCheck
-from aggregator.prove.workload import UNIQUE_IDS, Sent, name_of, resend
+from aggregator.prove.workload import FIELD, UNIQUE_IDS, Sent, name_of, resend
+
+T = TypeVar("T")
 
 _AT_ONCE = 1000  # events sent again in one request
-_EXPLAINED = 200  # events at most whose explanation is asked for
+_LOOKED_FOR = 200  # events at most that are asked for one by one
 
 
 class CounterCheck:
@@ -140,6 +143,21 @@ class Audit:
             how = "events that were answered 202 are neither stored nor in quarantine"
             self._breaches.note(Promise.STORED, how, name)
 
+    async def check_found(self) -> None:
+        """Check that events are found by their names and by a field. Raises ClientError."""
+        first: dict[tuple[str, str, str], int] = {}
+        for seq, name in self.stored.items():
+            first.setdefault(Sent(name).place, seq)
+        for place, seq in sampled(list(first.items())):
+            if (found := (await self._client.event(*place)).seq) != seq:
+                how = "what is found by its id is not the first event that has it"
+                self._breaches.note(Promise.READ, how, f"{found}, not {seq}, of {place}")
+        for seq, name in sampled(list(self.stored.items())):
+            pages = self._client.event_pages(Sent(name).topic, field=FIELD, equals=f'"{name}"')
+            if (seqs := [event.seq async for page in pages for event in page.events]) != [seq]:
+                how = "what is found by a field is not the event that has it"
+                self._breaches.note(Promise.READ, how, f"{seqs}, not {seq}, of {name}")
+
     async def check_history(self) -> None:
         """Check what `explain` tells of events that came again. Raises ClientError."""
         journal = self._journal
@@ -148,7 +166,7 @@ class Audit:
             for one in (*journal.conflicts, *journal.duplicates)
             if one in self._kept and Sent(one).topic in UNIQUE_IDS
         ]
-        for name in came[:: 1 + len(came) // _EXPLAINED]:
+        for name in sampled(came):
             told = await self._client.explain(Sent(name).topic, Sent(name).event_id)
             conflicts = sum(other.times for other in told.conflicting)
             uncertain = journal.uncertain[name]
@@ -206,6 +224,11 @@ class Audit:
         if by_topic != rows_of:
             how = "the numbers of stored events by topic are not what is counted"
             self._breaches.note(Promise.COUNTED, how, f"{dict(rows_of)} and {by_topic}")
+
+
+def sampled(all_: list[T]) -> list[T]:
+    """So many of them as there is time for, from beginning to end."""
+    return all_[:: 1 + len(all_) // _LOOKED_FOR]
 
 
 def _is_as_sent(event: StoredEvent, name: str) -> bool:

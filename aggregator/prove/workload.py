@@ -20,7 +20,7 @@ _SIZES = (1, 1, 2, 5, 20, 50)  # events in a request
 MOST = max(_SIZES)
 """Events in a request at most."""
 _STRICT = 0.05  # the part of the requests that are strict
-_ASYNC = 0.08  # the part of those whose outcome is not waited for
+_ASYNC = 0.12  # the part of those whose outcome is not waited for
 _SHARED_IDS = 1000  # event ids, on a topic where the id alone does not make the key
 _PAUSE = 0.02  # seconds between tries
 
@@ -32,7 +32,13 @@ the last one are all events that are sent with `respond-async`."""
 _TOPICS = (BY_ID, QUARANTINING, BY_FIELD, BY_SOURCE, CLOUD)
 UNIQUE_IDS = (BY_ID, QUARANTINING, ASYNC)
 """The topics on which an event is found by its id."""
-KEYS = {BY_FIELD: "topic,/name", BY_SOURCE: "topic,event_id,header:x-proof,source"}
+FIELD = "/name"
+"""The place of an event's name in its payload, by which events are found."""
+KEYS = {
+    BY_FIELD: f"topic,{FIELD}",
+    BY_SOURCE: "topic,event_id,header:x-proof,source",
+    ASYNC: "topic,event_id,header:x-proof",  # the quarantine has to keep the header
+}
 """What the keys of a topic are made of, where that is not the usual."""
 
 
@@ -76,6 +82,17 @@ class Sent:
         """Unique on most topics; on the others what else the key is made of differs."""
         return self.name if self.topic in UNIQUE_IDS else str(self._number // 7 % _SHARED_IDS)
 
+    @property
+    def source(self) -> str:
+        """An own one where event ids are shared: it tells the events apart."""
+        own = self.topic in (BY_FIELD, BY_SOURCE, CLOUD)
+        return f"source-{self.name if own else self._number % 3}"
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Topic, id and source, by which the first event of them is found."""
+        return self.topic, self.event_id, self.source
+
     def members(self) -> dict[str, Any]:
         """The event as it is read."""
         number = self._number
@@ -84,7 +101,7 @@ class Sent:
             "topic": self.topic,
             "event_id": self.event_id,
             "timestamp": _NO_TIME if self.is_invalid else _TIME,
-            "source": f"source-{self.name if self.topic in (BY_SOURCE, CLOUD) else number % 3}",
+            "source": self.source,
             "payload": {
                 "name": self.name,
                 "is_conflicting": self.is_conflicting,

@@ -56,6 +56,7 @@ async def every_call(client: Client) -> AsyncIterator[ClientError]:
         client.settled_stats(),
         client.topics(),
         client.explain("t", "1"),
+        client.event("t", "1", "s"),
         anext(client.event_pages("t")),
         client.publish_async(b"[]"),
         client.quarantined(),
@@ -89,6 +90,9 @@ async def test_every_call_understands_the_service(client: Client) -> None:
     (page,) = [page async for page in client.event_pages("a/b")]
     assert page.events == [event async for event in client.events()]
     assert msgspec.json.decode(page.events[0].payload) == good["payload"]
+    assert [await client.event("a/b", "1 ?", "s")] == page.events
+    (none,) = [page async for page in client.event_pages("a/b", field="/n", equals="2")]
+    assert none.events == []
 
 
 async def test_what_is_in_quarantine_is_listed_released_and_dropped(client: Client) -> None:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aggregator.prove.failpoints import Point, kills
+from aggregator.prove.faults import Chances, Faults, Trouble, lives
 from aggregator.prove.workload import Script
 from running import LIMIT, MUTANTS, aggregator, until
 
@@ -45,6 +47,12 @@ def test_what_is_installed_keeps_every_promise(tmp_path: Path) -> None:
     assert sum(told["kills"].values()) == 2 * ROUND
     assert set(told["kills"]) == {point.value for point in Point}
     assert all(told["kills"].values()), told["kills"]
+    assert sum(told["lives"].values()) == 2 * ROUND
+    assert all(told["lives"].values()), told["lives"]
+    assert told["quiet_moments"] >= 2 * 2 + 1, "at two points of each round, and in the end"
+    assert told["accepted"], "nothing was answered 202"
+    assert told["followed"] == told["acknowledged"], "the stream has brought all"
+    assert told["exports"]
     assert told["unanswered"], "no request was ever cut off"
     for status_ in ("stored", "duplicate", "conflict", "invalid", "refused"):
         assert told["answered"][status_]
@@ -117,8 +125,27 @@ def test_seed_repeats_what_is_sent_and_where_it_is_killed() -> None:
     first, second = ([script.next().body for _ in range(50)] for script in scripts)
     assert first == second
     assert Script("6", 3).next().body != first[0]
-    one, other = kills(5), kills(5)
-    assert [next(one) for _ in range(40)] == [next(other) for _ in range(40)]
+    for endless in (kills, lives):
+        one, other = endless(5), endless(5)
+        assert [next(one) for _ in range(40)] == [next(other) for _ in range(40)]
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_seed_repeats_what_fails(trouble: Trouble) -> None:
+    def failing() -> list[bool]:
+        faults = Faults(Chances.of(trouble, "5"))
+        return [fails(call) for _ in range(300) for call in (faults.in_stage, faults.in_store)]
+
+    assert failing() == failing()
+    assert any(failing()) is (trouble in (Trouble.STAGE, Trouble.STORE))
+
+
+def fails(call: Callable[[], None]) -> bool:
+    try:
+        call()
+    except Exception:
+        return True
+    return False
 
 
 def test_killing_ends_after_its_time(tmp_path: Path) -> None:
