@@ -3,6 +3,7 @@
 Each is one of `tests/mutants`; what catches it passes without it, which other tests show.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from aggregator.plugins import STORES, Plugins
 from aggregator.store import Store
-from running import MUTANTS
+from running import MUTANTS, aggregator
 from simulation.life import run_history
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,14 @@ BY_A_TEST = {
     "undoes-too-much": PLAIN_STORE + "test_long_history",
     "wakes-nobody": CONTRACT + "test_who_waits_for_news_hears_of_it_after_a_reopen",
 }
+BY_THE_PROOF = {
+    "counts-on-one-topic": "the numbers add up",
+    "forgets-at-reopen": "each event is stored once",
+    "keeps-bytes": "what was taken up is given back",
+    "merges-all-but-the-last": "each event is stored once",
+    "skips-at-the-page": "a reader gets every event once and in order",
+}
+"""What users run finds some of them too, here those of one kind each."""
 
 
 @pytest.mark.parametrize("mutant", BY_THE_SIMULATION)
@@ -82,3 +91,12 @@ def test_broken_build_is_caught_by_a_test(mutant: str) -> None:
         check=False,
     )
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("mutant", "broken"), BY_THE_PROOF.items())
+def test_broken_build_is_caught_by_the_proof(mutant: str, broken: str, tmp_path: Path) -> None:
+    command = "prove", "--json", "--store", f"{mutant}:///a.db", "--kills", "60"
+    ran = aggregator(tmp_path, *command, environ=MUTANTS, seconds=300)
+    assert ran.stdout, ran.stderr
+    assert broken in [one["promise"] for one in json.loads(ran.stdout)["broken"]]
