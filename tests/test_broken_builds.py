@@ -57,9 +57,9 @@ BY_A_TEST = {
 BY_THE_PROOF = {
     "counts-on-one-topic": "the numbers add up",
     "forgets-at-reopen": "each event is stored once",
+    "indexes-the-first-block": "each event is stored once",
     "keeps-bytes": "what was taken up is given back",
     "merges-all-but-the-last": "each event is stored once",
-    "skips-at-the-page": "a reader gets every event once and in order",
 }
 """What users run finds some of them too, here those of one kind each."""
 
