@@ -54,14 +54,8 @@ BY_A_TEST = {
     "undoes-too-much": PLAIN_STORE + "test_long_history",
     "wakes-nobody": CONTRACT + "test_who_waits_for_news_hears_of_it_after_a_reopen",
 }
-BY_THE_PROOF = {
-    "counts-on-one-topic": "the numbers add up",
-    "forgets-at-reopen": "each event is stored once",
-    "indexes-the-first-block": "each event is stored once",
-    "keeps-bytes": "what was taken up is given back",
-    "merges-all-but-the-last": "each event is stored once",
-}
-"""What users run finds some of them too, here those of one kind each."""
+BY_THE_PROOF = {"indexes-the-first-block": "each event is stored once"}
+"""Others it finds by chance: what it kills when is the machine's to decide."""
 
 
 @pytest.mark.parametrize("mutant", BY_THE_SIMULATION)
