@@ -46,6 +46,11 @@ class AppServer(TestServer):
 Start = Callable[..., Awaitable[Client]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The seed of a history that has failed."""
+    parser.addoption("--seed", type=int, help="repeat this history: pytest tests/simulation")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Watch what is left open; heed Ctrl-C, and let what is started heed it, in any shell."""
     config.pluginmanager.register(left_open)

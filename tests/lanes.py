@@ -190,6 +190,11 @@ LONG: Tests = {
     "http/test_schemathesis.py": (),
     "loadgen/test_bench_command.py": ("test_limits_ours_and_the_naive_design_are_measured",),
     "model/test_against_a_dictionary.py": (),
+    "simulation/test_simulation.py": ("test_many_histories_keep_every_promise",),
+    "test_broken_builds.py": (
+        "test_broken_build_is_caught_by_a_test",
+        "test_broken_build_is_caught_by_the_proof",
+    ),
     "test_package.py": (
         "test_commands_are_there_and_say_what_they_lack",
         "test_installed_service_does_what_the_page_of_the_package_shows",

@@ -39,6 +39,7 @@ from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
 from aggregator.testing.quarantine import QuarantineContract
 
+_LATE = 5.0  # seconds after which what should be told at once never will be
 _SOON = 0.05  # seconds in which something that must wait is given the chance not to
 
 
@@ -437,6 +438,17 @@ class StoreContract(CommitContract):
         await store.reopen()
         await stored(store, make_event("2"))
         assert await walk(store) == ["1", "2"]
+
+    async def test_who_waits_for_news_hears_of_it_after_a_reopen(self, store: Store) -> None:
+        """Or who follows the events would be told of none until they come again."""
+        await stored(store, make_event("1"))
+        waiting = asyncio.create_task(store.changed(1))
+        await asyncio.sleep(0)
+        await store.reopen()
+        await stored(store, make_event("2"))
+        done, _ = await asyncio.wait({waiting}, timeout=_LATE)
+        assert done
+        assert waiting.result() == 2
 
     async def test_store_can_be_closed_twice(self, store: Store) -> None:
         await store.close()
