@@ -56,7 +56,7 @@ class Adding(Routes):
 
         In full.
         """
-        async with self.context.store() as store:
+        async with self.context.store(request) as store:
             newest = (await store.span()).newest
         answer = web.Response(body=json.encode(Added(newest)), content_type="application/json")
         return await self.context.send(request, answer)
@@ -101,8 +101,8 @@ class Hanging(Routes):
     def routes(self) -> Sequence[Route]:
         return [Route("GET", "/hangs", self.hang), Route("GET", "/nothing", self.nothing)]
 
-    async def hang(self, _: web.Request) -> web.StreamResponse:
-        async with self.context.store():
+    async def hang(self, request: web.Request) -> web.StreamResponse:
+        async with self.context.store(request):
             await asyncio.Event().wait()
         return web.Response()
 
