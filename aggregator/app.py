@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -111,6 +111,7 @@ def create_app(
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(stream.stop)
+    app.on_shutdown.append(_hurrying(worker))
     app.cleanup_ctx.append(_opened(store, queue, pending, configuration))
     app.cleanup_ctx.append(_closing(intake_runner, batch_runner))
     app.cleanup_ctx.append(_working(worker))
@@ -202,6 +203,15 @@ def _closing(*runners: StageRunner) -> Context:
             await runner.close()
 
     return closing
+
+
+def _hurrying(worker: Worker) -> Callable[[web.Application], Awaitable[None]]:
+    """Before requests under way are waited for: those whose contents are compared are told soon."""
+
+    async def hurrying(_: web.Application) -> None:
+        worker.hurry()
+
+    return hurrying
 
 
 def _working(worker: Worker) -> Context:

@@ -67,6 +67,12 @@ class Settings:
 
     host: str = _text("127.0.0.1", "Address to listen on.")
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    hosts: str = _text(
+        "",
+        "Names in Host that are answered, with commas; without any only on loopback is it looked "
+        "at.",
+        least=0,
+    )
     cors_origins: str = _text(
         "", "Origins whose pages may use the service, with commas, or *.", least=0
     )
@@ -110,6 +116,9 @@ class Settings:
     max_event: int = _whole(1_048_576, "bytes", "Longest event.")
     max_body: int = _whole(16_777_216, "bytes", "Longest body of a request, decompressed.")
     body_timeout: float = _seconds(30.0, "How long a request's body may take to arrive.")
+    body_rate: int = _whole(
+        8192, "bytes a second", "Least rate at which a body may arrive; 0 for none.", least=0
+    )
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
     queue_bytes: int = _whole(33_554_432, "bytes", "Most bytes of requests under way.")
 
@@ -124,13 +133,13 @@ class Settings:
 
 
 HEADINGS = {
-    "Listening": ("host", "port", "cors_origins"),
+    "Listening": ("host", "port", "hosts", "cors_origins"),
     "Clients": ("connections", "client_share", "proxies"),
     "Storing": ("store", "queue", "pipeline", "batch_events", "stage_timeout", "indexed"),
     "Keys and conflicts": ("key", "on_conflict"),
     "Invalid events and quarantine": ("on_invalid", "quarantine_bytes", "quarantine_days"),
     "Requests": (
-        *("max_events", "max_event", "max_body", "body_timeout"),
+        *("max_events", "max_event", "max_body", "body_timeout", "body_rate"),
         *("queue_events", "queue_bytes"),
     ),
     "Answers": ("answer_bytes", "answer_timeout", "streams", "heartbeat"),
@@ -149,6 +158,7 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+_NAME = re.compile(r"(?=.{1,254}$)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[^\s/?#@*]+", re.IGNORECASE)
 
 
@@ -157,6 +167,7 @@ def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -
     return [
         *_rule_problems(settings, topics),
         *_disagreements(settings),
+        *_host_problems(settings),
         *_origin_problems(settings),
         *_proxy_problems(settings),
     ]
@@ -179,6 +190,15 @@ def _disagreements(settings: Settings) -> list[str]:
                 "last quarter is kept for others (client_share)"
             )
     return found
+
+
+def _host_problems(settings: Settings) -> list[str]:
+    return [
+        f"hosts: {name!r} is no name: one is written events.example.org, without a port, and with "
+        "xn-- where it is not ASCII; addresses need not be listed"
+        for name in listed(settings.hosts)
+        if not _NAME.fullmatch(name)
+    ]
 
 
 def _origin_problems(settings: Settings) -> list[str]:

@@ -17,10 +17,11 @@ from types import FrameType
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, WORKER
-from aggregator.config import Settings
+from aggregator.config import Settings, listed
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
@@ -63,12 +64,13 @@ async def serve(
     raise_open_files_limit()
     signals = _Signals(app[INTAKE].pending, reload)
     sockets = listening_sockets(settings)
+    hosts = hosts_of(settings, sockets)
     runner = AppRunner(
-        app, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
+        app, hosts, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
-        async with StartingServer(sockets, lambda: app[STORE].doing):
+        async with StartingServer(sockets, lambda: app[STORE].doing, hosts):
             if not await _started(runner, signals):
                 log.info("ended before it was ready; nothing was accepted")
                 return 0
@@ -96,6 +98,19 @@ async def serve(
         return _EXIT_FAILED
     log.info("stopped: everybody who waited has an answer")
     return 0
+
+
+def hosts_of(settings: Settings, sockets: Sequence[socket.socket]) -> Hosts | None:
+    """What `Host` may be; None if anything.
+
+    Unless names are listed, it is looked at where only this machine reaches the service: a page is
+    the one stranger there. On any other address everybody gets in without one, also by the way of
+    rebinding, so that to look at some of the connections would protect nothing.
+    """
+    names = listed(settings.hosts)
+    if not names and any(map(is_open_to_others, sockets)):
+        return None
+    return Hosts([settings.host, *names])
 
 
 async def _started(runner: web.AppRunner, signals: "_Signals") -> bool:

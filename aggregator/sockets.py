@@ -135,4 +135,5 @@ def is_open_to_others(listening: socket.socket) -> bool:
     """Whether other machines may reach it."""
     if listening.family == socket.AF_UNIX:
         return False
-    return not ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+    address = ip_address(listening.getsockname()[0].partition("%")[0])
+    return not (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from aiohttp import web
 
+from aggregator.api.hosts import Hosts
 from aggregator.api.responses import problem_response
 from aggregator.api.status import alive
 from aggregator.sockets import BACKLOG, accept_no_more
@@ -27,9 +28,15 @@ class StartingServer:
     answered: connections wait, and a start that takes no longer refuses none of them.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], doing: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        doing: Callable[[], str],
+        hosts: Hosts | None = None,
+    ) -> None:
         self._sockets = sockets
         self._doing = doing
+        self._hosts = hosts
         self._server = web.Server(self._answer, access_log=None)
         self._listeners: list[asyncio.Server] = []
         self._task: asyncio.Task[None] | None = None
@@ -76,6 +83,8 @@ class StartingServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz" and request.method in ("GET", "HEAD"):
             answer = alive()
+        elif self._hosts and (refusal := self._hosts.refusal(request)):
+            answer = refusal
         else:
             doing = self._doing() or "opening the store"
             told = f"The service is starting ({doing}). Try again."

@@ -2,8 +2,9 @@
 
 A store speaks the words of this page and no others, so a stage is written once and runs on every
 store. Derive from `Store` and `StoreTransaction`: that is what every store must do. What some can
-do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields` and
-`BacksUp`: a call of the API or a setting that needs one is there only where the store has it.
+do beyond it are mixins further down, `KeepsHistory`, `KeepsQuarantine`, `IndexesFields`, `BacksUp`
+and `ChecksItself`: a call of the API or a setting that needs one is there only where the store has
+it.
 Register the store's class in the entry-point group `aggregator.stores` under the scheme of its
 URLs, and run `aggregator.testing.StoreContract`.
 
@@ -40,6 +41,7 @@ class Content(msgspec.Struct, frozen=True):
     source: str
     payload: bytes | None
     payload_kind: PayloadKind = PayloadKind.JSON
+    is_damaged: bool = False  # as in StoredEvent
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ class Counters(msgspec.Struct, frozen=True):
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event as it is read back; key and digest are those that were stored with it.
 
-    A store hands over what it finds: whether that is damaged is judged by its digest elsewhere.
+    A store hands over what it finds, also where it is damaged.
     """
 
     seq: int
@@ -80,6 +82,11 @@ class StoredEvent(msgspec.Struct, frozen=True):
     digest: bytes
     payload_kind: PayloadKind = PayloadKind.JSON
     attributes: bytes = b""
+    is_damaged: bool = False
+    """Whether the store sees that a part of it is not as it was written: by a checksum of its own.
+
+    The digest covers source and payload alone, and elsewhere it is compared in any case.
+    """
 
 
 class FieldIs(msgspec.Struct, frozen=True):
@@ -127,6 +134,10 @@ class Query(msgspec.Struct, frozen=True):
 
 PAGE_BYTES = 2_097_152
 """Bytes of payloads after which a page ends, however many events were asked for."""
+
+
+CONTENTS_BYTES = 1_048_576
+"""Bytes of payloads after which the contents end that are read in one call."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -189,9 +200,10 @@ class StoreTransaction(ABC):
 
     @abstractmethod
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
-        """The contents of these events, in order, up to and with the one that reaches PAGE_BYTES.
+        """The contents of these events, in order, up to the one that reaches CONTENTS_BYTES.
 
-        At least one, so that whoever wants more asks again for the rest.
+        With that one, so at least one: whoever wants more asks again for the rest. Everybody waits
+        meanwhile, so no further ones are read.
         """
 
     @abstractmethod
@@ -223,7 +235,8 @@ class Store(ABC):
     can mend by trying again, it tries again itself; where only the whole transaction can be tried
     again, after a deadlock say, any call of it, or its end, raises TryAgain, and the pipeline runs
     the batch again, ten times in all at most. KeyHeld, from `append` alone, is no failure of the
-    store; SettingError, from `key_spec`, `open`, `reopen`, `index` and `backup`, is for operators.
+    store; SettingError, from `key_spec`, `open`, `reopen`, `index`, `backup` and `check`, is for
+    operators.
 
     Whatever else a call raises reaches the caller as StoreFault, a StoreError too
     (`core/store_guard.py`): a driver's errors often share no base, and none may be taken for a
@@ -234,7 +247,7 @@ class Store(ABC):
     """Whether other processes may commit to it while it is open here."""
 
     doing: str = ""
-    """What `open`, `reopen` or `index` is about and how far it is, in words for the operator.
+    """What `open`, `reopen`, `index` or `check` is about and how far it is, for the operator.
 
     Set by a store whose calls take long, and emptied by it when they end; `/readyz` shows it.
     """
@@ -288,6 +301,26 @@ class Store(ABC):
         Its work is bounded, however few events match, and its size by PAGE_BYTES: a page ends
         with the event that reaches it.
         """
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """As `StoreTransaction.contents`, of committed events: no transaction waits for it.
+
+        Reads a page for each. A store may have a quicker way.
+        """
+        found: list[Content] = []
+        size = 0
+        for seq in seqs:
+            content = Content("", None)
+            for event in (await self.events(Query(after=seq - 1, limit=1))).events:
+                if event.seq == seq:
+                    content = Content(
+                        event.source, event.payload, event.payload_kind, event.is_damaged
+                    )
+            found.append(content)
+            size += len(content.payload or b"")
+            if size >= CONTENTS_BYTES:
+                break
+        return found
 
     @abstractmethod
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
@@ -452,6 +485,7 @@ class Quarantined(msgspec.Struct, frozen=True):
     is_cloud_event: bool
     headers: dict[str, str]  # those of its request that keys are made of
     body: bytes  # as `Event.as_sent` gives it; may be no JSON
+    is_damaged: bool = False  # as in StoredEvent, once it is read back
 
     @property
     def size(self) -> int:
@@ -574,4 +608,35 @@ class BacksUp(Store):
         as this store can. Until then there is nothing under that name, nor after a failure.
 
         Raises SettingError for what an operator must change: a file that is there already, say.
+        """
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Damage in a store, in sentences for the operator; one may stand for much of one kind."""
+
+    what: str  # is not as it was written
+    means: str  # for what is asked of the store
+    do: str
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a check has read, and the damage that it has found."""
+
+    events: int
+    last_seq: int  # of the last event that was stored
+    is_running: bool  # whether a service had the store open
+    findings: list[Finding]
+
+
+class ChecksItself(Store):
+    """A store that can read all that it holds, and tell what of it is not as it was written."""
+
+    @abstractmethod
+    async def check(self) -> Checked:
+        """Read everything, and hold what is derived from the events against them.
+
+        Asked of a store that is not open here; others may read and write it meanwhile. It changes
+        nothing, and keeps what others write from being tidied up for a moment at a time only.
+
+        Raises SettingError where there is no store, or it cannot be looked at as things are.
         """

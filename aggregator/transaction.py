@@ -2,15 +2,20 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
+from itertools import accumulate
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
+from aggregator.comparison import TOLD, Pair, Rivals, Verdicts, compare, contents_of, rivals, told
 from aggregator.core.identity import DIGEST_SIZE, KEY_SIZE, PayloadKind
 from aggregator.errors import StageFault, StoreError, StoreFault
 from aggregator.event import Event
+from aggregator.outcome import Conflict
 from aggregator.store import Content, KeyOwner, StoreTransaction
 
 __all__ = ["Transaction"]
@@ -19,6 +24,9 @@ R = TypeVar("R")
 
 EFFECTS_LIMIT = 0.1
 """Seconds that the effects of one stage after one batch may take in all, before the log warns."""
+
+COMPARED_AT_ONCE = 1_048_576
+"""Bytes, stored and sent, that are compared in a transaction, while everybody waits for it."""
 
 _TOO_LARGE = 2**63  # a seq, or a time in microseconds since 1970, that no store can hold
 
@@ -29,6 +37,22 @@ class Effect:
 
     stage: str
     call: Callable[[], object]
+
+
+class Postponed(Exception):
+    """More is to be compared than a batch may take. For the pipeline; a stage lets it pass.
+
+    The batch is rolled back and run again without the submissions of these events. They come in a
+    later one, once the contents have been compared beside the worker.
+    """
+
+    def __init__(self, pairs: Iterable[Pair], uncommitted: Iterable[int]) -> None:
+        super().__init__("more is to be compared than a batch may take")
+        self.by_submission: dict[str, list[Pair]] = {}
+        for event, owner in pairs:
+            self.by_submission.setdefault(event.submission, []).append((event, owner))
+        self.uncommitted = frozenset(uncommitted)
+        """The seqs that were given in the transaction: they may be those of other events next."""
 
 
 @dataclass
@@ -43,6 +67,10 @@ class UnitOfWork:
     """The key that each event holds which a claim has named."""
     failure: BaseException | None = None
     """What the first call of the store that failed has raised."""
+    verdicts: Verdicts = field(default_factory=dict)
+    """What was found of contents, here or before."""
+    room: int = field(default_factory=lambda: COMPARED_AT_ONCE)
+    """How many bytes may still be compared here."""
 
     def undo(self, effects: int, appended: int) -> None:
         """Forget all but the first so many: what came after was rolled back to a savepoint."""
@@ -78,6 +106,38 @@ class Transaction:
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events: `StoreTransaction.contents`."""
         return await self._call(self._work.tx.contents, seqs, mistake=_in_seqs)
+
+    async def compare(self, pairs: Sequence[Pair]) -> list[Conflict | None]:
+        """Of each event and the owner of its key: a Conflict, or None if their contents are equal.
+
+        Unequal digests do not tell, for the same JSON values may be spelled otherwise. At most
+        COMPARED_AT_ONCE bytes are compared in a batch. Beyond them this raises Postponed, which the
+        pipeline waits for: the submissions of those events come again once that has been compared.
+        """
+        work = self._work
+        left = list(rivals(pair for pair in pairs if _is_open(*pair, work.verdicts)))
+        while left and (done := await self._compare_some(left)):
+            left = left[done:]
+        if left:
+            work.failure = Postponed((pair for some in left for pair in some.pairs), work.appended)
+            raise work.failure
+        return [_verdict(event, owner, work.verdicts) for event, owner in pairs]
+
+    async def _compare_some(self, asked: Sequence[Rivals]) -> int:
+        """Compare the first of these, as far as there is room; how many of them it was."""
+        work = self._work
+        if asked[0].sent > work.room:
+            return 0
+        contents = await self.contents([some.owner.seq for some in asked])
+        together = list(zip(asked, contents, strict=False))
+        sizes = accumulate(some.size(stored) for some, stored in together)
+        fitting = [size for size in sizes if size <= work.room]
+        if fitting:
+            work.room -= fitting[-1]
+            differences = TOLD - told(work.verdicts)
+            some = together[: len(fitting)]
+            work.verdicts.update(await self.aside(compare, some, differences))
+        return len(fitting)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
         """Store the events with their keys; return the seq of each, ascending.
@@ -163,6 +223,19 @@ class Transaction:
             except BaseException as error:
                 self._work.failure = error
                 raise
+
+
+def _is_open(event: Event, owner: KeyOwner, verdicts: Verdicts) -> bool:
+    return event.digest != owner.digest and contents_of(event, owner) not in verdicts
+
+
+def _verdict(event: Event, owner: KeyOwner, verdicts: Verdicts) -> Conflict | None:
+    if event.digest == owner.digest:
+        return None
+    conflict = verdicts[contents_of(event, owner)]
+    if conflict and conflict.seq != owner.seq:  # it was stored anew since that was found
+        return replace(conflict, seq=owner.seq, received_at=owner.received_at)
+    return conflict
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

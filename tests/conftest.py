@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from aiohttp import web_app
 from aiohttp.test_utils import TestClient, TestServer
 
 import lanes
+import left_open
 from added import INSTALLED
+from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import create_app
-from aggregator.config import load
+from aggregator.config import listed, load
 from aggregator.plugins import Plugins
 from events import event
 from killed import COMMITS, Killed
@@ -35,15 +37,18 @@ Client = TestClient[Any, Any]
 class AppServer(TestServer):
     """The app behind the protocol that the service has."""
 
+    hosts: Hosts | None = None
+
     async def _make_runner(self, **settings: Any) -> AppRunner:
-        return AppRunner(self.app, **settings)
+        return AppRunner(self.app, self.hosts, **settings)
 
 
 Start = Callable[..., Awaitable[Client]]
 
 
-def pytest_configure() -> None:
-    """Heed Ctrl-C, and let what is started heed it, also in the background of a shell."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch what is left open; heed Ctrl-C, and let what is started heed it, in any shell."""
+    config.pluginmanager.register(left_open)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -71,25 +76,27 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @asynccontextmanager
 async def starting(store_url: str) -> AsyncIterator[Start]:
     """Starts apps on the store; all are closed in the end."""
-    clients: list[Client] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
-        configuration = load({"store": store_url, **flags}, {})
-        app = create_app(configuration, plugins or INSTALLED)
-        server = AppServer(app)
-        client = TestClient(server)
-        clients.append(client)
-        await server.start_server(**body.RUNNER)
-        return client
+        async def start(plugins: Plugins | None = None, **flags: Any) -> Client:
+            configuration = load({"store": store_url, **flags}, {})
+            server = AppServer(create_app(configuration, plugins or INSTALLED))
+            if "hosts" in flags:
+                server.hosts = Hosts(listed(flags["hosts"]))
+            client = TestClient(server)
+            stack.push_async_callback(client.close)
+            await server.start_server(**body.RUNNER)
+            return client
 
-    yield start
-    for client in clients:
-        await client.close()
+        yield start
 
 
 @pytest.fixture
 async def start(store_url: str) -> AsyncIterator[Start]:
-    """Starts the app with settings of the test's own: `await start(max_events=5)`."""
+    """Starts the app with settings of the test's own: `await start(max_events=5)`.
+
+    It looks at `Host` if `hosts` is given.
+    """
     async with starting(store_url) as start:
         yield start
 

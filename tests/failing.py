@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from aggregator.errors import StoreError
-from aggregator.store import KeyOwner, Page, Query, Span, StoreTransaction
+from aggregator.store import Content, KeyOwner, Page, Query, Span, StoreTransaction
 from aggregator_memory.store import MemoryStore, MemoryTransaction
 
 SLOW = 0.6
@@ -101,3 +101,22 @@ class Forgetting(MemoryStore):
             raise StoreError("reading failed")
         newest = (await super().span()).newest
         return Span(self.oldest if newest else 0, self.newest or newest)
+
+
+class SlowContents(FailingStore):
+    """`slow-contents:` gives contents beside transactions while its gate is open; counts calls."""
+
+    gate: ClassVar[asyncio.Event]
+    asked: ClassVar[list[list[int]]] = []
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked.clear()
+        SlowContents.gate = asyncio.Event()
+        self.gate.set()
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        self.asked.append(list(seqs))
+        await self.gate.wait()
+        self.fail("contents")
+        return await super().contents(seqs)

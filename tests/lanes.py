@@ -159,9 +159,18 @@ SAMPLE: dict[str, Tests] = {
 """By what happens to the service. Of a test that is named, the first case is in `make test`."""
 
 LONG: Tests = {
+    "contracts/test_random_flips.py": (
+        "test_no_bit_flipped_in_a_table_is_silent",
+        "test_no_bit_flipped_anywhere_is_silent",
+    ),
     "decoding/test_read_at_once.py": ("test_read_at_once_or_one_by_one",),
     "http/test_cloud_events_sdks.py": (
         "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",
+    ),
+    "http/test_odd_bytes.py": (
+        "test_value_of_any_header",
+        "test_value_of_any_argument",
+        "test_any_path",
     ),
     "http/test_quarantine.py": ("test_no_batch_is_so_large_that_quarantine_outgrows_its_bound",),
     "http/test_schemathesis.py": (),
@@ -175,12 +184,14 @@ LONG: Tests = {
 """Tests of the other folders that take long, or install something."""
 
 ALONE: Tests = {
+    "decoding/test_linear.py": (),
     "faults/test_hostile_clients.py": (),
     "faults/test_slow_disk.py": (
         "test_slow_disk_gathers_larger_batches_and_everybody_is_answered",
     ),
     "http/test_hostile_text.py": ("test_time_to_read_grows_with_the_length_only",),
     "http/test_large_input.py": (),
+    "http/test_turns.py": (),
     "http/test_fast_response.py": ("test_who_never_reads_answers_is_answered_no_further",),
     "http/test_many_conflicts.py": (),
     "http/test_slow_readers.py": (),

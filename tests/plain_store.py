@@ -18,6 +18,7 @@ from aggregator.core.identity import PayloadKind
 from aggregator.errors import KeyHeld, KeySpecDiffers
 from aggregator.event import Event
 from aggregator.store import (
+    CONTENTS_BYTES,
     PAGE_BYTES,
     Content,
     Counters,
@@ -182,7 +183,7 @@ class PlainTransaction(StoreTransaction):
             source, payload, kind = self._db.execute(CONTENT, (seq,)).fetchone()
             contents.append(Content(source, payload, PayloadKind(kind)))
             size += len(payload)
-            if size >= PAGE_BYTES:
+            if size >= CONTENTS_BYTES:
                 break
         return contents
 

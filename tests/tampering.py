@@ -39,7 +39,7 @@ def as_sent(block: blocks.Block, seq: int) -> Event:
         "payload": stored.payload or b"",
         "known_timestamp_us": block.members(seq).time,
     }
-    del members["seq"]
+    del members["seq"], members["is_damaged"]
     return Event(0, "", **members)
 
 

@@ -16,7 +16,7 @@ from imports import ROOT, arrows, imports, part
 
 LAYERS = (
     # What everything else is written in: the contracts, and what they share.
-    {"core", "errors", "outcome", "event", "store", "transaction", "stage", "queue"},
+    {"core", "errors", "outcome", "event", "store", "comparison", "transaction", "stage", "queue"},
     {"pipeline"},
     {"config", "route"},  # above the pipeline, which reads no settings: it is given what it needs
     {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets"},

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from aggregator.api.request.body import ENCODINGS
 from aggregator.api.request.media_type import ACCEPTED
 from aggregator.api.responses import problem_response
+from aggregator.core.fault_log import Seldom, in_a_line, place_of, traceback_of
 from aggregator.core.quoting import cut
 from aggregator.errors import (
     AggregatorError,
@@ -47,6 +48,10 @@ _OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
 _EXPOSED = "Link, ETag, Location, Retry-After, Preference-Applied"
 _MAX_AGE = "600"  # seconds for which a browser need not ask again
 _EVERYWHERE = ("DELETE", "GET", "HEAD", "POST")
+_LONGEST = 500  # bytes
+
+_seldom = Seldom()
+"""Whoever finds a call that fails can make it as often as they like."""
 
 
 @web.middleware
@@ -60,12 +65,12 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         for kind, status, headers in _STATUSES:
             if isinstance(error, kind):
                 return problem_response(status, str(error), headers)
-        return _unexpected(request)
+        return _unexpected(request, error)
     except web.HTTPException as error:
         kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         return problem_response(error.status, _detail(error, request), kept)
-    except Exception:  # noqa: BLE001, it is logged, and the publisher must be answered
-        return _unexpected(request)
+    except Exception as error:  # noqa: BLE001, it is logged, and the publisher must be answered
+        return _unexpected(request, error)
     else:
         return answer
 
@@ -81,8 +86,12 @@ def _detail(error: web.HTTPException, request: web.Request) -> str:
     return error.reason
 
 
-def _unexpected(request: web.Request) -> web.Response:
-    log.exception("%s %s failed", request.method, request.path)
+def _unexpected(request: web.Request, error: Exception) -> web.Response:
+    resource = request.match_info.route.resource
+    subject = f"{resource.canonical if resource else ''} {place_of(error)}"
+    if (more := _seldom.told(subject)) is not None:
+        called = in_a_line(f"{request.method} {cut(request.path)}", _LONGEST)
+        log.error("%s failed%s%s", called, more, traceback_of(error))
     return problem_response(500, "The service failed; its log says more.")
 
 

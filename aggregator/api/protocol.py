@@ -16,9 +16,10 @@ from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
-from multidict import istr
 
 from aggregator.api.client_address import Clients
+from aggregator.api.hosts import Hosts
+from aggregator.api.refusals import refusing, tell
 from aggregator.api.responses import problem_response
 from aggregator.core.budget import Budget, Reservation
 from aggregator.core.fault_log import Seldom
@@ -27,8 +28,6 @@ from aggregator.errors import QueueFull
 
 log = logging.getLogger(__name__)
 
-_EXPECT = istr("Expect")
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LONGEST_WHY = 300  # characters
 _LOOK_AGAIN = 0.02  # seconds
 _CHUNK = 65_536  # bytes that are received at once; asyncio's own are four times as many
@@ -79,7 +78,14 @@ DOORKEEPER = web.AppKey("DOORKEEPER", Doorkeeper)
 
 
 class AppRunner(web.AppRunner):
-    """Runs an application behind this protocol, and is otherwise aiohttp's."""
+    """Runs an application behind this protocol, and is otherwise aiohttp's.
+
+    With `hosts` it is only for what was meant for one of these.
+    """
+
+    def __init__(self, app: web.Application, hosts: Hosts | None = None, **settings: Any) -> None:
+        super().__init__(app, **settings)
+        self._hosts = hosts
 
     async def wait_for_requests(self, seconds: float) -> None:
         """Wait so long at most until each connection has sent a request."""
@@ -93,7 +99,7 @@ class AppRunner(web.AppRunner):
         made = await super()._make_server()
         return _Server(
             self.app[DOORKEEPER],
-            made.request_handler,
+            refusing(made.request_handler, self._hosts),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs | {"read_bufsize": _UNREAD},
@@ -262,8 +268,7 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("the answer has begun, so that no problem can be sent any more")
         else:
             why = _why(exc, message or "")
-            if (more := _seldom.told("")) is not None:
-                log.info("%s sent what is no request: %s%s", request.remote, why, more)
+            tell(request, "what is no request", status, why)
         answer = problem_response(status, why)
         answer.force_close()
         return answer
@@ -297,17 +302,3 @@ def _why(error: BaseException | None, message: str) -> str:
     lines = (line.strip() for line in message.splitlines())
     told = " ".join(line for line in lines if line.strip("^"))
     return f"This is no HTTP request that can be read: {cut(told, _LONGEST_WHY)}"
-
-
-async def answer_expect(request: web.Request) -> web.StreamResponse | None:
-    """Ask for the body where the client waits to be asked; expect nothing else of this service."""
-    expected = request.headers.get(_EXPECT, "")
-    if expected.lower() != "100-continue":
-        return problem_response(
-            HTTPStatus.EXPECTATION_FAILED,
-            f"Nothing but 100-continue can be expected here, not {cut(expected)}.",
-        )
-    if request.version >= (1, 1):
-        await request.writer.write(_CONTINUE)
-        request.writer.output_size = 0  # the answer itself has not begun
-    return None

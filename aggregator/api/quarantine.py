@@ -77,6 +77,9 @@ class QuarantineQuerySchema(ArgumentsSchema):
         return QuarantineQuery(**loaded)
 
 
+_DAMAGED = "What is kept does not match the checksum that was stored with it."
+
+
 class Quarantined(Answer, kw_only=True):
     """An event that was not stored and is kept beside."""
 
@@ -92,6 +95,9 @@ class Quarantined(Answer, kw_only=True):
     body_base64: Annotated[
         Base64 | UnsetType,
         Meta(description="The same, where that is no JSON that every reader takes."),
+    ] = UNSET
+    damaged: Annotated[
+        str | UnsetType, Meta(description="Why it is not what was kept, and is not released.")
     ] = UNSET
 
 
@@ -189,13 +195,17 @@ class QuarantineHandlers:
         with self.budget.reserve(client) as reservation:
             events = await self.receiver.receive_anew(page.entries, context, reservation)
             ids = [entry.id for entry in page.entries]
-            settled = await asyncio.gather(*map(partial(self._receive, client), events, ids))
+            receive = partial(self._receive, client)
+            settled = await asyncio.gather(*map(receive, events, page.entries))
         released = Submission(context.submission, settled, released=ids)
         return released_response(released, next_after(page.next))
 
-    async def _receive(self, client: str, event: Event, entry: int) -> Event:
+    async def _receive(self, client: str, event: Event, entry: store.Quarantined) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
-        submission = Submission(new_submission_id(), [event], released=[entry])
+        if entry.is_damaged:  # nobody has sent what it is now
+            event.overrule(Invalid((Fault("", f"Not received: {_DAMAGED}"),)))
+            return event
+        submission = Submission(new_submission_id(), [event], released=[entry.id])
         try:
             with self.budget.reserve(client) as reservation:
                 return (await self.intake.take(submission, reservation)).events[0]
@@ -246,4 +256,6 @@ def _entry(found: store.Quarantined) -> Quarantined:
         entry.body_base64 = base64.b64encode(found.body).decode()
     else:
         entry.body = msgspec.Raw(found.body)
+    if found.is_damaged:
+        entry.damaged = _DAMAGED
     return entry

@@ -68,23 +68,29 @@ def json_response(
     return FastResponse(body=encoded, status=status, headers=headers, content_type=media_type)
 
 
+class ProblemResponse(web.Response):
+    """An error as problem details."""
+
+    detail = ""
+    """The same as in the body."""
+
+
 def problem_response(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
     members: Answer | None = None,
-) -> web.Response:
+) -> ProblemResponse:
     """An error as problem details; the members of another answer are added to them."""
+    detail = detail.encode(errors="backslashreplace").decode()  # it may quote a header
     body = msgspec.json.encode(
-        Problem(
-            title=_RENAMED.get(status, HTTPStatus(status).phrase),
-            status=status,
-            detail=detail.encode(errors="backslashreplace").decode(),  # it may quote a header
-        )
+        Problem(title=_RENAMED.get(status, HTTPStatus(status).phrase), status=status, detail=detail)
     )
     if members is not None:
         body = body[:-1] + b"," + msgspec.json.encode(members)[1:]  # two objects become one
-    return web.Response(body=body, status=status, headers=headers, content_type=PROBLEM)
+    answer = ProblemResponse(body=body, status=status, headers=headers, content_type=PROBLEM)
+    answer.detail = detail
+    return answer
 
 
 def next_after(after: int | None) -> str | None:

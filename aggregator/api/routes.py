@@ -9,7 +9,6 @@ from marshmallow import Schema, validate
 from aggregator.api.description import ROUTES, OpenApiHandler
 from aggregator.api.events import Choices, EventHandlers, EventPage, Explanation, TopicPage
 from aggregator.api.operations import OpenApi, problem, response
-from aggregator.api.protocol import answer_expect
 from aggregator.api.publish import Accepted, Envelope, PublishHandler, Release
 from aggregator.api.quarantine import (
     Dropped,
@@ -38,7 +37,6 @@ from aggregator.route import Route
 from aggregator.store import KeepsHistory, KeepsQuarantine, Store
 
 _EVENT = "/events/{topic:[^/]+}/{event_id:[^/]+}"
-_EXPECT = {"expect_handler": answer_expect}
 _ENTRY = r"/quarantine/{id:[0-9]{1,18}}"
 
 
@@ -82,7 +80,7 @@ def add_routes(app: web.Application, store: Store, routes: Iterable[Route]) -> N
             continue
         if any((route.method, route.template) == (r.method, r.template) for r in present):
             raise ValueError(f"{route.method} {route.template} is there already")
-        app.add_routes([web.RouteDef(route.method, route.path, route.handler, _EXPECT)])
+        app.add_routes([web.route(route.method, route.path, route.handler)])
         present.append(route)
 
 
@@ -95,11 +93,13 @@ def _operation(
     path: Sequence[OpenApi] = (),
     query: type[Schema] | None = None,
     headers: Sequence[OpenApi] = (),
+    is_open: bool = False,
 ) -> OpenApi:
-    """An operation of OpenAPI; each may also fail."""
+    """An operation of OpenAPI; each may also fail, and all but open ones look at `Host`."""
     parameters = [*path, *([{"in": "query", "schema": query}] if query else []), *headers]
     described = {str(status): answer for status, answer in responses.items()}
-    errors = {str(status): str(status) for status in (*problems, 500, 503)}
+    everywhere = (500, 503) if is_open else (421, 500, 503)
+    errors = {str(status): str(status) for status in (*problems, *everywhere)}
     told = {"operationId": name, "tags": [tag], "responses": {**described, **errors}}
     return {**told, "parameters": parameters} if parameters else told
 
@@ -246,8 +246,8 @@ _LIST_TOPICS = _operation(
     query=TopicsSchema,
 )
 _READ_STATS = _operation("readStats", "state", {200: response("The numbers.", {JSON: Stats})})
-_IS_ALIVE = _operation("isAlive", "state", {200: _STATUS})
-_IS_READY = _operation("isReady", "state", {200: _STATUS})
+_IS_ALIVE = _operation("isAlive", "state", {200: _STATUS}, is_open=True)
+_IS_READY = _operation("isReady", "state", {200: _STATUS}, is_open=True)
 _LIST_QUARANTINED = _operation(
     "listQuarantined",
     "quarantine",

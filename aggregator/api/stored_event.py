@@ -13,7 +13,7 @@ from aggregator.api.responses import Answer, AsSent, Base64, DateTime, Seq
 from aggregator.core import timestamp
 from aggregator.core.identity import PayloadKind, is_damaged
 
-_DAMAGED = "What is stored does not match the hash made when it was received."
+_DAMAGED = "What is stored does not match the checksum that was stored with it."
 _EMPTIED = "The payload is kept no more."
 _PREFIX = "aggregator"  # of our extension attributes: no publisher has others of that name
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -62,7 +62,10 @@ class StoredEvent(Answer, kw_only=True):
     ] = UNSET
     damaged: Annotated[
         str | UnsetType,
-        Meta(description="Why the payload cannot be shown: it is not what was stored."),
+        Meta(
+            description="Why the payload is not shown: some part of the event is not as it was "
+            "stored. What else is shown of it cannot be relied on either."
+        ),
     ] = UNSET
     emptied: Annotated[
         str | UnsetType, Meta(description="Why the payload cannot be shown: it is kept no more.")
@@ -116,9 +119,9 @@ def render_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
 
 def payload_state(found: store.StoredEvent) -> str:
     """`whole`, `damaged` or `emptied`; in the ETag it changes with what can be shown."""
-    if found.payload is None:
-        return "emptied"
-    return "damaged" if _is_damaged(found) else "whole"
+    if _is_damaged(found):
+        return "damaged"
+    return "emptied" if found.payload is None else "whole"
 
 
 def _render_plain_as_cloud_event(found: store.StoredEvent) -> dict[str, Any]:
@@ -163,7 +166,10 @@ def _missing(found: store.StoredEvent) -> dict[str, str]:
 
 
 def _is_damaged(found: store.StoredEvent) -> bool:
-    return is_damaged(found.source, found.payload, found.digest, found.payload_kind)
+    """By the store's own checksum, or by the digest, which was made before the store had it."""
+    return found.is_damaged or is_damaged(
+        found.source, found.payload, found.digest, found.payload_kind
+    )
 
 
 def _attributes(found: store.StoredEvent) -> dict[str, Any]:

@@ -85,9 +85,7 @@ class Trial:
     def _decode(self, body: Body, context: RequestContext) -> list[Event]:
         if body.is_json:
             return self._decoder.json(body.content, context)
-        lines = self._decoder.ndjson(context)
-        lines.feed(body.content)
-        return lines.finish()
+        return self._decoder.ndjson(body.content, context)
 
 
 Hung = Callable[[Trial, str, FrameType | None], None]

@@ -24,6 +24,7 @@ COMMANDS = {
     "plugins": Entry("Print what is installed in each slot.", "aggregator.cli.plugins"),
     "health": Entry("Ask a service whether it is ready.", "aggregator.cli.health"),
     "backup": Entry("Write a copy of the store to a new file.", "aggregator.cli.backup"),
+    "check": Entry("Read a whole store, and tell what is damaged.", "aggregator.cli.check"),
     "change-key": Entry("Make the keys of a store of something else.", "aggregator.cli.change_key"),
     "drop-index": Entry("Drop the index of fields of payloads.", "aggregator.cli.drop_index"),
     "try": Entry("Run events through a pipeline, stage files too.", "aggregator.cli.try_stage"),

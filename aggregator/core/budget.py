@@ -1,5 +1,7 @@
 """How much may be held at once of what all clients share: by all together, and by each of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from types import TracebackType
 
@@ -91,6 +93,19 @@ class Reservation:
         """Hold `size` more, whether or not there is room."""
         self._budget.add(self.client, size)
         self.held += size
+
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes more for a while, or raise QueueFull.
+
+        Never more than one client may hold: a request that is alone is not refused.
+        """
+        size = max(0, min(size, self._budget.most_of_one - self.held))
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.hold(-size)
 
     def release(self) -> None:
         """Give back what is held."""

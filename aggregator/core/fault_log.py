@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 _LONGEST = 10_000  # bytes
 _MOST_SUBJECTS = 100
+_OTHERS = "others"
 
 
 @dataclass
 class Seldom:
     """When each subject was told last, and how often it was left out since.
 
-    After _MOST_SUBJECTS further ones are told together, so that memory is bounded.
+    While _MOST_SUBJECTS are within their pause further ones are told together, so that memory is
+    bounded.
     """
 
     pause: float = 60.0
@@ -27,15 +29,24 @@ class Seldom:
         >>> seldom.told("a fault"), seldom.told("a fault")
         ('', None)
         """
-        if subject not in self._due and len(self._due) >= _MOST_SUBJECTS:
-            subject = "others"
         now = time.monotonic()
+        if subject not in self._due and len(self._due) >= _MOST_SUBJECTS:
+            self._forget(now)
+            subject = subject if len(self._due) < _MOST_SUBJECTS else _OTHERS
         if now < self._due.get(subject, now):
             self._left_out[subject] = self._left_out.get(subject, 0) + 1
             return None
         self._due[subject] = now + self.pause
         left_out = self._left_out.pop(subject, 0)
         return f" (and {left_out:,} times since it was told last)" if left_out else ""
+
+    def _forget(self, now: float) -> None:
+        """Make room where the pause is over; what was left out is told with that of others."""
+        over = [subject for subject, due in self._due.items() if due <= now and subject != _OTHERS]
+        for subject in over:
+            del self._due[subject]
+            if left_out := self._left_out.pop(subject, 0):
+                self._left_out[_OTHERS] = self._left_out.get(_OTHERS, 0) + left_out
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}

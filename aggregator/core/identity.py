@@ -135,9 +135,15 @@ def _hashed(begun: blake2b, *parts: bytes) -> bytes:
 _DEFAULT = _begun(DEFAULT_KEY_SPEC)
 
 
-_DIGEST_VERSION = b"\x01"
+_AS_SENT = b"\x01"
+"""The version of a digest over the content as it was sent.
+
+The only one so far. Another one says that the digest is over something else, such as canonical JSON
+without the members that are left out of the comparison: it cannot be made again from the payload
+that is stored, and tells of no damage. What a store keeps has a checksum besides.
+"""
 _DIGEST_SIZE = 16
-DIGEST_SIZE = len(_DIGEST_VERSION) + _DIGEST_SIZE
+DIGEST_SIZE = len(_AS_SENT) + _DIGEST_SIZE
 """Bytes of a digest."""
 
 
@@ -158,7 +164,7 @@ def digest_of(source: str, payload: bytes, kind: PayloadKind = PayloadKind.JSON)
     content = (_BEGUN_JSON if kind is _JSON else _BEGUN[kind]).copy()
     encoded = source.encode()
     content.update(len(encoded).to_bytes(4, "big") + encoded + payload)
-    return _DIGEST_VERSION + content.digest()
+    return _AS_SENT + content.digest()
 
 
 _PERSONS = {PayloadKind.JSON: b"", PayloadKind.BYTES: b"bytes", PayloadKind.NOTHING: b"nothing"}
@@ -172,4 +178,6 @@ _BEGUN_JSON = _BEGUN[_JSON]
 
 def is_damaged(source: str, payload: bytes | None, digest: bytes, kind: PayloadKind) -> bool:
     """Whether what was read back is not what the digest was made of; a payload may be gone."""
-    return payload is not None and digest_of(source, payload, kind) != digest
+    if payload is None or (digest and not digest.startswith(_AS_SENT)):
+        return False
+    return digest_of(source, payload, kind) != digest

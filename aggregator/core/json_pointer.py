@@ -15,7 +15,10 @@ def to(*path: object) -> str:
     """The pointer to a place; to a parent of it where it would be too long or not valid UTF-8."""
     pointer = ""
     for part in path:
-        step = f"/{_escaped(str(part))}"
+        name = str(part)
+        if len(pointer) + len(name) >= _LONGEST:  # looked at first: a name may have a million
+            break
+        step = f"/{_escaped(name)}"
         if len(pointer) + len(step) > _LONGEST or _SURROGATE.search(step):
             break
         pointer += step

@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from contextlib import suppress
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cached_property
 from itertools import islice
 
@@ -11,24 +12,30 @@ from aggregator.core import json_pointer
 from aggregator.core.json_pointer import Tokens
 
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
-_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4000}))?")
+_PARTS = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
+_SHORT = 18  # digits of an exponent that is added to as an int
 
 
 def canonical_number(spelling: str) -> str:
-    """The number with every digit of it: 10, 10.0 and 1e1 are all 1e1.
-
-    An exponent of more than 4,000 digits is left as it is spelled.
-    """
+    """The number with every digit of it: 10, 10.0 and 1e1 are all 1e1. Takes linear time."""
     parts = _PARTS.fullmatch(spelling)
     if not parts:
         return spelling
-    sign, whole, fraction, exponent = parts.groups(default="")
+    sign, whole, fraction, minus, exponent = parts.groups(default="")
     significant = (whole + fraction).lstrip("0")
     stripped = significant.rstrip("0")
     if not stripped:
         return "0"
-    tens = int(exponent or "0") - len(fraction) + len(significant) - len(stripped)
+    tens = _sum(minus, exponent.lstrip("0"), len(significant) - len(stripped) - len(fraction))
     return f"{sign}{stripped}e{tens}"
+
+
+def _sum(sign: str, digits: str, added: int) -> str:
+    """The decimal number `added` to. A long one by Decimal: `int` takes quadratic time to read."""
+    if len(digits) <= _SHORT:
+        return str(int(f"{sign}{digits or 0}") + added)
+    exact = Context(prec=len(digits) + _SHORT, Emax=MAX_EMAX, Emin=MIN_EMIN)
+    return f"{exact.add(exact.create_decimal(sign + digits), added):f}"
 
 
 def scalar(payload: bytes, tokens: Tokens) -> bytes | None:
@@ -87,7 +94,8 @@ class JsonValue:
 
     def differences(self, other: "JsonValue", most: int) -> list[str]:
         """JSON pointers to the first places, `most` of them, where the two are not the same."""
-        found = _differing((), self._exact, other._exact)
+        skips = not (self._has_booleans or other._has_booleans)
+        found = _differing((), self._exact, other._exact, skips)
         places = (json_pointer.to(*path) for path in islice(found, most))
         return list(dict.fromkeys(places))
 
@@ -99,28 +107,39 @@ class JsonValue:
 Path = tuple[str | int, ...]
 
 
-def _differing(path: Path, one: object, other: object) -> Iterator[Path]:
-    """The places, as deep as they can be told apart; lists of unequal length differ as a whole."""
+def _differing(path: Path, one: object, other: object, skips: bool) -> Iterator[Path]:
+    """The places, as deep as they can be told apart; lists of unequal length differ as a whole.
+
+    With `skips` what Python calls equal is not gone through: it is the same where nothing is true
+    or false, which Python counts among the numbers.
+    """
+    if skips and one == other:
+        return
     if isinstance(one, dict) and isinstance(other, dict):
         for name in one:  # lazily: who wants the first few only does not pay for all
             if name in other:
-                yield from _differing((*path, name), one[name], other[name])
+                yield from _differing((*path, name), one[name], other[name], skips)
             else:
                 yield (*path, name)
         yield from ((*path, name) for name in other if name not in one)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for index, (first, second) in enumerate(zip(one, other, strict=True)):
-            yield from _differing((*path, index), first, second)
+            yield from _differing((*path, index), first, second, skips)
     elif one != other or isinstance(one, bool) != isinstance(other, bool):
         yield path
 
 
 def _decimal(spelling: str) -> object:
-    try:
+    """The number as a Decimal, whichever way it is spelled; its canonical spelling if it is none.
+
+    Of two spellings of one number Decimal may hold one and not the other: the canonical one tells.
+    """
+    with suppress(InvalidOperation):
         return Decimal(spelling)
-    except InvalidOperation:
-        same = canonical_number(spelling)
-        return 0 if same == "0" else (same,)
+    same = canonical_number(spelling)
+    with suppress(InvalidOperation):
+        return Decimal(same)
+    return (same,)
 
 
 def _out(_: str) -> None:

@@ -21,10 +21,10 @@ R = TypeVar("R")
 Errors = tuple[type[Exception], ...]
 
 _NO_CALLS = frozenset({"about"})  # answers at once, from what it knows
-_WITH_DEFAULT = frozenset({"changed"})  # calls that a store may leave as they are
+_WITH_DEFAULT = frozenset({"changed", "contents"})  # calls that a store may leave as they are
 _ALLOWED: dict[str, Errors] = {
     "append": (KeyHeld,),
-    **dict.fromkeys(("key_spec", "open", "reopen", "index", "backup"), (SettingError,)),
+    **dict.fromkeys(("key_spec", "open", "reopen", "index", "backup", "check"), (SettingError,)),
 }
 """What a call may raise beside StoreError."""
 

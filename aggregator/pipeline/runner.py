@@ -29,7 +29,7 @@ from aggregator.core.fault_log import Seldom, in_a_line, place_of, text_of, trac
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
-from aggregator.transaction import Transaction, UnitOfWork
+from aggregator.transaction import Postponed, Transaction, UnitOfWork
 
 _GOING, _WAITING = Pending.GOING, Pending.WAITING
 _MOST_ROUNDS = 1000
@@ -130,7 +130,7 @@ class StageRunner:
         """Run the events through all stages; return those that no stage kept back.
 
         Those that a stage made wait come to it again once the others are through. Raises
-        StoreError, or StageFault, which is logged.
+        StoreError, StageFault, which is logged, or Postponed.
         """
         before = _members(events) if self._is_any_watched else None
         try:
@@ -228,9 +228,9 @@ class StageRunner:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
                 raise
-            raise _blamed(named.name, error, work, limit) from error
+            raise _raised(named.name, error, work, limit) from error
         if work and work.failure:
-            raise _blamed(named.name, work.failure, work, limit)
+            raise _raised(named.name, work.failure, work, limit)
         return returned
 
     @asynccontextmanager
@@ -264,11 +264,14 @@ def _is_cancelled() -> bool:
     return bool(task and task.cancelling())
 
 
-def _blamed(
+def _raised(
     name: str, error: BaseException, work: UnitOfWork | None, limit: asyncio.Timeout
-) -> AggregatorError:
-    """Whose fault it is: the store's if a call to it failed, whatever the stage made of that."""
-    if work and isinstance(work.failure, StoreError):
+) -> AggregatorError | Postponed:
+    """Whose fault it is: the store's if a call to it failed, whatever the stage made of that.
+
+    Nobody's, where something was postponed.
+    """
+    if work and isinstance(work.failure, StoreError | Postponed):
         return work.failure
     if isinstance(error, TimeoutError) and limit.expired():
         return StageFault(f"{name}: no answer in time (stage_timeout)")

@@ -15,12 +15,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
+from functools import partial
 from itertools import islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from aggregator.comparison import Verdicts
 from aggregator.core.fault_log import Seldom
 from aggregator.core.quoting import quoted
 from aggregator.errors import (
@@ -34,13 +37,14 @@ from aggregator.errors import (
 from aggregator.event import Event, Pending, Submission
 from aggregator.outcome import Conflict, Duplicate, Outcome, Refused, Stored
 from aggregator.pipeline.bookkeeping import BatchRecorder
+from aggregator.pipeline.comparer import Comparer, Comparison
 from aggregator.pipeline.effects import EffectRunner
 from aggregator.pipeline.maintenance import Job, Maintenance
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import StageRunner
 from aggregator.queue import Queue
 from aggregator.store import Counters, Store
-from aggregator.transaction import Effect, UnitOfWork
+from aggregator.transaction import Effect, Postponed, UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ _MOST_ATTEMPTS = 10  # at one transaction
 _PAUSE = 0.005  # seconds; each retry waits so much longer than the one before, the first not at all
 _MOST_LATE = 2  # how often what ran out of time is tried again
 _MOST_FAULTS = 3  # of the store, at what was answered 202, before it goes into quarantine
+_LONGEST_COMPARISON = 5.0  # seconds that contents are still compared once the service stops
 _MOST_LAST_FAILURES = 20  # of the store while the service stops, though it could be opened again
 
 
@@ -71,6 +76,10 @@ class BatchItem:
     """How often the store raised what nobody foresaw then: this may be the cause."""
     due: float = 0.0
     """When to try again, by the clock of the event loop."""
+    comparison: Comparison | None = None
+    """What no batch had room to compare."""
+    fault: AggregatorError | None = None
+    """Why it cannot be settled, where that is known before it is tried."""
 
     @classmethod
     def of(cls, submission: Submission) -> "BatchItem":
@@ -81,7 +90,7 @@ class BatchItem:
     @property
     def is_alone(self) -> bool:
         """Whether it has a transaction of its own, so that the others are stored without it."""
-        return self.submission.is_strict or self.faults > 0
+        return self.submission.is_strict or self.faults > 0 or self.fault is not None
 
     @property
     def may_wait(self) -> bool:
@@ -93,6 +102,16 @@ class BatchItem:
         """Whether it goes into quarantine next; where that fails too, it is tried as before."""
         return self.faults >= _MOST_FAULTS and (self.faults - _MOST_FAULTS) % 2 == 0
 
+    def has_failed(self, error: StoreError, is_its_own: bool = False) -> None:
+        """Count a failure of the store, and say when to try again.
+
+        It is the item's own where only what this one asks for could not be read.
+        """
+        # Counted also where going aside fails in whatever way: or it would do so for ever.
+        self.faults += is_its_own or isinstance(error, StoreFault) or self.goes_aside
+        self.failures += 1
+        self.due = asyncio.get_running_loop().time() + self.pause
+
     @property
     def pause(self) -> float:
         """Seconds to wait before it is tried again.
@@ -103,6 +122,13 @@ class BatchItem:
         if self.failures < 2 or self.goes_aside:
             return 0.0
         return min(_FIRST_PAUSE * (1 << min(self.failures, 10)), _LONGEST_PAUSE)
+
+    def postpone(self, postponed: Postponed) -> None:
+        """Have compared what it is postponed for."""
+        self.comparison = self.comparison or Comparison(self.submission)
+        pairs = postponed.by_submission[self.submission.id]
+        self.comparison.ask(pairs, postponed.uncommitted)
+        self.reopen()
 
     def reopen(self) -> None:
         """Forget what became of its events, which was rolled back."""
@@ -127,14 +153,16 @@ class BatchResult:
     """The result of a committed batch: the submissions stored, and the counters after them.
 
     `effects` are to be run next. The submissions in `failed` left no event in the store; for those
-    in `again` there was no time, and they are to be tried again.
+    in `again` there was no time, and they are to be tried again. What is `postponed` is first to be
+    compared. The counters are None where there was nothing to commit.
     """
 
     stored: list[Submission]
-    counters: Counters
+    counters: Counters | None
     effects: Sequence[Effect] = ()
     failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
     again: list[BatchItem] = field(default_factory=list)
+    postponed: list[BatchItem] = field(default_factory=list)
 
 
 class Worker:
@@ -161,7 +189,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._begun: float | None = None
         self._taking: asyncio.Task[list[Submission]] | None = None
-        self._kept: list[BatchItem] = []  # answered 202, and to be tried again
+        self._is_drained = False  # the queue, once it is closed
+        self._kept: list[BatchItem] = []  # answered 202 or compared, and to be tried again
+        self._comparer = Comparer(store)
+        self._comparing: set[asyncio.Task[None]] = set()
+        self._compared: asyncio.Future[None] | None = None  # done once one of them is
         self._last_failures = 0  # of the store, since the service began to stop
         self._seldom = Seldom()
         self._effects = EffectRunner()
@@ -186,7 +218,12 @@ class Worker:
     async def stop(self) -> None:
         """Let `run` end once everything accepted is settled."""
         self._stopping.set()
+        self.hurry()
         await self.queue.close()
+
+    def hurry(self) -> None:
+        """The service stops: compare contents for _LONGEST_COMPARISON and no longer."""
+        asyncio.get_running_loop().call_later(_LONGEST_COMPARISON, self._comparer.stop)
 
     async def _next(self) -> list[BatchItem]:
         """What is kept and due, and what waits in the queue; none once there is nothing left.
@@ -195,16 +232,55 @@ class Worker:
         """
         while True:
             await self._maintain()
-            if self._taking is None:
-                self._taking = asyncio.create_task(self.queue.take(self.batch_events))
-            # Never cancelled: what a queue elsewhere gives while it is could be lost on the way.
-            done, _ = await asyncio.wait({self._taking}, timeout=self._pause)
-            items = self._due()
-            if done:
-                items += map(BatchItem.of, self._taking.result())
-                self._taking = None
-            if items or (done and not self._kept):
+            taken = await self._taken()
+            items = self._due() + taken
+            if items or (self._is_drained and not (self._kept or self._comparing)):
                 return items
+
+    async def _taken(self) -> list[BatchItem]:
+        """What the queue gives; nothing if something else is due first, or has been compared."""
+        waited: set[asyncio.Future[Any]] = set()
+        if not self._is_drained:
+            self._taking = self._taking or asyncio.create_task(self.queue.take(self.batch_events))
+            waited.add(self._taking)
+        if self._comparing:
+            self._compared = asyncio.get_running_loop().create_future()
+            waited.add(self._compared)
+        if waited:
+            # Never cancelled: what a queue elsewhere gives while it is could be lost on the way.
+            await asyncio.wait(waited, timeout=self._pause, return_when=asyncio.FIRST_COMPLETED)
+        if not (self._taking and self._taking.done()):
+            return []
+        taken, self._taking = self._taking.result(), None
+        self._is_drained = not taken
+        return list(map(BatchItem.of, taken))
+
+    def _compare(self, item: BatchItem) -> None:
+        """Have its contents compared beside; then it is kept, and due."""
+        assert item.comparison
+        task = asyncio.create_task(self._comparer.compare(item.comparison), name="comparison")
+        self._comparing.add(task)
+        task.add_done_callback(partial(self._has_compared, item))
+
+    def _has_compared(self, item: BatchItem, task: asyncio.Task[None]) -> None:
+        self._comparing.discard(task)
+        if task.cancelled():  # with everything
+            return
+        if error := task.exception():
+            self._has_not_compared(item, error)
+        self._kept.append(item)
+        if self._compared and not self._compared.done():
+            self._compared.set_result(None)
+
+    def _has_not_compared(self, item: BatchItem, error: BaseException) -> None:
+        """Nothing of it is stored: who waits is told so. What was answered 202 is tried again."""
+        if isinstance(error, StoreError) and item.submission.respond_async:
+            item.has_failed(error, is_its_own=True)
+        elif isinstance(error, AggregatorError):
+            item.fault = error
+        else:
+            log.error("contents could not be compared", exc_info=error)
+            item.fault = StageFault(f"{type(error).__name__} while contents were compared")
 
     @property
     def _pause(self) -> float | None:
@@ -257,7 +333,9 @@ class Worker:
             for item in settled.again:
                 item.late += 1
             self._kept += settled.again
-            left = {item.submission.id for item in settled.again}
+            for item in settled.postponed:
+                self._compare(item)
+            left = {item.submission.id for item in (*settled.again, *settled.postponed)}
             done = [item.submission for item in waiting.popleft()]
             await self.queue.done([one for one in done if one.id not in left])
 
@@ -269,10 +347,7 @@ class Worker:
                 return await self.processor.settle(batch, is_last=self._stopping.is_set())
         except StoreError as error:
             for item in batch:
-                # Counted also where going aside fails in whatever way: or it would do so for ever.
-                item.faults += isinstance(error, StoreFault) or item.goes_aside
-                item.failures += 1
-                item.due = asyncio.get_running_loop().time() + item.pause
+                item.has_failed(error)
             raise
 
     @contextmanager
@@ -286,7 +361,7 @@ class Worker:
 
     def _acknowledge(self, settled: BatchResult) -> None:
         self._effects.run(settled.effects)
-        self.pending.settle(settled.stored, settled.counters)
+        self.pending.settle(settled.stored, settled.counters or self.pending.counters)
         for submission, fault in settled.failed:
             # One that was answered 202 is told by name, where it is put into quarantine.
             if not submission.respond_async:
@@ -366,8 +441,8 @@ class BatchProcessor:
 
         What was answered 202 and there is no time for comes again, unless this is the last time.
         """
-        if batch[0].goes_aside:
-            return await _with_retries(lambda: self._set_aside(batch[0].submission))
+        if fault := batch[0].fault or (_never_stored() if batch[0].goes_aside else None):
+            return await _with_retries(lambda: self._set_aside(batch[0].submission, fault))
 
         def reset() -> None:
             for item in batch:
@@ -390,23 +465,36 @@ class BatchProcessor:
         return await _with_retries(attempt)
 
     async def _settle(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
+        """Together if that can be; without those that are postponed; else one by one."""
+        verdicts: Verdicts = {}
+        for item in batch:
+            if item.comparison:
+                verdicts |= item.comparison.verdicts
         try:
-            return await self._settle_together(batch)
+            return await self._settle_together(batch, verdicts)
         except StageFault as fault:
             log.debug("%s; replaying %d submissions one by one", fault, len(batch))
-            return await self._replay(batch, is_last)
+            return await self._replay(batch, verdicts, is_last)
+        except Postponed as postponed:
+            out, left = _parted(batch, postponed)
+        if not left:
+            return BatchResult([], None, postponed=out)
+        try:
+            result = await self._settle_together(left, verdicts)
+        except (StageFault, Postponed):
+            result = await self._replay(left, verdicts, is_last)
+        return replaced(result, postponed=out + result.postponed)
 
-    async def _set_aside(self, submission: Submission) -> BatchResult:
-        """Put into quarantine what the store can never store; no stage sees it any more."""
-        fault = StoreFault(f"the store failed {_MOST_FAULTS} times over it; the log says more")
+    async def _set_aside(self, submission: Submission, fault: AggregatorError) -> BatchResult:
+        """Put into quarantine what cannot be stored; no stage sees it any more."""
         async with self.store.transaction() as tx:
             await self.recorder.record((), tx, [(submission, fault)])
         return BatchResult([], tx.counters, failed=[(submission, fault)])
 
-    async def _settle_together(self, batch: list[BatchItem]) -> BatchResult:
+    async def _settle_together(self, batch: list[BatchItem], verdicts: Verdicts) -> BatchResult:
         submissions = [item.submission for item in batch]
         async with self.store.transaction() as tx:
-            work = UnitOfWork(tx)
+            work = UnitOfWork(tx, verdicts=verdicts)
             if submissions[0].is_strict:
                 await self._try_strict(batch[0], work)
             else:
@@ -424,30 +512,38 @@ class BatchProcessor:
             _refuse(item.submission, set(work.appended))
             work.undo(0, 0)
 
-    async def _replay(self, batch: list[BatchItem], is_last: bool) -> BatchResult:
+    async def _replay(
+        self, batch: list[BatchItem], verdicts: Verdicts, is_last: bool
+    ) -> BatchResult:
         """Each submission in a savepoint of one new transaction, so that only the bad fail."""
         good: list[Submission] = []
         failed: list[tuple[Submission, AggregatorError]] = []
         again: list[BatchItem] = []
+        postponed: list[BatchItem] = []
         clock = asyncio.get_running_loop()
         deadline = clock.time() + 3 * self.runner.timeout
         async with self.store.transaction() as tx:
-            work = UnitOfWork(tx)
+            work = UnitOfWork(tx, verdicts=verdicts)
             for item in batch:
                 is_late = clock.time() > deadline
                 fault = Unavailable(_NOT_TRIED) if is_late else await self._attempt(item, work)
                 if fault is None:
                     good.append(item.submission)
-                    continue
-                item.reopen()
-                if is_late and item.submission.respond_async and not is_last and item.may_wait:
-                    again.append(item)  # nobody would send it again
+                elif isinstance(fault, Postponed):
+                    item.postpone(fault)
+                    postponed.append(item)
                 else:
-                    failed.append((item.submission, fault))
+                    item.reopen()
+                    if is_late and item.submission.respond_async and not is_last and item.may_wait:
+                        again.append(item)  # nobody would send it again
+                    else:
+                        failed.append((item.submission, fault))
             await self.recorder.record(good, tx, failed)
-        return BatchResult(good, tx.counters, work.effects, failed, again)
+        return BatchResult(good, tx.counters, work.effects, failed, again, postponed)
 
-    async def _attempt(self, item: BatchItem, work: UnitOfWork) -> AggregatorError | None:
+    async def _attempt(
+        self, item: BatchItem, work: UnitOfWork
+    ) -> AggregatorError | Postponed | None:
         item.reopen()
         done = len(work.effects), len(work.appended)
         try:
@@ -456,8 +552,10 @@ class BatchProcessor:
             else:
                 async with work.tx.savepoint():
                     await self._process([item], work)
-        except StageFault as fault:
+        except (StageFault, Postponed) as fault:
             work.undo(*done)
+            if isinstance(fault, Postponed) and item.submission.id not in fault.by_submission:
+                return StageFault(f"{self.runner.names}: compared events that were not given")
             return fault
         return None
 
@@ -493,6 +591,26 @@ async def _with_retries(
             reset()
             await asyncio.sleep(number * _PAUSE)  # the other one may have to end first
     return await attempt()
+
+
+def _never_stored() -> StoreFault:
+    return StoreFault(f"the store failed {_MOST_FAULTS} times over it; the log says more")
+
+
+def _parted(
+    batch: Sequence[BatchItem], postponed: Postponed
+) -> tuple[list[BatchItem], list[BatchItem]]:
+    """Those that are postponed, and the others, made ready to be run again."""
+    out: list[BatchItem] = []
+    left: list[BatchItem] = []
+    for item in batch:
+        if item.submission.id in postponed.by_submission:
+            item.postpone(postponed)
+            out.append(item)
+        else:
+            item.reopen()
+            left.append(item)
+    return out, left
 
 
 class _Blocked(Exception):

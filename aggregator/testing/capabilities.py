@@ -13,6 +13,7 @@ from aggregator.errors import SettingError
 from aggregator.store import (
     MOST_CONFLICTS,
     BacksUp,
+    ChecksItself,
     ConflictingContent,
     ConflictStats,
     Counters,
@@ -185,3 +186,19 @@ class BackupContract:
         with pytest.raises(SettingError):
             await new_store().backup(destination)
         assert made.size == destination.stat().st_size
+
+
+class CheckContract:
+    """What every store promises that `ChecksItself`."""
+
+    async def test_nothing_is_found_in_what_it_has_written_itself(
+        self, store: ChecksItself, new_store: Callable[[], ChecksItself]
+    ) -> None:
+        counted = Counters(stored=1)
+        async with store.transaction() as tx:
+            (seq,) = await tx.append([make_event("1")])
+            await tx.count(counted, {"logins": counted})
+        running = await new_store().check()
+        assert (running.events, running.last_seq, running.findings) == (1, seq, [])
+        await store.close()
+        assert (await new_store().check()).findings == []

@@ -10,8 +10,10 @@ import pytest
 from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
 from aggregator.errors import KeyHeld, KeySpecDiffers
 from aggregator.store import (
+    CONTENTS_BYTES,
     PAGE_BYTES,
     BacksUp,
+    ChecksItself,
     Content,
     Counters,
     FieldIs,
@@ -25,7 +27,12 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator.testing.capabilities import BackupContract, FieldsContract, HistoryContract
+from aggregator.testing.capabilities import (
+    BackupContract,
+    CheckContract,
+    FieldsContract,
+    HistoryContract,
+)
 from aggregator.testing.commits import CommitContract
 from aggregator.testing.making import Rollback, make_event, stored, walk
 from aggregator.testing.quarantine import QuarantineContract
@@ -43,6 +50,7 @@ _SUITES: Mapping[Any, type] = {
     KeepsQuarantine: QuarantineContract,
     IndexesFields: FieldsContract,
     BacksUp: BackupContract,
+    ChecksItself: CheckContract,
 }
 """Of what a store can do beyond what every store must."""
 
@@ -115,12 +123,26 @@ class StoreContract(CommitContract):
         assert asked == [two_, one_, two_]
 
     async def test_contents_come_no_more_at_a_time_than_fit(self, store: Store) -> None:
-        payload = b'{"filler":"' + b"x" * (PAGE_BYTES // 3) + b'"}'
+        payload = b'{"filler":"' + b"x" * (CONTENTS_BYTES // 3) + b'"}'
         events = [make_event(str(number), payload=payload) for number in range(7)]
         seqs = await stored(store, *events)
         async with store.transaction() as tx:
             assert len(await tx.contents(seqs)) == 3
             assert len(await tx.contents(seqs[-1:])) == 1
+        assert len(await store.contents(seqs)) == 3
+        assert len(await store.contents(seqs[-1:])) == 1
+
+    async def test_contents_of_what_is_committed_are_read_beside_a_transaction(
+        self, store: Store
+    ) -> None:
+        one = make_event("1", payload=b'{"a":1}', source="x")
+        two = make_event("2", payload=b"", payload_kind=PayloadKind.NOTHING, attributes=b"{}")
+        first, second = await stored(store, one, two)
+        async with store.transaction() as tx:
+            (third,) = await tx.append([make_event("3")])
+            asked = await store.contents([second, third, first])
+        one_, two_ = Content("x", b'{"a":1}'), Content("tests", b"", PayloadKind.NOTHING)
+        assert asked == [two_, Content("", None), one_]
 
     async def test_seqs_only_grow(self, store: Store) -> None:
         seqs = await stored(store, make_event("1"), make_event("2"))

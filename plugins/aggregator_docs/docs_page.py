@@ -111,7 +111,7 @@ def _operation(name: str, meaning: str, schemas: dict[str, Any]) -> dict[str, An
         "responses": {
             "200": {"description": meaning, "content": content, "headers": _ETAG},
             "304": {"description": "The client has it already.", "headers": _ETAG},
-            **{status: status for status in ("404", "500", "503")},
+            **{status: status for status in ("404", "421", "500", "503")},
         },
         "parameters": [_IF_NONE_MATCH],
     }

@@ -14,6 +14,7 @@ from aggregator.core import timestamp
 from aggregator.errors import KeyHeld, KeySpecDiffers, SettingError
 from aggregator.event import Event
 from aggregator.store import (
+    CONTENTS_BYTES,
     MOST_CONFLICTS,
     PAGE_BYTES,
     ConflictingContent,
@@ -213,7 +214,7 @@ class MemoryTransaction(HistoryTransaction, QuarantineTransaction):
         for event in map(self._event, seqs):
             contents.append(Content(event.source, event.payload, event.payload_kind))
             size += len(event.payload)
-            if size >= PAGE_BYTES:
+            if size >= CONTENTS_BYTES:
                 break
         return contents
 

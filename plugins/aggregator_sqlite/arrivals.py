@@ -93,6 +93,15 @@ def bounds(db: sqlite3.Connection, since: int | None, until: int | None) -> Boun
         return Bounds()
 
 
+def are_whole(db: sqlite3.Connection, first: int) -> bool:
+    """Whether the numbers of the block that begins there are as they were written."""
+    try:
+        found = _at(db, first)
+    except _InDoubt:
+        return False
+    return found is not None and found[0] == first
+
+
 def _end(db: sqlite3.Connection, until: int) -> int:
     found = _at(db, BEYOND)
     return BEYOND if found is None else _first_reaching(db, until + found[1].behind)

@@ -4,12 +4,14 @@ A row an event would cost several times what its bytes cost, in SQLite and in `s
 of a block is JSON, so that people can read it with `sqlite3` (the view `events`), and is decoded by
 itself: a flipped bit damages the event that it is in; in `ends`, the two that meet there; in the
 header that SQLite puts before a row, the block. That is logged, and the events around it are read.
-The keys have a checksum, because the index is made of them. docs/decisions/0018 has the reasons.
+Each event has a checksum over all that is stored of it (docs/decisions/0024). The keys of a block
+have one more, because the index is made of them. docs/decisions/0018 has the reasons.
 """
 
 import base64
 import binascii
 import logging
+import re
 import sqlite3
 import struct
 import zlib
@@ -17,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import accumulate
+from operator import add
 from typing import Any
 
 import msgspec
@@ -26,7 +29,12 @@ from aggregator.core.identity import PayloadKind
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import StoredEvent
-from aggregator_sqlite.connection import MultiRowStatement, UnreadableRow, read_row
+from aggregator_sqlite.connection import (
+    MultiRowStatement,
+    UnreadableRow,
+    detecting_corruption,
+    read_row,
+)
 from aggregator_sqlite.runs import KEY
 
 log = logging.getLogger(__name__)
@@ -36,12 +44,14 @@ _BYTES_PER_BLOCK = 65_536  # at most, unless a single event has more
 DIGEST = 17
 _TAKE_AS_THEY_STAND = -1
 _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
-_NUMBER = 4  # bytes of an entry in `ends` and in `sizes`
+_NUMBER = 4  # bytes of an entry in `ends`, in `sizes` and in `checksums`
 _NULL = len(b"null")
+_ARRIVAL = re.compile(rb"\[\[([0-9]{1,18}),")
 
 ADD_BLOCKS = MultiRowStatement(
-    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, events, "
-    "newest_at, behind, arrivals_checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, "
+    "checksums, events, newest_at, behind, arrivals_checksum) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
 ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
@@ -49,9 +59,17 @@ ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_
 BLOCK = """
 SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
     CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
-    CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(events, '') AS BLOB)
+    CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(checksums, '') AS BLOB),
+    CAST(coalesce(events, '') AS BLOB)
 FROM blocks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1
 """
+_MARK_OF_LARGE = "["
+# A large event is left where it is: a claim of a thousand would read them all.
+BLOCK_OR_MARK = BLOCK.replace(
+    "coalesce(events, '')",
+    f"CASE WHEN typeof(events) = 'blob' AND length(events) > {_BYTES_PER_BLOCK + 2} "
+    f"THEN '{_MARK_OF_LARGE}' ELSE coalesce(events, '') END",
+)
 BLOCKS_SINCE = """
 SELECT first_seq FROM blocks
 WHERE first_seq >= coalesce((SELECT max(first_seq) FROM blocks WHERE first_seq <= :seq), 0)
@@ -63,7 +81,7 @@ KEYS = """
 SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first_seq = ?
 """
 
-Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]
+Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, bytes]
 """A row of the table, as `schema.py` describes it, without what `arrivals.py` adds."""
 
 
@@ -84,14 +102,21 @@ class Block:
     """Consecutive events, decoded one by one. Raises ValueError if its parts do not match."""
 
     def __init__(self, row: Row) -> None:
-        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, self._events = row
+        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, sums, self._events = row
         count = len(ends) // _NUMBER
         if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
             raise ValueError("its parts do not fit each other")
         if self.first_seq != copy:
             raise ValueError("its seqs are damaged")
-        self._ends, self._sizes = (_numbers(count, entries) for entries in (ends, sizes))
+        self._ends, self._sizes, self._checksums = (
+            _numbers(count, entries) for entries in (ends, sizes, sums)
+        )
         self.seqs = range(self.first_seq, self.first_seq + count)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it has one large event, which was not read."""
+        return self._events == _MARK_OF_LARGE.encode()
 
     @property
     def size(self) -> int:
@@ -119,17 +144,33 @@ class Block:
             return b""
         return (_decoded(stored) if form is PayloadKind.BYTES else stored) if size else None
 
+    def key(self, seq: int) -> bytes:
+        """The key that was stored with it."""
+        place = KEY * (seq - self.first_seq)
+        return self._keys[place : place + KEY]
+
     def digest(self, seq: int) -> bytes:
         """The digest that was stored with it."""
         place = DIGEST * (seq - self.first_seq)
         return self._digests[place : place + DIGEST]
+
+    def is_damaged(self, seq: int) -> bool:
+        """Whether anything that is stored of it is not as it was written."""
+        text, size = self._text(seq)
+        checksum = zlib.crc32(self.key(seq), seq + size)
+        checksum = zlib.crc32(text, zlib.crc32(self.digest(seq), checksum))
+        return checksum != self._checksums[seq - self.first_seq]
+
+    def is_whole(self) -> bool:
+        """Whether nothing stands between its events but what belongs there."""
+        texts = (self._text(seq)[0] for seq in self.seqs)
+        return self._events == b"[%b]" % b",".join(texts)
 
     def event(self, seq: int, members: Members | None = None) -> StoredEvent:
         """The whole event."""
         read = members or self.members(seq)
         form = payload_kind_of(read.payload_kind)
         attributes = bytes(read.attributes)
-        place = KEY * (seq - self.first_seq)
         return StoredEvent(
             seq,
             read.received_at,
@@ -138,10 +179,11 @@ class Block:
             read.timestamp,
             read.source,
             self.payload(seq, form),
-            self._keys[place : place + KEY],
+            self.key(seq),
             self.digest(seq),
             form,
             b"" if attributes == b"null" else attributes,
+            self.is_damaged(seq),
         )
 
     def _text(self, seq: int) -> tuple[bytes, int]:
@@ -160,26 +202,46 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
         upto = done + max(1, bisect_right(ends, _BYTES_PER_BLOCK))
         some = events[done:upto]
         count = len(some)
-        keys = b"".join([event.key for event in some])
+        keys = [event.key for event in some]
         digests = [event.digest for event in some]
         if set(map(len, digests)) != {DIGEST}:
             raise ValueError(f"a digest has {DIGEST} bytes")
         sizes = [len(one.payload) if one.payload_kind is _JSON else _size(one) for one in some]
+        sums = checksums(first + done, texts[done:upto], keys, digests, sizes)
+        joined = b"".join(keys)
         row = (
             first + done,
             first + done,
-            zlib.crc32(keys),
-            keys,
+            zlib.crc32(joined),
+            joined,
             b"".join(digests),
             struct.pack(f"<{count}I", *ends[:count]),
             struct.pack(f"<{count}I", *sizes),
+            struct.pack(f"<{count}I", *sums),
             b"[%b]" % b",".join(texts[done:upto]),
         )
         yield row, some
         done = upto
 
 
-def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -> Block | None:
+def checksums(
+    first: int,
+    texts: Sequence[bytes],
+    keys: Sequence[bytes],
+    digests: Sequence[bytes],
+    sizes: Sequence[int],
+) -> Iterator[int]:
+    """Over all that is stored of each event from that seq on, as `Block.is_damaged` makes it."""
+    starts = map(add, sizes, range(first, first + len(texts)))
+    return map(zlib.crc32, texts, map(zlib.crc32, digests, map(zlib.crc32, keys, starts)))
+
+
+def read(
+    db: sqlite3.Connection,
+    seq: int,
+    unreadable: set[int] | None = None,
+    statement: str = BLOCK,
+) -> Block | None:
     """The block that has the event, if there is one and it can be read.
 
     One that cannot is logged, and added to those that are `unreadable`, which are not tried again.
@@ -188,16 +250,40 @@ def read(db: sqlite3.Connection, seq: int, unreadable: set[int] | None = None) -
     if unreadable and _first_at(db, seq) in unreadable:
         return None
     try:
-        row = read_row(db, BLOCK, seq)
+        row = read_row(db, statement, seq)
         block = Block(row) if row else None
     except ValueError as error:
-        log.error(_UNREADABLE, seq, error)
-        if unreadable is not None:
-            unreadable.add(_first_at(db, seq))
-        if isinstance(error, UnreadableRow) and db.in_transaction:
-            raise StoreError(_UNREADABLE % (seq, error)) from error
+        _note_unreadable(db, seq, error, unreadable)
         return None
     return block if block and seq in block.seqs else None
+
+
+def _note_unreadable(
+    db: sqlite3.Connection, seq: int, error: ValueError, unreadable: set[int] | None
+) -> None:
+    log.error(_UNREADABLE, seq, error)
+    if unreadable is not None:
+        unreadable.add(_first_at(db, seq))
+    if isinstance(error, UnreadableRow) and db.in_transaction:
+        raise StoreError(_UNREADABLE % (seq, error)) from error
+
+
+def arrival_of_marked(db: sqlite3.Connection, block: Block, unreadable: set[int]) -> int:
+    """When the large event of the block was received; 0 where a flipped bit has hidden it.
+
+    Fails as `read` does.
+    """
+    first = block.first_seq
+    try:
+        with (
+            detecting_corruption(),
+            db.blobopen("blocks", "events", first, readonly=True) as events,
+        ):
+            found = _ARRIVAL.match(events.read(32))
+    except UnreadableRow as error:
+        _note_unreadable(db, first, error, unreadable)
+        return 0
+    return int(found[1]) if found else 0
 
 
 def read_each(
@@ -212,14 +298,17 @@ def read_each(
 
 
 def for_seqs(
-    db: sqlite3.Connection, seqs: Iterable[int], unreadable: set[int] | None = None
+    db: sqlite3.Connection,
+    seqs: Iterable[int],
+    unreadable: set[int] | None = None,
+    statement: str = BLOCK,
 ) -> Iterator[tuple[Block | None, int]]:
     """The block of each event, as `read` gives it. Reads it once for events that are in order."""
     unreadable = set() if unreadable is None else unreadable
     block = None
     for seq in seqs:
         if block is None or seq not in block.seqs:
-            block = read(db, seq, unreadable)
+            block = read(db, seq, unreadable, statement)
         yield block, seq
 
 
@@ -279,6 +368,11 @@ def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
     if copy != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
         raise _damaged_keys(first)
     return bytes(keys)
+
+
+def has_whole_keys(row: Row) -> bool:
+    """Whether its keys are as they were written, or are taken as they stand."""
+    return row[2] in (_TAKE_AS_THEY_STAND, zlib.crc32(row[3]))
 
 
 def _damaged_keys(first: int) -> StoreError:

@@ -12,7 +12,7 @@ from itertools import chain
 
 from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
-from aggregator.store import PAGE_BYTES, FieldIs, value_at
+from aggregator.store import PAGE_BYTES, FieldIs, StoredEvent, value_at
 from aggregator_sqlite import blocks
 from aggregator_sqlite.blocks import payload_kind_of
 from aggregator_sqlite.connection import immediate_transaction
@@ -88,6 +88,17 @@ def add(db: sqlite3.Connection, pointers: Pointers, appended: Iterable[tuple[int
     """Index events that are appended."""
     values = (_values(pointers, seq, event.payload, event.payload_kind) for seq, event in appended)
     db.executemany(ADD_FIELD, chain.from_iterable(values))
+
+
+def complete(db: sqlite3.Connection) -> Pointers:
+    """The pointers whose index is complete."""
+    every = db.execute(POINTERS)
+    return tuple((number, where) for number, where, built_to in every if built_to is None)
+
+
+def entries(pointers: Pointers, event: StoredEvent) -> Iterator[Entry]:
+    """What the index of these has of a stored event."""
+    return _values(pointers, event.seq, event.payload, event.payload_kind)
 
 
 def lookup(db: sqlite3.Connection, field: FieldIs) -> dict[str, object] | None:

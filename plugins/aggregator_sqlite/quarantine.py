@@ -14,29 +14,39 @@ from aggregator.store import (
     QuarantineQuery,
     QuarantineReason,
 )
+from aggregator_sqlite import sums
+from aggregator_sqlite.sums import COUNTERS
 
 SCANNED = 20_000  # entries that one page examines at most
 _LARGEST = 2**63 - 1  # id
 
-TAKE_IDS = """
+TAKE_IDS = COUNTERS.into(
+    """
 UPDATE counters SET
     last_entry = last_entry + :entries,
     quarantined = quarantined + :entries,
-    quarantine_bytes = quarantine_bytes + :size
+    quarantine_bytes = quarantine_bytes + :size,
+    checksum = checksum + $more
 RETURNING last_entry
-"""
+""",
+    more={"last_entry": ":entries", "quarantined": ":entries", "quarantine_bytes": ":size"},
+)
 ADD_ENTRY = """
-INSERT INTO quarantine
-(id, kept_at, size, reason, submission, topic, event_id, is_cloud_event, headers, detail, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO quarantine (id, kept_at, size, reason, submission, topic, event_id, is_cloud_event,
+    headers, detail, body, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 REMOVE_ENTRY = "DELETE FROM quarantine WHERE id = ? RETURNING size"
-COUNT_REMOVED = """
+COUNT_REMOVED = COUNTERS.into(
+    """
 UPDATE counters SET
     quarantined = quarantined - :entries,
     quarantine_bytes = quarantine_bytes - :size,
-    evicted = evicted + :evicted
-"""
+    evicted = evicted + :evicted,
+    checksum = checksum + $more
+""",
+    more={"quarantined": "-:entries", "quarantine_bytes": "-:size", "evicted": ":evicted"},
+)
 FILLED = "SELECT quarantined, quarantine_bytes FROM counters"
 KEPT_BEFORE = "SELECT id FROM quarantine WHERE kept_at < ? ORDER BY kept_at LIMIT ?"
 OLDEST = "SELECT id, size FROM quarantine ORDER BY id LIMIT ?"
@@ -45,8 +55,8 @@ SELECT id, topic, reason, submission, kept_at FROM quarantine
 WHERE id > ? ORDER BY id LIMIT ?
 """
 ENTRY = """
-SELECT id, kept_at, reason, submission, topic, event_id, CAST(detail AS BLOB), is_cloud_event,
-    CAST(headers AS BLOB), CAST(body AS BLOB)
+SELECT id, kept_at, size, reason, submission, topic, event_id, is_cloud_event,
+    CAST(headers AS BLOB), CAST(detail AS BLOB), CAST(body AS BLOB), checksum
 FROM quarantine WHERE id = ?
 """
 
@@ -89,6 +99,11 @@ def page(db: sqlite3.Connection, query: QuarantineQuery) -> QuarantinePage:
             entries.append(_entry(row))
             size += entries[-1].size
     return QuarantinePage(entries, after)
+
+
+def is_whole(row: Sequence[object]) -> bool:
+    """Whether a row, as ENTRY reads it, is as it was written."""
+    return row[-1] == sums.over(*row[:-1])
 
 
 def _remove(db: sqlite3.Connection, ids: Sequence[int], *, is_eviction: bool) -> int:
@@ -137,7 +152,7 @@ def _range(query: QuarantineQuery) -> tuple[int, int]:
 
 
 def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
-    return (
+    row = (
         number,
         entry.kept_at,
         entry.size,
@@ -145,17 +160,17 @@ def _row(number: int, entry: Quarantined) -> tuple[object, ...]:
         entry.submission,
         entry.topic,
         entry.event_id,
-        entry.is_cloud_event,
+        int(entry.is_cloud_event),
         _encoded(entry.headers),
         entry.detail,
         entry.body,
     )
+    return (*row, sums.over(*row))
 
 
 def _entry(row: tuple[Any, ...]) -> Quarantined:
-    number, kept_at, reason, submission, topic, event_id, detail, is_cloud_event, headers, body = (
-        row
-    )
+    number, kept_at, _, reason, submission, topic, event_id, is_cloud_event, *texts, _ = row
+    headers, detail, body = texts
     return Quarantined(
         number,
         kept_at,
@@ -167,6 +182,7 @@ def _entry(row: tuple[Any, ...]) -> Quarantined:
         bool(is_cloud_event),
         _headers(headers),
         body,
+        is_damaged=not is_whole(row),
     )
 
 

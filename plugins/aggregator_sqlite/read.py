@@ -1,16 +1,19 @@
 """What is read outside of transactions: pages of events, single ones, counters, topics, history."""
 
+import logging
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from heapq import merge
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from aggregator.store import (
+    CONTENTS_BYTES,
     PAGE_BYTES,
     ConflictStats,
+    Content,
     Counters,
     History,
     Page,
@@ -20,9 +23,12 @@ from aggregator.store import (
     StoredEvent,
     Topic,
 )
-from aggregator_sqlite import arrivals, blocks, fields
+from aggregator_sqlite import arrivals, blocks, fields, sums
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
 from aggregator_sqlite.key_index import KeyIndex
+from aggregator_sqlite.sums import WHAT_TO_DO
+
+log = logging.getLogger(__name__)
 
 SCANNED = 20_000  # events that one page examines at most
 READ_BYTES = 4 * PAGE_BYTES  # of blocks that one page reads, about
@@ -68,24 +74,22 @@ ORDER BY seq DESC
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
 SEQS_OF_NAME = "SELECT CAST(seq AS INTEGER) FROM names WHERE name = ? ORDER BY seq"
 SPAN = "SELECT (SELECT min(first_seq) FROM blocks), last_seq FROM counters"
-COUNTERS = """
-SELECT stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics, quarantined,
-    evicted
-FROM counters
-"""
 TOPICS = """
-SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at
+SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at, checksum
 FROM topics WHERE name > ? AND stored > 0 ORDER BY name LIMIT ?
 """
 REDELIVERIES = """
-SELECT source, duplicates, conflicts, first_at, last_at
+SELECT seq, source, duplicates, conflicts, first_at, last_at, checksum
 FROM (SELECT * FROM redeliveries WHERE seq = :seq LIMIT :scanned)
 ORDER BY first_at, source LIMIT :most
 """
 CONFLICTS_OF = """
-SELECT digest, differences, source, times, first_at, last_at FROM conflicting_contents
+SELECT seq, digest, differences, source, times, first_at, last_at, checksum
+FROM conflicting_contents
 WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 """
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 Candidates = Generator[tuple[Block | None, int], None, None]
 """Events that may match: each one's block, None if it is gone or unreadable, and its seq."""
@@ -198,6 +202,30 @@ def find(
     return events
 
 
+def contents(
+    db: sqlite3.Connection, seqs: Sequence[int], unreadable: set[int] | None = None
+) -> list[Content]:
+    """The contents of the first of these events."""
+    found: list[Content] = []
+    size = 0
+    for block, seq in blocks.for_seqs(db, seqs, unreadable):
+        content = _content(block, seq)
+        found.append(content)
+        size += len(content.payload or b"")
+        if size >= CONTENTS_BYTES:
+            break
+    return found
+
+
+def _content(block: blocks.Block | None, seq: int) -> Content:
+    """What an event that is unreadable or gone has is not known."""
+    if block is None:
+        return Content("", None)
+    members = block.members(seq)
+    form = payload_kind_of(members.payload_kind)
+    return Content(members.source, block.payload(seq, form), form, block.is_damaged(seq))
+
+
 def span(db: sqlite3.Connection) -> Span:
     """The seqs from the oldest event to the last one that was stored."""
     oldest, newest = db.execute(SPAN).fetchone()
@@ -207,24 +235,54 @@ def span(db: sqlite3.Connection) -> Span:
 
 
 def counters(db: sqlite3.Connection) -> Counters:
-    """The counters of the last commit."""
-    return Counters(*db.execute(COUNTERS).fetchone())
+    """The counters of the last commit. Raises StoreError if they are damaged."""
+    return msgspec.convert(sums.counters(db), Counters)
 
 
 def topics(db: sqlite3.Connection, after: str, limit: int) -> list[Topic]:
-    """Topics by name."""
-    return [Topic(*row) for row in db.execute(TOPICS, (after, limit))]
+    """Topics by name. Damaged numbers are logged, and given as they are."""
+    found = sums.rows(db, TOPICS, (after, limit))
+    for row in found:
+        if sums.TOPIC.difference(row, sums.over(row["name"])) != 0:
+            log.error("the numbers of the topic %r are damaged; %s", row["name"], WHAT_TO_DO)
+    return [_part(Topic, row) for row in found]
 
 
 def history(db: sqlite3.Connection, seq: int, limit: int) -> History:
-    """What came again under the event's key; the earliest entries of both lists."""
+    """What came again under the event's key; the earliest entries of both lists.
+
+    Damaged entries are logged, and given as they are.
+    """
     wanted = {"seq": seq, "scanned": _SCANNED_SOURCES, "most": limit}
-    redeliveries = [RedeliveryStats(*row) for row in db.execute(REDELIVERIES, wanted)]
-    conflicts = [
-        ConflictStats(digest, _pointers(differences), *seen)
-        for digest, differences, *seen in db.execute(CONFLICTS_OF, (seq, limit))
-    ]
-    return History(redeliveries, conflicts)
+    redeliveries = sums.rows(db, REDELIVERIES, wanted)
+    conflicts = sums.rows(db, CONFLICTS_OF, (seq, limit))
+    if not all(map(is_redelivery_whole, redeliveries)) or not all(
+        map(is_conflict_whole, conflicts)
+    ):
+        log.error("what came again for event %d is damaged; %s", seq, WHAT_TO_DO)
+    return History(
+        [_part(RedeliveryStats, row) for row in redeliveries],
+        [
+            _part(ConflictStats, row | {"differences": _pointers(row["differences"])})
+            for row in conflicts
+        ],
+    )
+
+
+def is_redelivery_whole(row: dict[str, Any]) -> bool:
+    """Whether a row of `redeliveries` is as it was written."""
+    return sums.REDELIVERY.difference(row, sums.over(row["source"])) == 0
+
+
+def is_conflict_whole(row: dict[str, Any]) -> bool:
+    """Whether a row of `conflicting_contents` is as it was written."""
+    hashed = sums.over(row["digest"], row["differences"], row["source"])
+    return sums.CONFLICT.difference(row, hashed) == 0
+
+
+def _part(kind: type[S], row: dict[str, Any]) -> S:
+    """The struct, of those columns that it has."""
+    return kind(**{name: row[name] for name in kind.__struct_fields__})
 
 
 def _pointers(differences: str) -> tuple[str, ...]:

@@ -94,6 +94,10 @@ class Run:
         """The keys in up to so many pages, from page number `first` on."""
         return _prefixes(self._some(db, first, pages), KEY)
 
+    def some_entries(self, db: sqlite3.Connection, first: int, pages: int) -> list[bytes]:
+        """The entries in up to so many pages, from page number `first` on."""
+        return _prefixes(self._some(db, first, pages), ENTRY)
+
     def check(self, db: sqlite3.Connection) -> None:
         """Raise StoreError if a page is damaged or missing."""
         for first in range(0, len(self.fences), PAGES_AT_ONCE):

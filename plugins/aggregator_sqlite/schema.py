@@ -42,7 +42,8 @@ STEPS = (
             quarantined INTEGER NOT NULL DEFAULT 0,
             evicted INTEGER NOT NULL DEFAULT 0,
             quarantine_bytes INTEGER NOT NULL DEFAULT 0, -- that the entries in quarantine come to
-            last_entry INTEGER NOT NULL DEFAULT 0        -- id in quarantine; never given again
+            last_entry INTEGER NOT NULL DEFAULT 0,       -- id in quarantine; never given again
+            checksum INTEGER NOT NULL DEFAULT 0          -- as `sums.py` says; of other tables too
         )""",
         "INSERT INTO counters DEFAULT VALUES",
         """CREATE TABLE topics (
@@ -54,7 +55,8 @@ STEPS = (
             first_seq INTEGER NOT NULL, -- of the first event on the topic
             first_at INTEGER NOT NULL,  -- when that was received, in microseconds since 1970
             last_seq INTEGER NOT NULL,  -- the same of the last one
-            last_at INTEGER NOT NULL
+            last_at INTEGER NOT NULL,
+            checksum INTEGER NOT NULL
         )""",
         """CREATE TABLE blocks (
             first_seq INTEGER PRIMARY KEY, -- that of its first event; those of the others follow
@@ -67,6 +69,7 @@ STEPS = (
             digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload
             ends BLOB NOT NULL,        -- 4 bytes an event, little-endian: where in `events` it ends
             sizes BLOB NOT NULL,       -- 4 bytes an event, the same: of its payload in `events`
+            checksums BLOB NOT NULL,   -- 4 bytes an event, the same: over all that is stored of it
             events BLOB NOT NULL       -- JSON: an array of what the view `events` shows
         )""",
         # For people with sqlite3. Nothing reads it, so it may fail in a SQLite without JSON.
@@ -143,6 +146,7 @@ STEPS = (
             conflicts INTEGER NOT NULL,
             first_at INTEGER NOT NULL, -- microseconds since 1970
             last_at INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
             PRIMARY KEY (seq, source)
         ) WITHOUT ROWID""",
         """CREATE TABLE conflicting_contents (
@@ -153,6 +157,7 @@ STEPS = (
             times INTEGER NOT NULL,
             first_at INTEGER NOT NULL,
             last_at INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
             PRIMARY KEY (seq, digest)
         ) WITHOUT ROWID""",
         """CREATE TABLE quarantine (
@@ -164,6 +169,7 @@ STEPS = (
             topic TEXT NOT NULL,
             event_id TEXT NOT NULL,
             is_cloud_event INTEGER NOT NULL,
+            checksum INTEGER NOT NULL,
             headers BLOB NOT NULL, -- JSON
             detail BLOB NOT NULL,  -- JSON
             body BLOB NOT NULL     -- as it was sent

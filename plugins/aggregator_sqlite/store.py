@@ -19,6 +19,9 @@ from aggregator.errors import SettingError, StoreError
 from aggregator.store import (
     BacksUp,
     Backup,
+    Checked,
+    ChecksItself,
+    Content,
     Counters,
     History,
     IndexesFields,
@@ -35,6 +38,7 @@ from aggregator.store import (
 )
 from aggregator_sqlite import fields, quarantine, read
 from aggregator_sqlite.backup import back_up
+from aggregator_sqlite.check import check
 from aggregator_sqlite.connection import (
     SqliteThread,
     UnreadableRows,
@@ -55,6 +59,7 @@ from aggregator_sqlite.files import (
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
+from aggregator_sqlite.sums import check_counters
 from aggregator_sqlite.transaction import SqliteTransaction
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -65,7 +70,7 @@ _OLDEST = (3, 35, 0)  # UPDATE … RETURNING
 _READERS = 2
 
 
-class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
+class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp, ChecksItself):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
     def __init__(self, url: str) -> None:
@@ -208,6 +213,19 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
             check_names(self.path)
         return await back_up(self.path, destination)
 
+    async def check(self) -> Checked:
+        """Read everything on a connection that cannot write."""
+        if await self.key_spec() is None:
+            raise SettingError(f"store: there is none yet: {self.about()}")
+
+        def tell(doing: str) -> None:
+            self.doing = doing
+
+        try:
+            return await check(self.path, tell, is_running=self._lock.is_held())
+        finally:
+            self.doing = ""
+
     def about(self) -> str:
         """The file, and SQLite's version: some versions have bugs that lose data."""
         return f"SQLite {sqlite3.sqlite_version} in {self.path}"
@@ -232,6 +250,10 @@ class SqliteStore(KeepsHistory, KeepsQuarantine, IndexesFields, BacksUp):
     async def events(self, query: Query) -> Page:
         """One page of committed events."""
         return await self._reader.run(read.page, query)
+
+    async def contents(self, seqs: Sequence[int]) -> list[Content]:
+        """The contents of the first of these events."""
+        return await self._reader.run(read.contents, seqs)
 
     async def find(self, name: bytes, limit: int, source: str | None = None) -> list[StoredEvent]:
         """The first events with that key or name."""
@@ -334,5 +356,6 @@ def _prepare(
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
+    check_counters(db)
     checkpoint(db)
     prove_writing(db)

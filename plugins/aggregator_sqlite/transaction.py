@@ -19,7 +19,7 @@ from aggregator.store import (
     QuarantineTransaction,
     Redelivery,
 )
-from aggregator_sqlite import fields, quarantine, write
+from aggregator_sqlite import fields, quarantine, read, write
 from aggregator_sqlite.connection import SqliteThread, call_translating_errors
 from aggregator_sqlite.fields import Pointers
 from aggregator_sqlite.key_index import KeyClaims, KeyIndex
@@ -56,7 +56,7 @@ class SqliteTransaction(HistoryTransaction, QuarantineTransaction):
 
     async def contents(self, seqs: Sequence[int]) -> list[Content]:
         """The contents of the first of these events."""
-        return await self._call(write.contents, self._claims, seqs)
+        return await self._call(read.contents, seqs, self._claims.unreadable)
 
     def append(self, events: Sequence[Event]) -> Awaitable[list[int]]:
         """Store events under the next seqs, and index their keys and fields."""

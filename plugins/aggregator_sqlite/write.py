@@ -6,61 +6,102 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aggregator.core.identity import PayloadKind
 from aggregator.event import Event
-from aggregator.store import MOST_CONFLICTS, PAGE_BYTES, Content, Counters, KeyOwner, Redelivery
-from aggregator_sqlite import arrivals, blocks
-from aggregator_sqlite.blocks import payload_kind_of
+from aggregator.store import MOST_CONFLICTS, Counters, KeyOwner, Redelivery
+from aggregator_sqlite import arrivals, blocks, sums
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyClaims
+from aggregator_sqlite.sums import CONFLICT, COUNTERS, REDELIVERY, TOPIC
 
-SET_LAST_SEQ = "UPDATE counters SET last_seq = ?"
-ADD_TOPICS = MultiRowStatement("""
-INSERT INTO topics (name, first_seq, first_at, last_seq, last_at) VALUES (?, ?, ?, ?, ?)
+# What is added to a row is added to its checksum by the same statement: `sums.py` says how.
+SET_LAST_SEQ = COUNTERS.into(
+    "UPDATE counters SET last_seq = :last, checksum = checksum + $more",
+    more={"last_seq": ":last - last_seq"},
+)
+ADD_TOPICS = MultiRowStatement(
+    TOPIC.into(
+        """
+WITH added (name, first_seq, first_at, last_seq, last_at, hash) AS (VALUES (?, ?, ?, ?, ?, ?))
+INSERT INTO topics (name, first_seq, first_at, last_seq, last_at, checksum)
+SELECT name, first_seq, first_at, last_seq, last_at, hash + $new FROM added WHERE true
 ON CONFLICT (name) DO UPDATE SET
-    last_seq = excluded.last_seq, last_at = excluded.last_at
-""")
+    last_seq = excluded.last_seq, last_at = excluded.last_at, checksum = topics.checksum + $more
+""",
+        new={name: name for name in ("first_seq", "first_at", "last_seq", "last_at")},
+        more={
+            "last_seq": "excluded.last_seq - topics.last_seq",
+            "last_at": "excluded.last_at - topics.last_at",
+        },
+    )
+)
 ADD_NAMES = MultiRowStatement("INSERT INTO names (name, seq) VALUES (?, ?)")
-COUNT_BY_TOPIC = MultiRowStatement("""
+COUNT_BY_TOPIC = MultiRowStatement(
+    TOPIC.into(
+        """
 WITH counted (topic, stored, duplicate, conflict) AS (VALUES (?, ?, ?, ?))
 UPDATE topics SET
     stored = topics.stored + counted.stored,
     duplicate = topics.duplicate + counted.duplicate,
-    conflict = topics.conflict + counted.conflict
+    conflict = topics.conflict + counted.conflict,
+    checksum = topics.checksum + $more
 FROM counted WHERE name = topic
-""")
+""",
+        more={name: f"counted.{name}" for name in ("stored", "duplicate", "conflict")},
+    )
+)
 # Found by the index alone, and named as asked for: in the row itself a bit may have flipped.
 TOPICS = MultiRowStatement("""
 WITH wanted (topic) AS (VALUES (?))
 SELECT topic, id, stored FROM wanted CROSS JOIN topics ON name = topic
 """)
-COUNT = """
+_COUNTED = ("stored", "duplicate", "conflict", "invalid", "filtered", "refused", "failed_async",
+            "topics")  # fmt: skip
+COUNT = COUNTERS.into(
+    """
 UPDATE counters SET
-    stored = stored + ?, duplicate = duplicate + ?, conflict = conflict + ?,
-    invalid = invalid + ?, filtered = filtered + ?, refused = refused + ?,
-    failed_async = failed_async + ?, topics = topics + ?
+    stored = stored + :stored, duplicate = duplicate + :duplicate, conflict = conflict + :conflict,
+    invalid = invalid + :invalid, filtered = filtered + :filtered, refused = refused + :refused,
+    failed_async = failed_async + :failed_async, topics = topics + :topics,
+    checksum = checksum + $more
 RETURNING stored, duplicate, conflict, invalid, filtered, refused, failed_async, topics,
     quarantined, evicted
-"""
-ADD_SIGHTING = """
-INSERT INTO redeliveries (seq, source, duplicates, conflicts, first_at, last_at)
-VALUES (?, ?, ?, ?, ?, ?)
+""",
+    more={name: f":{name}" for name in _COUNTED},
+)
+_TIMES = {
+    "first_at": "min(first_at, excluded.first_at) - first_at",
+    "last_at": "max(last_at, excluded.last_at) - last_at",
+}
+ADD_SIGHTING = REDELIVERY.into(
+    """
+INSERT INTO redeliveries (seq, source, duplicates, conflicts, first_at, last_at, checksum)
+VALUES (:seq, :source, :duplicates, :conflicts, :first_at, :last_at, :hash + $new)
 ON CONFLICT (seq, source) DO UPDATE SET
     duplicates = duplicates + excluded.duplicates,
     conflicts = conflicts + excluded.conflicts,
     first_at = min(first_at, excluded.first_at),
-    last_at = max(last_at, excluded.last_at)
-"""
-ADD_CLASH = """
-INSERT INTO conflicting_contents (seq, digest, differences, source, times, first_at, last_at)
-SELECT :seq, :digest, :differences, :source, 1, :seen_at, :seen_at
+    last_at = max(last_at, excluded.last_at),
+    checksum = checksum + $more
+""",
+    new={name: f":{name}" for name in ("seq", "duplicates", "conflicts", "first_at", "last_at")},
+    more={"duplicates": "excluded.duplicates", "conflicts": "excluded.conflicts", **_TIMES},
+)
+ADD_CLASH = CONFLICT.into(
+    """
+INSERT INTO conflicting_contents
+(seq, digest, differences, source, times, first_at, last_at, checksum)
+SELECT :seq, :digest, :differences, :source, :times, :first_at, :last_at, :hash + $new
 WHERE (SELECT count(*) FROM conflicting_contents WHERE seq = :seq) < :most
     OR EXISTS (SELECT 1 FROM conflicting_contents WHERE seq = :seq AND digest = :digest)
 ON CONFLICT (seq, digest) DO UPDATE SET
     times = times + 1,
     first_at = min(first_at, excluded.first_at),
-    last_at = max(last_at, excluded.last_at)
-"""
+    last_at = max(last_at, excluded.last_at),
+    checksum = checksum + $more
+""",
+    new={name: f":{name}" for name in ("seq", "times", "first_at", "last_at")},
+    more={"times": "1", **_TIMES},
+)
 
 TopicBounds = tuple[str, int, int, int, int]
 """A topic, the seq and arrival of its first event in the batch, and the same of its last."""
@@ -77,7 +118,7 @@ class EncodedBatch:
     last: int  # seq
     rows: list[tuple[blocks.Row, arrivals.Times]]  # blocks
     rows_on: list[tuple[str, int]]  # the topics in each block, by its first seq
-    topics: list[TopicBounds]
+    topics: Sequence[tuple[object, ...]]  # the bounds of each, and the hash of its name
     names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
 
     @classmethod
@@ -90,7 +131,8 @@ class EncodedBatch:
         names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
         topics = list(_topics(first, events))
         _check(topics, names)
-        return cls(first + len(events) - 1, rows, rows_on, topics, names)
+        with_hashes = [(*bounds, sums.over(bounds[0])) for bounds in topics]
+        return cls(first + len(events) - 1, rows, rows_on, with_hashes, names)
 
 
 def _check(topics: list[TopicBounds], names: list[tuple[bytes, int]]) -> None:
@@ -123,43 +165,31 @@ def owners(
 ) -> dict[bytes, KeyOwner]:
     """The events that hold these keys; none for a key that is new."""
     seqs = claims.held(db, wanted)
-    found = blocks.for_seqs(db, sorted(seqs.values()), claims.unreadable)
-    by_seq = {seq: _owner(block, seq) for block, seq in found}
+    in_order = sorted(seqs.values())
+    found = blocks.for_seqs(db, in_order, claims.unreadable, blocks.BLOCK_OR_MARK)
+    by_seq = {seq: _owner(db, block, seq, claims.unreadable) for block, seq in found}
     return {key: by_seq[seq] for key, seq in seqs.items()}
 
 
-def _owner(block: blocks.Block | None, seq: int) -> KeyOwner:
+def _owner(
+    db: sqlite3.Connection, block: blocks.Block | None, seq: int, unreadable: set[int]
+) -> KeyOwner:
     """An event that is unreadable or gone has an empty digest, which equals no other."""
     if block is None:
         return KeyOwner(seq, b"", 0)
+    if block.is_marked:
+        return KeyOwner(seq, block.digest(seq), blocks.arrival_of_marked(db, block, unreadable))
     return KeyOwner(seq, block.digest(seq), block.members(seq).received_at)
-
-
-def contents(db: sqlite3.Connection, claims: KeyClaims, seqs: Sequence[int]) -> list[Content]:
-    """The contents of the first of these events."""
-    found: list[Content] = []
-    size = 0
-    for block, seq in blocks.for_seqs(db, seqs, claims.unreadable):
-        source, payload, form = "", None, PayloadKind.JSON
-        if block:
-            members = block.members(seq)
-            source, form = members.source, payload_kind_of(members.payload_kind)
-            payload = block.payload(seq, form)
-        found.append(Content(source, payload, form))
-        size += len(payload or b"")
-        if size >= PAGE_BYTES:
-            break
-    return found
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
     """Store events, and what they are found by besides their keys: topics and names."""
     ADD_TOPICS(db, batch.topics)
-    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [ends[:1] for ends in batch.topics])}
+    ids = {topic: id_ for topic, id_, _ in TOPICS(db, [one[:1] for one in batch.topics])}
     arrivals.add_blocks(db, batch.rows)
     blocks.ADD_TO_TOPICS(db, [(ids[topic], first) for topic, first in batch.rows_on])
     ADD_NAMES(db, batch.names)
-    db.execute(SET_LAST_SEQ, (batch.last,))
+    db.execute(SET_LAST_SEQ, {"last": batch.last})
 
 
 def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Counters]) -> Counters:
@@ -172,19 +202,7 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
     COUNT_BY_TOPIC(db, added)
     found = TOPICS(db, [(topic,) for topic in by_topic])
     new_topics = sum(0 < by_topic[topic].stored == stored for topic, _, stored in found)
-    totals = db.execute(
-        COUNT,
-        (
-            counted.stored,
-            counted.duplicate,
-            counted.conflict,
-            counted.invalid,
-            counted.filtered,
-            counted.refused,
-            counted.failed_async,
-            new_topics,
-        ),
-    ).fetchone()
+    totals = db.execute(COUNT, msgspec.structs.asdict(counted) | {"topics": new_topics}).fetchone()
     return Counters(*totals)
 
 
@@ -194,18 +212,31 @@ def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
     db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
 
 
-def _counted(seen: Redelivery) -> tuple[object, ...]:
+def _counted(seen: Redelivery) -> dict[str, object]:
     is_conflict = seen.conflicting is not None
-    return seen.seq, seen.source, int(not is_conflict), int(is_conflict), seen.seen_at, seen.seen_at
+    return {
+        "seq": seen.seq,
+        "source": seen.source,
+        "duplicates": int(not is_conflict),
+        "conflicts": int(is_conflict),
+        "first_at": seen.seen_at,
+        "last_at": seen.seen_at,
+        "hash": sums.over(seen.source),
+    }
 
 
 def _clash(seen: Redelivery) -> dict[str, object]:
     assert seen.conflicting
+    digest = seen.conflicting.digest
+    differences = msgspec.json.encode(seen.conflicting.differences).decode()
     return {
         "seq": seen.seq,
-        "digest": seen.conflicting.digest,
-        "differences": msgspec.json.encode(seen.conflicting.differences).decode(),
+        "digest": digest,
+        "differences": differences,
         "source": seen.source,
-        "seen_at": seen.seen_at,
+        "times": 1,
+        "first_at": seen.seen_at,
+        "last_at": seen.seen_at,
         "most": MOST_CONFLICTS,
+        "hash": sums.over(digest, differences, seen.source),
     }

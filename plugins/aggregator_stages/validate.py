@@ -1,9 +1,10 @@
 """Holds each event to the schema of an event, and says everything that is wrong with it."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -23,7 +24,10 @@ from aggregator_stages.schemas import (
     extension_faults,
 )
 
-_FEW = 100  # more invalid events, or larger ones, are explained in a thread
+# Of more events, or larger ones, the event loop has a turn between some and the next ones. It
+# takes a few milliseconds to check so many, or to tell what is wrong with so many.
+_MOST_CHECKED = 1000
+_MOST_TOLD = 50
 _LARGE = 65_536  # bytes
 _EXPLAINED = 1000  # further ones are told their first fault only
 _OWN = ("topic", "event_id", "timestamp", "source")
@@ -33,6 +37,8 @@ _MOST = 10  # faults of one event
 _MOST_KNOWN = 1000  # topics and sources
 
 _object = msgspec.json.Decoder(dict[str, Any])
+_spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_EMPTY: dict[bytes, Any] = {b"{": {}, b"[": []}
 
 
 class Validate(IntakeStage):
@@ -49,16 +55,15 @@ class Validate(IntakeStage):
 
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the schema."""
-        if sum([len(event.attributes) for event in events]) > _LARGE:
-            invalid = await asyncio.to_thread(self._invalid, events)
-        else:
-            invalid = self._invalid(events)
+        invalid: list[tuple[Event, Fault]] = []
+        async for some in _slices(events, _MOST_CHECKED, lambda event: len(event.attributes)):
+            invalid += self._invalid(some)
         if not invalid:
             return events
-        if len(invalid) > _FEW or sum(len(event.raw) for event, _ in invalid) > _LARGE:
-            await asyncio.to_thread(self._refuse, invalid)
-        else:
-            self._refuse(invalid)
+        told = 0
+        async for few in _slices(invalid, _MOST_TOLD, lambda one: len(one[0].raw)):
+            self._refuse(few, told)
+            told += len(few)
         return [event for event in events if event.outcome is None]
 
     def _invalid(self, events: Sequence[Event]) -> list[tuple[Event, Fault]]:
@@ -72,8 +77,8 @@ class Validate(IntakeStage):
     def _contract(self, event: Event) -> "Contract":
         return self._cloud if event.attributes else self._own
 
-    def _refuse(self, invalid: Sequence[tuple[Event, Fault]]) -> None:
-        for count, (event, first) in enumerate(invalid):
+    def _refuse(self, invalid: Sequence[tuple[Event, Fault]], told: int) -> None:
+        for count, (event, first) in enumerate(invalid, told):
             faults = self._contract(event).faults(event) if count < _EXPLAINED else []
             event.settle(Invalid(tuple(faults or [first])))
 
@@ -118,8 +123,9 @@ class Contract:
 
     def faults(self, event: Event) -> list[Fault]:
         """Everything that is wrong with the event, up to a limit."""
-        members = msgspec.json.decode(event.raw) if event.malformed else self._members(event)
-        if isinstance(members, dict):
+        members: Any = None
+        with suppress(msgspec.ValidationError):  # it is no object
+            members = _Shallow(event.raw) if event.malformed else self._members(event)
             known = {shown: members[shown] for shown in self._names.values() if shown in members}
             members = known | {name: members[name] for name in islice(self._odd(members), _MOST)}
         found = list(islice(_flatten((), self._schema.validate(members)), _MOST))
@@ -163,6 +169,54 @@ class Contract:
         if not event.timestamp:
             del own[self._names["timestamp"]]
         return own | _object.decode(event.attributes)
+
+
+T = TypeVar("T")
+
+
+async def _slices(
+    items: Sequence[T], most: int, size: Callable[[T], int]
+) -> AsyncIterator[Sequence[T]]:
+    """So many items at a time, and bytes of them, with a turn of the event loop between them."""
+    if len(items) <= most and sum(map(size, items)) <= _LARGE:
+        yield items
+        return
+    some: list[T] = []
+    held = 0
+    for item in items:
+        some.append(item)
+        held += size(item)
+        if len(some) >= most or held > _LARGE:
+            yield some
+            some, held = [], 0
+            await asyncio.sleep(0)
+    yield some
+
+
+class _Shallow(Mapping[str, Any]):
+    """The members of an object, read when they are asked for.
+
+    Of arrays and objects among them only which they are: nothing else is asked about them.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """Raises msgspec.ValidationError for anything but an object."""
+        self._spelled = _spelled.decode(raw)
+
+    def __getitem__(self, name: str) -> Any:
+        spelled = bytes(self._spelled[name])
+        if spelled[:1] in _EMPTY:
+            return _EMPTY[spelled[:1]]
+        try:
+            return msgspec.json.decode(spelled)
+        except msgspec.MsgspecError:  # a number that a double holds, of too many digits for msgspec
+            return 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spelled)
+
+    def __len__(self) -> int:
+        return len(self._spelled)
 
 
 def _checks(field: fields.Field[Any]) -> list[validate.Validator]:

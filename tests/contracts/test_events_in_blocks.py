@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC, PayloadKind
 from aggregator.event import Event
-from aggregator.store import FieldIs, Query, StoredEvent
+from aggregator.store import FieldIs, KeyOwner, Query, StoredEvent
 from aggregator.testing import make_event
 from aggregator_sqlite import blocks
 from aggregator_sqlite.store import SqliteStore
@@ -247,3 +247,27 @@ def test_events_are_taken_apart_as_they_were_put_together() -> None:
             msgspec.structs.replace(again, submission="submission", known_timestamp_us=UNSET)
             == event
         )
+
+
+async def test_owner_of_a_large_event_is_found_without_reading_it(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = make_event("1", payload=b'{"f":"' + b"x" * 200_000 + b'"}', received_at=123_456)
+    small = make_event("2")
+    await append(store, [large, small], at_once=2)
+    read: list[int] = []
+    members = blocks.Block.members
+
+    def noting(block: blocks.Block, seq: int) -> blocks.Members:
+        read.append(block.size)
+        return members(block, seq)
+
+    monkeypatch.setattr(blocks.Block, "members", noting)
+    async with store.transaction() as tx:
+        owners = await tx.claim([large.key, small.key])
+    assert owners == [
+        KeyOwner(1, large.digest, large.received_at),
+        KeyOwner(2, small.digest, small.received_at),
+    ]
+    assert len(read) == 1
+    assert read[0] < 1_000

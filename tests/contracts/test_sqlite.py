@@ -17,7 +17,7 @@ from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
 from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
-from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, write
+from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, sums, write
 from aggregator_sqlite.connection import SqliteThread
 from aggregator_sqlite.files import WriterLock
 from aggregator_sqlite.store import SqliteStore
@@ -102,12 +102,13 @@ GROWING = (
 )
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
-    for module in (blocks, read, write, quarantine, fields, runs)
+    for module in (blocks, read, write, quarantine, fields, runs, sums)
     for name, statement in vars(module).items()
     if isinstance(statement, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\s", statement)
 }
 WALKS = {
     "quarantine.OLDEST": ["SCAN quarantine"],  # stops at the first that may stay
+    "sums.LAST_BLOCK": ["SCAN blocks"],  # stops at the first
     "blocks.ALL_BLOCKS": ["SCAN blocks"],  # at a start, where blocks are missing
 }
 SORTED = {"read.REDELIVERIES", "read.CONFLICTS_OF", "read.TOPICS"}  # what a limit has cut
@@ -310,11 +311,8 @@ ADA = Query(field=FieldIs("/user", b"sada"))
 
 
 async def _by_hand(store: SqliteStore, statement: str) -> list[tuple[object, ...]]:
-    db = sqlite3.connect(store.path)
-    with db:
-        rows = db.execute(statement).fetchall()
-    db.close()
-    return rows
+    with closing(sqlite3.connect(store.path)) as db, db:
+        return db.execute(statement).fetchall()
 
 
 async def _is_indexed(store: SqliteStore) -> bool:

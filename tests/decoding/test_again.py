@@ -58,9 +58,7 @@ def test_cloud_event_comes_back(raw: bytes) -> None:
 
 def test_line_that_was_cut_is_still_too_long() -> None:
     decoder = Decoder(10, 20, USUAL)
-    ndjson = decoder.ndjson(CONTEXT)
-    ndjson.feed(b"{}" + b" " * 100 + b"x")
-    (event,) = ndjson.finish()
+    (event,) = decoder.ndjson(b"{}" + b" " * 100 + b"x", CONTEXT)
     assert len(event.raw) < 30
     again = decoder.again(event.as_sent(), 0, CONTEXT, is_cloud_event=False)
     assert again.outcome == event.outcome

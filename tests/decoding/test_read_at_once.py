@@ -90,11 +90,7 @@ def _alone(decoder: Decoder, raws: list[bytes]) -> list[Event]:
 
 
 def _lines(decoder: Decoder, raws: list[bytes]) -> list[Event]:
-    ndjson = decoder.ndjson(CONTEXT)
-    body = b"\r\n".join(raws)
-    for piece in (body[: len(body) // 2], body[len(body) // 2 :]):
-        ndjson.feed(piece)
-    return ndjson.finish()
+    return decoder.ndjson(b"\r\n".join(raws), CONTEXT)
 
 
 def _cloud_event(decoder: Decoder, raws: list[bytes]) -> list[Event]:

@@ -109,7 +109,7 @@ def half_sent(service: Service, body: bytes) -> "closing[socket.socket]":
     address = urlsplit(service.url)
     client = socket.create_connection((address.hostname, address.port), timeout=LIMIT)
     client.sendall(
-        b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
     )
     assert client.recv(1000).startswith(b"HTTP/1.1 100 ")

@@ -16,10 +16,10 @@ from publishers import Publishers, check_stored
 from running import LIMIT, Service, until
 
 SLOW, IDLE, DEAF = 50, 1000, 40
-POST = b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+POST = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = POST + b"Content-Length: 1000\r\n\r\n"
 PAGES = 4  # of which the kernel keeps one, whoever reads
-PAGE = b"GET /events?limit=1000 HTTP/1.1\r\nHost: tests\r\n"
+PAGE = b"GET /events?limit=1000 HTTP/1.1\r\nHost: localhost\r\n"
 READ = (PAGE + b"\r\n") * (PAGES - 1) + PAGE + b"Connection: close\r\n\r\n"
 LARGE = {"filler": "x" * 1_000_000}
 ESTABLISHED = "01"  # in /proc/net/tcp

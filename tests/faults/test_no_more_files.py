@@ -27,7 +27,7 @@ def test_service_without_files_serves_again_once_the_crowd_has_gone(service: Ser
             where = address.hostname, address.port
             crowd.enter_context(socket.create_connection(where))
         until(lambda: "out of system resource" in service.said(), "it has no more files")
-        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: tests\r\n\r\n")
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
     assert service.publish([event("before"), event("after")])[0] == 200
     assert [one["event_id"] for one in service.stored()] == ["before", "after"]

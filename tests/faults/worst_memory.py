@@ -34,7 +34,7 @@ FILLER = {"filler": "x" * 1_450}
 LARGE = {"filler": "x" * 500_000}
 
 POST = (
-    "POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: {kind}\r\n"
+    "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
     "Content-Length: {size}\r\n\r\n"
 )
 LONG = "".join(f"X-{number}: {'x' * 7_900}\r\n" for number in range(2))
@@ -67,7 +67,7 @@ class Client:
 
 
 def get(path: str, head: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: tests\r\n{head}\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode()
 
 
 def post(body: bytes, kind: str = "application/json") -> bytes:

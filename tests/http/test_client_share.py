@@ -201,7 +201,9 @@ async def test_reader_who_does_not_read_leaves_room_for_others(start: Start) -> 
     for number in range(12):
         assert (await publish(client, event(str(number), payload=LARGE), address=SECOND))[0] == 200
     pages: Budget = client.app[BUDGETS][3]
-    ask = 4 * b"GET /events HTTP/1.1\r\nHost: tests\r\n\r\n"  # the kernel takes the first answers
+    ask = (
+        4 * b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )  # the kernel takes the first answers
 
     async def read(address: str) -> tuple[int, str]:
         async with (
@@ -222,7 +224,7 @@ async def test_reader_who_does_not_read_leaves_room_for_others(start: Start) -> 
 async def test_followers_of_one_client_leave_room_for_others(start: Start) -> None:
     client = await start(streams=4)
     followers: Budget = client.app[BUDGETS][5]
-    ask = b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n"
+    ask = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with stalled(client, ask), stalled(client, ask), stalled(client, ask):
         await until(lambda: followers.by_client == {FIRST: 3})
         async with client.get("/events/stream") as response:
@@ -239,7 +241,7 @@ async def test_followers_of_one_client_leave_room_for_others(start: Start) -> No
 
 async def test_follower_who_does_not_read_keeps_nobody_else_from_following(start: Start) -> None:
     client = await start(answer_bytes=12_000_000)
-    ask = b"GET /events/stream?after=0 HTTP/1.1\r\nHost: tests\r\n\r\n"
+    ask = b"GET /events/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     followed: Budget = client.app[BUDGETS][4]
     async with stalled(client, ask), stalled(client, ask), stalled(client, ask):
         for number in range(12):
@@ -258,7 +260,7 @@ async def test_follower_who_does_not_read_keeps_nobody_else_from_following(start
 
 async def test_client_behind_a_listed_proxy_has_a_share_of_its_own(start: Start) -> None:
     client = await start(streams=4, proxies=FIRST)
-    follow = b"GET /events/stream HTTP/1.1\r\nHost: tests\r\nX-Forwarded-For: %s\r\n\r\n"
+    follow = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: %s\r\n\r\n"
     followers: Budget = client.app[BUDGETS][5]
     greedy, other = follow % b"203.0.113.1", follow % b"203.0.113.2"
     async with stalled(client, greedy), stalled(client, greedy), stalled(client, greedy):
@@ -273,7 +275,7 @@ async def test_client_behind_a_listed_proxy_has_a_share_of_its_own(start: Start)
 async def test_all_is_back_after_a_stop_in_the_middle(start: Start) -> None:
     client = await start()
     begun = PUBLISH + b"Content-Type: application/json\r\n" + with_length(1900) + b" " * 100
-    follow = b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n"
+    follow = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
     budgets = client.app[BUDGETS]
     async with stalled(client, begun), stalled(client, follow):
         await until(lambda: budgets[0].held == 100 and budgets[5].held == 1)

@@ -14,8 +14,8 @@ from aggregator.app import BUDGETS
 from aggregator.core.budget import Budget
 from conftest import Client, Start
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: tests\r\n\r\n"
-FOLLOW = b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FOLLOW = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -195,7 +195,7 @@ async def test_head_is_bounded_as_a_whole(client: Client) -> None:
 
 async def test_requests_sent_in_advance_are_answered_in_order(client: Client) -> None:
     paths = [f"/missing/{number}" for number in range(50)]
-    sent = "".join(f"GET {path} HTTP/1.1\r\nHost: tests\r\n\r\n" for path in paths)
+    sent = "".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in paths)
     async with connected(client, sent.encode()) as eager:
         for path in paths:
             head = await head_of(eager)
@@ -206,7 +206,8 @@ async def test_requests_sent_in_advance_are_answered_in_order(client: Client) ->
 async def test_next_to_nothing_is_read_ahead_of_an_answer_that_takes_long(start: Start) -> None:
     client = await start(heartbeat=0.2)  # which finds out that somebody has left
     large = (
-        b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Length: 50000\r\n\r\n" + b" " * 50_000
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n"
+        + b" " * 50_000
     )
     async with connected(client, FOLLOW) as eager:
         assert b" 200 OK" in await head_of(eager)
@@ -221,7 +222,7 @@ async def test_next_to_nothing_is_read_ahead_of_an_answer_that_takes_long(start:
 
 async def test_body_that_nobody_reads_is_not_received(start: Start) -> None:
     client = await start(heartbeat=0.2)
-    upload = b"GET /events/stream HTTP/1.1\r\nHost: tests\r\nContent-Length: 100000000\r\n\r\n"
+    upload = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
     async with connected(client, upload) as eager:
         assert b" 200 OK" in await head_of(eager)
         for _ in range(100):

@@ -1,8 +1,12 @@
 """A flipped bit on the disk is said, and hides nothing around it."""
 
 import json
+from contextlib import closing
+from sqlite3 import connect
 from typing import Any
 from urllib.request import Request, urlopen
+
+import pytest
 
 from events import event
 from running import LIMIT, Service
@@ -39,6 +43,44 @@ def test_damaged_event_is_told_and_its_neighbours_are_read(service: Service) -> 
     assert (status, statuses) == (200, ["conflict", "conflict", "conflict", "stored"])
     assert "event 2 is damaged" in service.said()
     assert service.call("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"logins"', b'"loginr"'),
+        (b'"1"', b'"3"'),
+        (b'"2026-', b'"2027-'),
+        (b'"tests"', b'"texts"'),
+        (b"[1", b"[3"),  # when it was received
+    ],
+)
+def test_no_member_of_an_event_changes_in_silence(
+    service: Service, before: bytes, after: bytes
+) -> None:
+    service.start()
+    service.publish([event(str(number)) for number in range(3)])
+    assert service.stop() == 0
+    spoil(service.folder / "data" / "aggregator.db", 2, before, after)
+    service.start()
+    one, two, three = service.stored()
+    assert not {"damaged"} & (one.keys() | three.keys())
+    assert (two["payload"], "does not match" in two["damaged"]) == (None, True)
+
+
+def test_damaged_entry_in_quarantine_is_told_and_not_released(service: Service) -> None:
+    service.start("--on-invalid", "quarantine")
+    service.publish([event("1", payload="bad")])
+    assert service.stop() == 0
+    with closing(connect(service.folder / "data" / "aggregator.db")) as db, db:
+        db.execute("""UPDATE quarantine SET body = replace(body, '"bad"', '{"a":1}')""")
+    service.start("--on-invalid", "quarantine")
+    assert "does not match" in service.call("/quarantine/1")[1]["damaged"]
+    status, answer = service.call("/quarantine/1/release", b"")
+    assert (status, answer["results"][0]["status"]) == (422, "invalid")
+    assert "does not match" in answer["results"][0]["errors"][0]["detail"]
+    assert service.stored() == []
+    assert service.call("/quarantine/1")[0] == 200
 
 
 def test_damaged_event_breaks_neither_an_export_nor_a_stream(service: Service) -> None:

@@ -367,10 +367,17 @@ async def _come_from_elsewhere(api: Described) -> None:
             await api.ask(call, 403, path, headers=foreign)
 
 
+async def _ask_for_another_host(api: Described) -> None:
+    for call, told in api.operations.items():
+        if "421" in told["responses"]:
+            path = call.split(" ")[1].replace("{id}", "1")
+            await api.ask(call, 421, path, headers={"Host": "elsewhere.example"})
+
+
 async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "aggregator.toml"
     config.write_text(SETTINGS)
-    client = await start(config=str(config))
+    client = await start(config=str(config), hosts="")
     api = await Described.by(client)
     await _publish(api)
     await _read(api)
@@ -378,6 +385,7 @@ async def test_every_answer_is_as_described(start: Start, tmp_path: Path) -> Non
     await _mend(api)
     await _look_around(api)
     await _come_from_elsewhere(api)
+    await _ask_for_another_host(api)
     described = {
         (call, status)
         for call, told in api.operations.items()

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from bodies import NDJSON, PROBLEM, get, publish, spelled
 from stored import store
+from wire import connected
 
 from added import INSTALLED, with_plugin
 from aggregator.app import STORE
@@ -89,14 +90,16 @@ async def test_export_ends_with_what_was_there_at_its_start_while_more_is_publis
             async with client.post("/publish", json=new) as response:
                 answers.append((await response.json())["results"][0]["seq"])
 
-    async with client.get(f"/events?order={order}", headers=ALL) as response:
-        publishing = asyncio.create_task(go_on())
+    async with (
+        asyncio.TaskGroup() as group,
+        client.get(f"/events?order={order}", headers=ALL) as response,
+    ):
+        group.create_task(go_on())
         first = await response.content.readline()
         while len(answers) < 3:  # published while the export is under way
             await asyncio.sleep(0)
         seqs = [json.loads(line)["seq"] for line in (first + await response.read()).splitlines()]
-    is_over.set()
-    await publishing
+        is_over.set()
     assert sorted(seqs) == list(range(1, 5001))
     assert seqs == sorted(seqs, reverse=order == "desc")
 
@@ -158,11 +161,10 @@ class TestStoreThatFails:
             with pytest.raises(ClientPayloadError):
                 await response.read()
         reads.left = 2
-        reader, writer = await asyncio.open_connection(client.host, client.port)
-        writer.write(b"GET /events HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n")
-        with pytest.raises(ConnectionResetError):  # where any other end would be that of the answer
-            await reader.read()
-        writer.close()
+        async with connected(client.host, client.port) as (reader, writer):
+            writer.write(b"GET /events HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n")
+            with pytest.raises(ConnectionResetError):  # any other end would be that of the answer
+                await reader.read()
         reads.left = 0
         async with client.get("/events", headers=ALL) as response:
             assert (response.status, response.content_type) == (503, PROBLEM)

@@ -6,12 +6,12 @@ import socket
 from contextlib import suppress
 
 import pytest
-from wire import LIMIT
+from wire import LIMIT, connected
 
 from aggregator.api import fast_response
 from conftest import Start
 
-HEAD = b"POST /publish HTTP/1.%d\r\nHost: tests\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /publish HTTP/1.%d\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 EVENT = (
     b'{"topic": "t", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z", "source": "s",'
     b' "payload": {}}'
@@ -33,11 +33,9 @@ async def _bytes(host: str, port: int, version: int, header: bytes) -> bytes:
     rest = b"Content-Length: %d\r\n\r\n%b" % (len(EVENT), EVENT)
     sent = (HEAD % version) + header + rest
     last = (HEAD % version) + b"Connection: close\r\n" + rest
-    async with asyncio.timeout(LIMIT):
-        reader, writer = await asyncio.open_connection(host, port)
+    async with asyncio.timeout(LIMIT), connected(host, port) as (reader, writer):
         writer.write(sent + last)
         answer = await reader.read()
-        writer.close()
     return _CHANGING.sub(b"", answer)
 
 

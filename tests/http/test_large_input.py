@@ -21,7 +21,7 @@ PATIENCE = 2.0
 ANSWERED = 10.0
 """Seconds in which the large body itself is answered; most take less than one."""
 
-_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n\r\n"
+_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _AS_LINES = PUBLISH + f"Content-Type: {NDJSON}\r\n".encode()
 
 

@@ -39,6 +39,34 @@ async def test_many_conflicts_with_one_large_event(service: Service) -> None:
     assert _peak(service) - before < 64  # measured: 11 MiB; each a copy: 1,450 MiB
 
 
+async def test_others_publish_while_many_large_events_are_compared(service: Service) -> None:
+    service.start()
+    names = [str(number) for number in range(60)]
+    for name in names:
+        await _publish(service, event(name, payload={"filler": "x" * 1_000_000}))
+    before = _peak(service)
+    conflicts = [event(name, payload={"x": 1}) for name in names]
+    task = asyncio.create_task(_publish(service, *conflicts))
+    others = 0
+    while not task.done():
+        others += 1
+        assert (await _publish(service, event(f"other {others}")))[1]["stored"] == 1
+    assert (await task)[1]["conflicts"] == len(names)
+    assert others > 3  # measured: 29 to 56
+    assert _peak(service) - before < 64  # measured: 15 MiB
+
+    more = [event(name, payload={"x": 2}) for name in (*names, *(f"{n}" for n in range(60, 70)))]
+    for name in more[60:]:
+        await _publish(service, {**name, "payload": {"filler": "x" * 1_000_000}})
+    stored = service.call("/stats")[1]["unique_processed"]
+    status, problem = await _publish(service, *more, event("new"))
+    assert (status, problem["detail"]) == (
+        503,
+        "The request compares too much: send fewer events at a time.",
+    )
+    assert service.call("/stats")[1]["unique_processed"] == stored
+
+
 async def test_many_conflicts_with_an_event_of_many_numbers(service: Service) -> None:
     service.start()
     await _publish(service, event("many", payload={"numbers": [n / 8 for n in range(9000)]}))

@@ -7,7 +7,7 @@ from bodies import JSON, PROBLEM, good, publish, stored_ids
 from clouds import HEADERS
 from wire import AS_JSON, PUBLISH, exchange, with_length
 
-from aggregator.api import protocol
+from aggregator.api import refusals
 from aggregator.core.fault_log import Seldom
 from conftest import Client
 
@@ -49,13 +49,13 @@ async def test_what_is_no_request_is_answered_with_a_problem(
 async def test_garbage_is_told_once_however_often_it_comes(
     client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_seldom", Seldom())
+    monkeypatch.setattr(refusals, "_seldom", Seldom())
     caplog.set_level(logging.INFO)
     for _ in range(50):
         assert (await exchange(client.host, client.port, [b"hello\r\n\r\n"])).status == 400
-    (told,) = (one for one in caplog.records if one.name == protocol.__name__)
+    (told,) = (one for one in caplog.records if one.name == refusals.__name__)
     assert told.levelno == logging.INFO
-    assert "sent what is no request" in told.getMessage()
+    assert "what is no request was refused with 400: This is no HTTP" in told.getMessage()
 
 
 async def test_header_is_taken_up_to_its_limit(client: Client) -> None:

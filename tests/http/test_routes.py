@@ -1,11 +1,10 @@
 """Every call answers what it is for, and says so where it is asked for anything else."""
 
-import asyncio
 import re
 
 import pytest
 from bodies import NDJSON, PROBLEM, array, get, good, publish, spelled
-from wire import exchange
+from wire import connected, exchange
 
 from conftest import Client
 
@@ -66,16 +65,15 @@ async def test_options_of_an_unknown_path_is_not_found(client: Client) -> None:
 
 
 async def test_options_of_the_whole_service_is_answered(client: Client) -> None:
-    request = b"OPTIONS * HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n\r\n"
+    request = b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = await exchange(client.host, client.port, [request])
     assert answer.status == 204
 
 
 async def test_options_of_the_whole_service_names_the_methods_of_all_paths(client: Client) -> None:
-    reader, writer = await asyncio.open_connection(client.host, client.port)
-    writer.write(b"OPTIONS * HTTP/1.0\r\n\r\n")
-    assert b"\r\nAllow: DELETE, GET, HEAD, OPTIONS, POST\r\n" in await reader.read()
-    writer.close()
+    async with connected(client.host, client.port) as (reader, writer):
+        writer.write(b"OPTIONS * HTTP/1.0\r\n\r\n")
+        assert b"\r\nAllow: DELETE, GET, HEAD, OPTIONS, POST\r\n" in await reader.read()
 
 
 CACHING = {

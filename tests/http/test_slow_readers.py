@@ -3,7 +3,9 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+
+from wire import connected
 
 from events import event
 from running import Service
@@ -17,10 +19,12 @@ def _peak(service: Service) -> int:
         return next(int(line.split()[1]) for line in status if "VmHWM" in line) // 1024
 
 
-async def _ask(port: int) -> asyncio.StreamWriter:
-    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-    writer.write(b"GET /events?limit=1000 HTTP/1.1\r\nHost: tests\r\n\r\n")
-    return writer
+@asynccontextmanager
+async def _asking(port: int) -> AsyncIterator[None]:
+    """A client that has asked for much, and reads nothing."""
+    async with connected("127.0.0.1", port, limit=1024) as (_, writer):
+        writer.write(b"GET /events?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield
 
 
 async def test_readers_who_never_read_are_cut_off_in_bounded_memory(service: Service) -> None:
@@ -30,37 +34,34 @@ async def test_readers_who_never_read_are_cut_off_in_bounded_memory(service: Ser
         assert service.publish(event(str(number), payload=large))[0] == 200
     before = _peak(service)
     port = int(url.rpartition(":")[2])
-    writers = [await _ask(port) for _ in range(READERS)]
 
     async def until_200(path: str) -> None:
         async with asyncio.timeout(20):
             while (await asyncio.to_thread(service.call, path))[0] != 200:
                 await asyncio.sleep(0.05)
 
-    for number in range(20):  # publishers do not wait for what readers do not read
-        told = await asyncio.to_thread(service.publish, event(f"small {number}"))
-        assert told[0] == 200
-    await until_200("/events?limit=1000")
-    # Measured: 110 MiB; 570 MiB without a bound on what waits to be read.
-    assert _peak(service) - before < 256
-    for writer in writers:
-        writer.close()
+    async with AsyncExitStack() as stack:
+        for _ in range(READERS):
+            await stack.enter_async_context(_asking(port))
+        for number in range(20):  # publishers do not wait for what readers do not read
+            told = await asyncio.to_thread(service.publish, event(f"small {number}"))
+            assert told[0] == 200
+        await until_200("/events?limit=1000")
+        # Measured: 110 MiB; 570 MiB without a bound on what waits to be read.
+        assert _peak(service) - before < 256
 
 
 @asynccontextmanager
 async def _head_read(port: int, path: str) -> AsyncIterator[asyncio.StreamReader]:
     """A client with a small window that has read the head, and reads nothing more by itself."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: tests\r\n{ALL}\r\n".encode())
-    assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-    yield reader
-    writer.close()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
+    with closing(socket.socket()) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        async with connected(None, None, sock=connection, limit=1024) as (reader, writer):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{ALL}\r\n".encode())
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            yield reader
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:

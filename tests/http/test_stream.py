@@ -1,6 +1,7 @@
 """`GET /events/stream`: what is stored arrives once each, in order, without a gap."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from itertools import count
 
 import pytest
@@ -78,15 +79,15 @@ async def test_reader_who_comes_and_goes_misses_nothing_and_gets_nothing_twice(
         for number in range(total):
             await _publish(client, event(str(number)))
 
-    publishing = asyncio.create_task(go_on())
-    last = "0"
-    for pieces in count(1):
-        async with EventSource(client, "/events/stream", last) as source:
-            seen += _ids(await source.take(min(pieces, total - len(seen))))
-            last = source.last_id
-        if len(seen) == total:
-            break
-    await publishing
+    async with asyncio.TaskGroup() as group:
+        group.create_task(go_on())
+        last = "0"
+        for pieces in count(1):
+            async with EventSource(client, "/events/stream", last) as source:
+                seen += _ids(await source.take(min(pieces, total - len(seen))))
+                last = source.last_id
+            if len(seen) == total:
+                break
     assert seen == list(range(1, total + 1))
 
 
@@ -223,14 +224,12 @@ async def test_many_readers_are_all_told_in_the_same_few_reads(
         return await read(poll, wanted)
 
     monkeypatch.setattr(SharedPoll, "_read", counted)
-    readers = [EventSource(client) for _ in range(READERS)]
-    for reader in readers:
-        await reader.__aenter__()
-    for number in range(20):
-        await _publish(client, event(str(number)))
-    for reader in readers:
-        assert _ids(await reader.take(20)) == list(range(1, 21))
-        await reader.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(EventSource(client)) for _ in range(READERS)]
+        for number in range(20):
+            await _publish(client, event(str(number)))
+        for reader in readers:
+            assert _ids(await reader.take(20)) == list(range(1, 21))
     assert len(reads) < READERS + 2 * 21  # each begins with one, and may share it with nobody
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 LIMIT = 30.0
-PUBLISH = b"POST /publish HTTP/1.1\r\nHost: tests\r\nConnection: close\r\n"
+PUBLISH = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 AS_JSON = PUBLISH + b"Content-Type: application/json\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -36,28 +37,38 @@ def chunked(parts: Iterable[bytes]) -> Iterable[bytes]:
     yield b"0\r\n\r\n"
 
 
+@asynccontextmanager
+async def connected(
+    host: str | None, port: int | None, **settings: Any
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, which ends with the block, whatever happens in it."""
+    reader, writer = await asyncio.open_connection(host, port, **settings)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
 async def exchange(
     host: str, port: int, parts: Iterable[bytes], *, is_half_closed: bool = False
 ) -> Answer:
     """Send the parts, however early the answer comes, and read until the other side closes."""
-    async with asyncio.timeout(LIMIT):
-        reader, writer = await asyncio.open_connection(host, port)
+    async with asyncio.timeout(LIMIT), connected(host, port) as (reader, writer):
         sending = asyncio.create_task(_send(writer, parts, is_half_closed))
         try:
-            received = await _receive(reader)
+            answer = await received(reader)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            writer.transport.abort()
-    return _answer(received)
+    return answer
 
 
 async def give_up(host: str, port: int, parts: Iterable[bytes]) -> None:
     """Send the parts, and close the connection without waiting for anything."""
-    _, writer = await asyncio.open_connection(host, port)
-    await _send(writer, parts, is_half_closed=False)
-    writer.close()
-    await writer.wait_closed()
+    async with connected(host, port) as (_, writer):
+        await _send(writer, parts, is_half_closed=False)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def _send(writer: asyncio.StreamWriter, parts: Iterable[bytes], is_half_closed: bool) -> None:
@@ -66,6 +77,11 @@ async def _send(writer: asyncio.StreamWriter, parts: Iterable[bytes], is_half_cl
         await writer.drain()
     if is_half_closed:
         writer.write_eof()
+
+
+async def received(reader: asyncio.StreamReader) -> Answer:
+    """The answer that comes."""
+    return _answer(await _receive(reader))
 
 
 async def _receive(reader: asyncio.StreamReader) -> bytes:

@@ -50,7 +50,7 @@ def test_socket_of_a_file_is_served(service: Service, tmp_path: Path) -> None:
         assert service.start() == f"unix:{path}"
         with closing(socket.socket(socket.AF_UNIX)) as client:
             client.connect(path)
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: tests\r\n\r\n")
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b" 200 OK" in client.recv(1000)
 
 

@@ -1,6 +1,7 @@
 """The prover learns how the service has ended, whoever sends it a signal at that moment."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ async def test_signal_to_what_has_just_ended_does_not_take_its_exit_status(tmp_p
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec("true", stdout=pipe, stderr=pipe)
     process = Process(child, time.monotonic(), tmp_path / "log")
-    time.sleep(0.3)  # it ends, and the event loop does not know
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked
     process.signal(signal.SIGKILL)
     assert await child.wait() == 0
     if sys.version_info < (3, 12):

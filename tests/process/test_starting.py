@@ -87,7 +87,7 @@ def test_answer_of_a_start_ends_its_connection(slow: Service, listening: socket.
     launch(slow)
     until(lambda: is_alive(slow), "it is alive")
     with closing(socket.create_connection(listening.getsockname(), timeout=LIMIT)) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: tests\r\n\r\n" * 2)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
         answers = b"".join(iter(lambda: client.recv(1000), b""))
     assert answers.count(b"HTTP/1.1 200 ") == 1
     assert b"\r\nconnection: close\r\n" in answers.lower()

@@ -41,7 +41,7 @@ def half_sent(service: Service) -> Iterator[socket.socket]:
     service.start()
     with closing(connect(service)) as client:
         client.sendall(
-            b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+            b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
         )
         assert client.recv(1000).startswith(b"HTTP/1.1 100 "), "the body is not waited for"
@@ -73,7 +73,7 @@ def test_stopped_under_load_it_has_stored_all_that_it_answered(
 def test_idle_service_stops_without_waiting_for_idle_connections(service: Service) -> None:
     service.start()
     with closing(connect(service)) as idle, closing(connect(service)):
-        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: tests\r\n\r\n")
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 200 " in idle.recv(1000)
         service.process.send_signal(signal.SIGTERM)
         assert service.wait(QUICK) == 0
@@ -115,7 +115,7 @@ def test_body_that_was_refused_and_still_arrives_does_not_keep_the_service(
     service.start()
     with closing(connect(service)) as client:
         client.sendall(
-            b"POST /publish HTTP/1.1\r\nHost: tests\r\nContent-Type: application/json\r\n"
+            b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 99999999999\r\n\r\n["
         )
         assert b" 413 " in client.recv(1000)
@@ -129,7 +129,7 @@ def test_client_that_never_reads_its_answer_does_not_keep_the_service(service: S
     for number in range(9):
         assert service.publish(event(str(number), payload=large))[0] == 200
     with closing(connect(service)) as reader:
-        reader.sendall(b"GET /events HTTP/1.1\r\nHost: tests\r\n\r\n")
+        reader.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert reader.recv(100).startswith(b"HTTP/1.1 200 ")
         assert service.stop() == 0
 
@@ -150,7 +150,7 @@ def test_once_asked_to_stop_it_takes_nothing_more(
     service: Service, half_sent: socket.socket
 ) -> None:
     with closing(connect(service)) as early:
-        early.sendall(b"GET /readyz HTTP/1.1\r\nHost: tests\r\n")
+        early.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
         assert service.publish(event())[0] == 200
         ask_to_stop(service)
         early.sendall(b"\r\n")

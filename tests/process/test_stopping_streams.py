@@ -22,7 +22,7 @@ def _follow(service: Service) -> socket.socket:
 
 
 def _is_followed(client: socket.socket) -> bool:
-    client.sendall(b"GET /events/stream HTTP/1.1\r\nHost: tests\r\n\r\n")
+    client.sendall(b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return client.recv(10).startswith(b"HTTP/1.1 2")
 
 

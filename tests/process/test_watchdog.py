@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -38,18 +39,22 @@ asyncio.run(main())
 def child() -> Iterator["subprocess.Popen[str]"]:
     with watched("turn") as process:
         yield process
-        process.kill()
 
 
-def watched(conduct: str) -> "subprocess.Popen[str]":
+@contextmanager
+def watched(conduct: str) -> Iterator["subprocess.Popen[str]"]:
     """A process with a watchdog of little patience, and a loop that echoes its standard input."""
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", CHILD, conduct],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def echoes(process: "subprocess.Popen[str]", word: str) -> bool:

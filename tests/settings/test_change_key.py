@@ -1,6 +1,7 @@
 """What keys are made of is kept in the store, and changed by a command that says what it means."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,8 @@ def test_change_keeps_the_indexes_that_are_set(service: Service, tmp_path: Path)
     store = f"sqlite:///{tmp_path}/data/aggregator.db"
     flags = ["--store", store, "--key", "topic,/n", "--yes"]
     assert run("change-key", *flags).exit_code == 0
-    with sqlite3.connect(tmp_path / "data" / "aggregator.db") as db:
+    with closing(sqlite3.connect(tmp_path / "data" / "aggregator.db")) as db:
         assert db.execute("SELECT count(*) FROM fields").fetchone() == (1,)
-    db.close()
 
 
 BAD = {

@@ -44,10 +44,11 @@ class Undescribed(Whole):
         ('on_invalid = "quarantine"\nstore = "mongo://x"\n', ["there is no 'mongo'"]),
         (
             'port = "x"\nrate = 3\nstore = "data.db"\nqueue = "kafka:"\npipeline = "| validate"\n'
-            'indexed = "user"\ncors_origins = "here"\nmax_events = 60000\n[topics]\na = 1\n',
+            'indexed = "user"\ncors_origins = "here"\nhosts = "here:80"\n'
+            "max_events = 60000\n[topics]\na = 1\n",
             [
                 *("port: 'x'", "rate: '3'", "is no URL", "there is no 'kafka'", "left of the bar"),
-                *("indexed: ", "cors_origins: ", "max_events: 60000", "topics.a: "),
+                *("indexed: ", "cors_origins: ", "hosts: ", "max_events: 60000", "topics.a: "),
             ],
         ),
     ],

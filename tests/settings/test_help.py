@@ -24,6 +24,7 @@ CONCERNED = {
     "plugins": {"pipeline"},
     "health": {"host", "port"},
     "backup": {"store"},
+    "check": {"store"},
     "change-key": {"store", "key"},
     "drop-index": {"store", "indexed"},
     "try": {"pipeline"},  # as an argument

@@ -85,7 +85,7 @@ async def test_connection_that_comes_while_a_short_start_goes_on_is_left_for_the
     async def starts() -> bool:
         """Whether the connection still waits once the start has ended."""
         with closing(socket.create_connection(listening.getsockname())) as client:
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: tests\r\n\r\n")
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             async with StartingServer([listening], lambda: "starting"):
                 await asyncio.sleep(0.1)  # a loop that runs would take it within 1 ms
             client.setblocking(False)

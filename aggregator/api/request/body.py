@@ -4,13 +4,15 @@ The bytes must come as they were sent: the runner is made with RUNNER, or aiohtt
 """
 
 import asyncio
+import math
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-from aiohttp import ClientError, web
+from aiohttp import ClientError, StreamReader, web
 from multidict import istr
 
+from aggregator.config import Settings
 from aggregator.core.budget import Reservation
 from aggregator.core.quoting import quoted
 from aggregator.errors import TooLarge, TooSlow, Unparsable, UnsupportedCoding
@@ -21,6 +23,9 @@ _ALIASES = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 
 ENCODINGS = ("gzip", "deflate")
 _PIECE = 65_536  # bytes
+_SLICE = 4096  # compressed bytes; where a gzip member ends, what is left of a slice is copied
+_BEHIND = 5.0
+"""Seconds that a body may be late by `body_rate`."""
 _GZIP = 31  # wbits: a gzip header and its checksum
 _ZLIB = 15
 _RAW = -15  # what some publishers send as deflate
@@ -45,39 +50,79 @@ def at_once(request: web.Request, reservation: Reservation, most: int) -> bytes 
 
 
 async def pieces(
-    request: web.Request, reservation: Reservation, most: int, seconds: float
+    request: web.Request, reservation: Reservation, settings: Settings
 ) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, decompressed, `most` bytes at most, all held in `reservation`.
+    """The body as it arrives, decompressed, `max_body` bytes at most, all held in `reservation`.
 
-    Counted here: whoever reads the body as a stream passes aiohttp's own limit by. Raises
-    TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.
+    Compressed bytes are bounded and held as well, and the loop has its turn after each slice of
+    them, whatever they yield. Counted here: whoever reads the body as a stream passes aiohttp's own
+    limit by. Raises TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.
     """
     inflater = _inflater(request)
+    most = settings.max_body
     if (request.content_length or 0) > most:
         raise TooLarge(f"The body has {request.content_length:,} bytes; max_body allows {most:,}.")
-    read = 0
-    due = asyncio.get_running_loop().time() + seconds
-    try:
-        while not request.content.at_eof() and (chunk := await _chunk(request, due)):
-            for piece in inflater.feed(chunk) if inflater else (chunk,):
-                read += len(piece)
-                if read > most:
-                    raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
-                reservation.take(len(piece))
+    arrived = read = 0
+    arrival = _Arrival(request.content, settings)
+    while not request.content.at_eof() and (chunk := await arrival.next()):
+        arrived += len(chunk)
+        if arrived > most:
+            raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
+        reservation.take(len(chunk))
+        if inflater is None:
+            yield chunk
+            continue
+        for piece in inflater.feed(chunk):
+            read += len(piece)
+            if read > most:
+                raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
+            reservation.take(len(piece))
+            if piece:
                 yield piece
-    except TimeoutError as error:
-        raise TooSlow(f"The body did not arrive within {seconds:g} s (body_timeout).") from error
+            await asyncio.sleep(0)
     if inflater:
         inflater.finish()
 
 
-async def _chunk(request: web.Request, due: float) -> bytes:
-    """What has arrived since the last one; nothing at the end."""
-    try:
-        async with asyncio.timeout_at(due):
-            return await request.content.readany()
-    except (ClientError, web.RequestPayloadError, ConnectionError) as error:
-        raise Unparsable(f"The body ended early: {error}") from error
+class _Arrival:
+    """Waits for a body. The time that is spent on what has come does not count.
+
+    A byte buys the time that it may take by `body_rate`, and nobody is ever more than _BEHIND
+    ahead, or who has sent nearly all at once could hold it for as long as `body_timeout` allows.
+    """
+
+    def __init__(self, content: StreamReader, settings: Settings) -> None:
+        self._content = content
+        self._settings = settings
+        self._left = settings.body_timeout
+        self._ahead = _BEHIND if settings.body_rate else math.inf
+
+    async def next(self) -> bytes:
+        """What has arrived since the last time; nothing at the end. Raises TooSlow."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(min(self._left, self._ahead)):
+                chunk = await self._content.readany()
+        except TimeoutError as error:
+            raise TooSlow(self._why()) from error
+        except (ClientError, web.RequestPayloadError, ConnectionError) as error:
+            raise Unparsable(f"The body ended early: {error}") from error
+        waited = clock() - began
+        self._left -= waited
+        if rate := self._settings.body_rate:
+            self._ahead = min(self._ahead - waited + len(chunk) / rate, _BEHIND)
+        return chunk
+
+    def _why(self) -> str:
+        if self._left <= self._ahead:
+            return (
+                f"The body did not arrive within {self._settings.body_timeout:g} s (body_timeout)."
+            )
+        return (
+            f"The body came at less than {self._settings.body_rate:,} bytes a second (body_rate), "
+            f"and is more than {_BEHIND:g} s late."
+        )
 
 
 def _inflater(request: web.Request) -> "Inflater | None":
@@ -105,16 +150,22 @@ class Inflater:
         self._stream: zlib._Decompress | None = None
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What the chunk unpacks to, in pieces. Raises Unparsable where it is damaged."""
-        try:
-            while chunk:
-                if self._stream is None:
-                    self._stream = zlib.decompressobj(self._wbits(chunk))
-                if piece := self._stream.decompress(chunk, _PIECE):
-                    yield piece
-                chunk = self._rest()
-        except zlib.error as error:
-            raise Unparsable(f"The body is no {self._encoding}: {error}.") from error
+        """What the chunk unpacks to, in pieces; empty ones tell only that some work is done.
+
+        Raises Unparsable where it is damaged.
+        """
+        for start in range(0, len(chunk), _SLICE):
+            rest = chunk[start : start + _SLICE]
+            try:
+                while rest:
+                    if self._stream is None:
+                        self._stream = zlib.decompressobj(self._wbits(rest))
+                    if piece := self._stream.decompress(rest, _PIECE):
+                        yield piece
+                    rest = self._rest()
+            except zlib.error as error:
+                raise Unparsable(f"The body is no {self._encoding}: {error}.") from error
+            yield b""
 
     def finish(self) -> None:
         """Raise Unparsable unless the body ended where its stream ends."""

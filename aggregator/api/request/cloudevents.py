@@ -5,7 +5,6 @@
 """
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from aiohttp import web
 from aggregator.api.request import splitting, strict_json
 from aggregator.api.request.media_type import check_json_charset, header_text, is_utf8
 from aggregator.api.request.parsed_event import OWN, EventParser, ParsedEvent, RejectedEvent
+from aggregator.api.request.strict_json import Place
 from aggregator.core.cloudevents import has_data_twice, is_base64
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
@@ -25,29 +25,30 @@ _REQUIRED = ("specversion", "type", "id", "source")
 _ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")
 _QUOTES = 2  # around the name of a member
 
-_members = msgspec.json.Decoder(dict[str, Any])
+_LARGE = 65_536  # bytes; what is larger is no attribute that is taken, and is not looked into
+
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def _parse(raw: bytes) -> ParsedEvent:
+def _parse(raw: bytes, begin: Place) -> ParsedEvent:
     """One event in the structured mode; a member that is null is absent, unless it is `data`.
 
     Raises RejectedEvent.
     """
     try:
-        members = _members.decode(raw)
-        spelled = _spelled.decode(raw)
+        spelled = {name: bytes(value) for name, value in _spelled.decode(raw).items()}
+        members = {name: _value(name, value) for name, value in spelled.items()}
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.explained(raw, str(error)) from error
-    values = [bytes(value) for value in spelled.values()]
+        raise RejectedEvent.explained(raw, begin, str(error)) from error
+    values = list(spelled.values())
     is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
-    if is_in_doubt and (faults := strict_json.faults(raw)):
+    if is_in_doubt and (faults := strict_json.faults(raw, begin)):
         raise RejectedEvent.of_json(faults)
     if why := _wrong(members):
-        raise RejectedEvent.explained(raw, why)
+        raise RejectedEvent.explained(raw, begin, why)
     form, payload = _content(members, spelled)
     attributes = {
-        name: value
+        name: msgspec.Raw(value)
         for name, value in spelled.items()
         if name not in _ELSEWHERE and members[name] is not None
     }
@@ -60,6 +61,16 @@ def _parse(raw: bytes) -> ParsedEvent:
         form,
         msgspec.json.encode(attributes),
     )
+
+
+def _value(name: str, spelled: bytes) -> Any:
+    """The value of a member; of one that may be anything, or is too large, only of which type."""
+    if spelled[:1] in _EMPTY and (name == "data" or len(spelled) > _LARGE):
+        return _EMPTY[spelled[:1]]
+    return msgspec.json.decode(spelled)
+
+
+_EMPTY: dict[bytes, Any] = {b"{": {}, b"[": []}
 
 
 CLOUD = EventParser(
@@ -95,17 +106,11 @@ def _wrong(members: Mapping[str, Any]) -> str:
     return ""
 
 
-def _content(
-    members: Mapping[str, Any], spelled: Mapping[str, msgspec.Raw]
-) -> tuple[PayloadKind, bytes]:
+def _content(members: Mapping[str, Any], spelled: Mapping[str, bytes]) -> tuple[PayloadKind, bytes]:
     encoded = members.get("data_base64")
     if encoded is not None:
         return PayloadKind.BYTES, base64.b64decode(encoded)
-    return (
-        (PayloadKind.JSON, bytes(spelled["data"]))
-        if "data" in spelled
-        else (PayloadKind.NOTHING, b"")
-    )
+    return (PayloadKind.JSON, spelled["data"]) if "data" in spelled else (PayloadKind.NOTHING, b"")
 
 
 _PREFIX = "ce-"
@@ -165,7 +170,7 @@ def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
     if has_type and _JSON.fullmatch(request.content_type):
         check_json_charset(request)
         yield "data", _json(body)
-    elif not has_type and _is_json(body):
+    elif not has_type and strict_json.is_json(splitting.trimmed(body)):
         yield "data", splitting.trimmed(body)
     elif has_type and _TEXT.fullmatch(request.content_type) and _is_text(request, body):
         yield "data", msgspec.json.encode(body.decode())
@@ -176,19 +181,10 @@ def _data(request: web.Request, body: bytes) -> Iterator[tuple[str, bytes]]:
 def _json(body: bytes) -> bytes:
     """The body, which is one JSON value: anything else could pass for more members."""
     text = splitting.trimmed(body)
-    if not _is_json(text):
+    if not strict_json.is_json(text):
         first, *_ = strict_json.faults(text, splitting.beginning(body))
         raise Unparsable(f"The body is {first.detail}.")
     return text
-
-
-def _is_json(body: bytes) -> bool:
-    """Whether it is, by the grammar: what else is wrong with it is a fault of the event."""
-    try:
-        json.loads(splitting.trimmed(body).decode(), parse_int=len, parse_float=len)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _is_text(request: web.Request, body: bytes) -> bool:

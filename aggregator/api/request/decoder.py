@@ -22,6 +22,8 @@ from aggregator.errors import TooLarge, Unparsable
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 
+NO_LINE = Unparsable("The body is empty: send at least one event, one a line.")
+
 
 class RequestContext(msgspec.Struct, frozen=True):
     """What the events of one request have in common."""
@@ -47,19 +49,21 @@ class Decoder:
 
     def json(self, body: bytes, context: RequestContext) -> list[Event]:
         """The events of a JSON body: one, or an array of them, each plain or a CloudEvent."""
+        whole = body
         begin, body = splitting.beginning(body), splitting.trimmed(body)
         if not body.startswith(b"["):
             return [self._single((body, begin), context, form_of(body))]
-        events = self.short_array(body, context) or self.lines(
-            splitting.elements(body, self.max_events, begin), 0, context
+        return self.short_array(body, context) or self.lines(
+            self.elements(whole, is_batch=False), 0, context
         )
-        if not events:
-            raise Unparsable("The array is empty: send at least one event.")
-        return events
 
-    def ndjson(self, context: RequestContext) -> "NdjsonDecoder":
-        """Decodes newline-delimited JSON, one event a line, plain or a CloudEvent."""
-        return NdjsonDecoder(self, context)
+    def ndjson(self, body: bytes, context: RequestContext) -> list[Event]:
+        """The events of newline-delimited JSON, one a line, each plain or a CloudEvent."""
+        lines = splitting.Lines(self.max_event)
+        pieces = [*lines.feed(body), *lines.finish()]
+        if not pieces:
+            raise NO_LINE
+        return self.lines(pieces, 0, context)
 
     def cloud_event(self, body: bytes, context: RequestContext) -> list[Event]:
         """The one CloudEvent of a body in the structured mode."""
@@ -70,13 +74,36 @@ class Decoder:
 
     def cloud_batch(self, body: bytes, context: RequestContext) -> list[Event]:
         """The CloudEvents of a batch, which may be empty."""
+        return self.cloud_events(self.elements(body, is_batch=True), 0, context)
+
+    def elements(self, body: bytes, *, is_batch: bool) -> list[Piece]:
+        """The elements of a body that is an array, to be decoded by `lines` or `cloud_events`."""
         begin, body = splitting.beginning(body), splitting.trimmed(body)
         if not body.startswith(b"["):
             raise Unparsable("The body is no array: a batch is an array of CloudEvents.")
         pieces = splitting.elements(body, self.max_events, begin)
+        if not (pieces or is_batch):
+            raise Unparsable("The array is empty: send at least one event.")
+        return pieces
+
+    def cloud_events(
+        self, pieces: Sequence[Piece], first: int, context: RequestContext
+    ) -> list[Event]:
+        """The CloudEvents of these elements, of which the first is the submission's `first`."""
         return [
-            self._one_of_many(piece, index, context, CLOUD) for index, piece in enumerate(pieces)
+            self._one_of_many(piece, index, context, CLOUD)
+            for index, piece in enumerate(pieces, first)
         ]
+
+    def check_count(self, events: int) -> None:
+        """Raise TooLarge where a request has more events than are taken."""
+        if events > self.max_events:
+            raise splitting.too_many(self.max_events)
+
+    def check_length(self, body: bytes) -> None:
+        """Raise TooLarge where a body that is part of an event is too long to be one."""
+        if len(body) > self.max_event:
+            raise TooLarge(self._too_long())
 
     def again(self, raw: bytes, index: int, context: RequestContext, is_cloud_event: bool) -> Event:
         """The event that `Event.as_sent` gave these bytes for."""
@@ -85,13 +112,18 @@ class Decoder:
 
     def lines(self, pieces: Sequence[Piece], first: int, context: RequestContext) -> list[Event]:
         """The events of these lines, of which the first is the submission's `first`."""
+        self.check_count(first + len(pieces))
+        return self.together(pieces, first, context) or self.each(pieces, first, context)
+
+    def together(self, pieces: Sequence[Piece], first: int, context: RequestContext) -> list[Event]:
+        """The same by the quick way; none unless none of them is in doubt."""
         raws = [raw for raw, _ in pieces]
-        if first + len(raws) > self.max_events:
-            raise splitting.too_many(self.max_events)
-        if max(map(len, raws), default=0) <= self.max_event and (
-            events := self._together(parse_lines(raws), first, context)
-        ):
-            return events
+        if max(map(len, raws), default=0) > self.max_event:
+            return []
+        return self._unless_rejected(parse_lines(raws), first, context)
+
+    def each(self, pieces: Sequence[Piece], first: int, context: RequestContext) -> list[Event]:
+        """The same by the careful way, one by one."""
         return [
             self._one_of_many(piece, index, context, form_of(piece[0]))
             for index, piece in enumerate(pieces, first)
@@ -102,11 +134,10 @@ class Decoder:
         if len(body) > self.max_event:
             return []
         parsed = parse_array(body)
-        if len(parsed) > self.max_events:
-            raise splitting.too_many(self.max_events)
-        return self._together(parsed, 0, context)
+        self.check_count(len(parsed))
+        return self._unless_rejected(parsed, 0, context)
 
-    def _together(
+    def _unless_rejected(
         self, parsed: Sequence[ParsedEvent], first: int, context: RequestContext
     ) -> list[Event]:
         """The events, unless a part of a key is missing: then they are to be decoded one by one."""
@@ -116,32 +147,35 @@ class Decoder:
             return []
 
     def _single(self, piece: Piece, context: RequestContext, parser: EventParser) -> Event:
-        raw, begin = piece
+        raw, _ = piece
         if not raw:
             raise Unparsable("The body is empty: send an event or an array of events.")
         if len(raw) > self.max_event:
             raise TooLarge(self._too_long() + _hint(raw, parser))
         try:
-            return self._event(raw, 0, context, parser)
+            return self._event(piece, 0, context, parser)
         except RejectedEvent as rejected:
             if rejected.is_unreadable:
-                why = rejected.placed(raw, begin)[0].detail
+                why = rejected.faults[0].detail
                 raise Unparsable(f"The body is {why}.{_hint(raw, parser)}") from rejected
-            return _invalid(rejected, piece, 0, context, parser)
+            return _invalid(rejected, raw, 0, context, parser)
 
     def _one_of_many(
         self, piece: Piece, index: int, context: RequestContext, parser: EventParser
     ) -> Event:
         try:
-            return self._event(piece[0], index, context, parser)
+            return self._event(piece, index, context, parser)
         except RejectedEvent as rejected:
-            return _invalid(rejected, piece, index, context, parser)
+            return _invalid(rejected, piece[0], index, context, parser)
 
-    def _event(self, raw: bytes, index: int, context: RequestContext, parser: EventParser) -> Event:
+    def _event(
+        self, piece: Piece, index: int, context: RequestContext, parser: EventParser
+    ) -> Event:
         """Raises RejectedEvent."""
+        raw, begin = piece
         if len(raw) > self.max_event:
             raise RejectedEvent([Fault("", self._too_long())])
-        (event,) = self._events([parser.parse(raw)], index, context)
+        (event,) = self._events([parser.parse(raw, begin)], index, context)
         return event
 
     def _events(
@@ -180,33 +214,6 @@ class Decoder:
         return f"The event has more bytes than the {self.max_event:,} that max_event allows."
 
 
-class NdjsonDecoder:
-    """The events of newline-delimited JSON, decoded while the body is read.
-
-    So the memory never holds both the body and its events. Blank lines are passed over.
-    """
-
-    def __init__(self, decoder: Decoder, context: RequestContext) -> None:
-        self._decoder = decoder
-        self._context = context
-        self._lines = splitting.Lines(decoder.max_event)
-        self._events: list[Event] = []
-
-    def feed(self, piece: bytes) -> None:
-        """Decode the lines that end in this piece of the body. Raises TooLarge."""
-        self._decode(self._lines.feed(piece))
-
-    def finish(self) -> list[Event]:
-        """All events. Raises TooLarge, or Unparsable if there is none."""
-        self._decode(self._lines.finish())
-        if not self._events:
-            raise Unparsable("The body is empty: send at least one event, one a line.")
-        return self._events
-
-    def _decode(self, pieces: Sequence[Piece]) -> None:
-        self._events += self._decoder.lines(pieces, len(self._events), self._context)
-
-
 def _key(event: ParsedEvent, key_spec: KeySpec, context: RequestContext) -> bytes:
     """Raises RejectedEvent where a part of the key is missing."""
     payload = event.payload if event.payload_kind is PayloadKind.JSON else None
@@ -221,10 +228,9 @@ def _hint(raw: bytes, parser: EventParser) -> str:
 
 
 def _invalid(
-    rejected: RejectedEvent, piece: Piece, index: int, context: RequestContext, parser: EventParser
+    rejected: RejectedEvent, raw: bytes, index: int, context: RequestContext, parser: EventParser
 ) -> Event:
     """The event that stands for bytes that were rejected; a malformed one is left to the stages."""
-    raw, begin = piece
     event = Event(
         index,
         context.submission,
@@ -234,6 +240,6 @@ def _invalid(
         raw=raw,
         attributes=parser.attributes,
     )
-    if faults := rejected.placed(raw, begin):
-        event.settle(Invalid(faults))
+    if rejected.faults:
+        event.settle(Invalid(rejected.faults))
     return event

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aggregator.api.request import splitting, strict_json
+from aggregator.api.request.strict_json import Place
 from aggregator.core.identity import MissingKeyPart, PayloadKind
 from aggregator.core.quoting import cut
 from aggregator.outcome import Fault
@@ -30,8 +31,8 @@ class ParsedEvent(msgspec.Struct, frozen=True):
 class EventParser(NamedTuple):
     """Parses one event of a certain form."""
 
-    parse: Callable[[bytes], ParsedEvent]
-    """Raises RejectedEvent."""
+    parse: Callable[[bytes, Place], ParsedEvent]
+    """The event of these bytes, which begin there in the body. Raises RejectedEvent."""
     attributes: bytes
     """Those of an event that cannot be parsed; where they are empty, it is no CloudEvent."""
     topic: str
@@ -67,19 +68,13 @@ class RejectedEvent(Exception):
         self.malformed = malformed
         self.is_unreadable = is_unreadable
 
-    def placed(self, raw: bytes, begin: strict_json.Place) -> tuple[Fault, ...]:
-        """The faults of these bytes, which begin there in the body."""
-        if self.is_unreadable and (faults := strict_json.faults(raw, begin)):
-            return tuple(faults)
-        return self.faults
-
     @classmethod
-    def explained(cls, raw: bytes, why: str) -> "RejectedEvent":
-        """What is wrong with bytes that msgspec declined."""
-        if faults := strict_json.faults(raw):
+    def explained(cls, raw: bytes, begin: Place, why: str) -> "RejectedEvent":
+        """What is wrong with bytes that msgspec declined, and that begin there in the body."""
+        if faults := strict_json.faults(raw, begin):
             return cls.of_json(faults)
         try:
-            msgspec.json.decode(raw)
+            _any.decode(raw)
         except strict_json.UNREADABLE:
             return cls.of_json([Fault("", f"not JSON that is taken: {why}")])
         return cls((), cut(_PYTHON_TYPE.sub(_json_type, why)))
@@ -135,6 +130,7 @@ _one = msgspec.json.Decoder(_OwnMembers)
 _many = msgspec.json.Decoder(list[_OwnMembers])
 _object = msgspec.json.Decoder(dict[str, Any])
 _text = msgspec.json.Decoder(str)
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 def parse_array(array: bytes) -> list[ParsedEvent]:
@@ -165,7 +161,7 @@ def _unless_in_doubt(members: Sequence[_OwnMembers], text: bytes) -> list[Parsed
     ]
 
 
-def _parse(raw: bytes) -> ParsedEvent:
+def _parse(raw: bytes, begin: Place) -> ParsedEvent:
     """One event in the service's own form. Raises RejectedEvent."""
     try:
         event = _one.decode(raw)
@@ -173,9 +169,9 @@ def _parse(raw: bytes) -> ParsedEvent:
         if payload[0] != _OBJECT:
             _object.decode(payload)  # raises, with the words for it
     except strict_json.UNREADABLE as error:
-        raise RejectedEvent.explained(raw, str(error)) from error
+        raise RejectedEvent.explained(raw, begin, str(error)) from error
     is_in_doubt = not strict_json.is_surely_taken(raw, [payload], _QUOTES)
-    if is_in_doubt and (faults := strict_json.faults(raw)):
+    if is_in_doubt and (faults := strict_json.faults(raw, begin)):
         raise RejectedEvent.of_json(faults)
     return ParsedEvent(event.topic, event.event_id, event.timestamp, event.source, payload)
 

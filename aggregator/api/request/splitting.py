@@ -23,7 +23,11 @@ _COMMA = ord(",")
 _DEEPER = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 _BLANKS = re.compile(rb"[ \t\r\n]*")
+_ARRAY = re.compile(rb"(?:%b)?[ \t\r\n]*+\[" % _BYTE_ORDER_MARK)
 _MEMBER = re.compile(rb"[ \t\r\n]*(%b)[ \t\r\n]*:(.*)" % strict_json.STRING, re.DOTALL)
+_WINDOW = 1_048_576  # bytes that a pattern sees at once, in which it keeps the event loop waiting
+_OUTSIDE = re.compile(rb'(?:[^"\[\]{}]++|%b)*+' % strict_json.STRING, re.DOTALL)
+_INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _MOST_MEMBERS = 1_000  # of one event
 _LOOKED_AT = 1_048_576  # bytes of an event, for its members
 _MOST_MARKS = 20_000  # of one event that is looked through for its members; some milliseconds
@@ -38,6 +42,11 @@ _name = msgspec.json.Decoder(str)
 def trimmed(body: bytes) -> bytes:
     """The body without what may stand around JSON."""
     return body.removeprefix(_BYTE_ORDER_MARK).strip(_BLANK)
+
+
+def is_array(body: bytes) -> bool:
+    """Whether the JSON in a body begins as an array."""
+    return _ARRAY.match(body) is not None
 
 
 def beginning(body: bytes) -> Place:
@@ -198,13 +207,40 @@ def _boundaries(array: bytes, most: int = _MOST_BRACKETS) -> Iterator[int]:
     """Where the own commas of an array or an object stand, and its last bracket."""
     place, depth = 1, 1
     for _ in range(most):
-        mark = (strict_json.MARK if depth == 1 else strict_json.BRACKET).match(array, place)
-        if mark is None:
-            raise Unparsable("The body is not JSON: its array, or a string in it, never ends.")
-        place = mark.end()
+        place = _after_mark(array, place, strict_json.MARK if depth == 1 else strict_json.BRACKET)
         depth += _DEEPER.get(array[place - 1], 0)
         if depth == 0 or (depth == 1 and array[place - 1] == _COMMA):
             yield place - 1
         if depth == 0:
             return
     raise TooLarge(f"The array has more than {most:,} brackets to look through.")
+
+
+def _after_mark(array: bytes, place: int, pattern: re.Pattern[bytes]) -> int:
+    """The place behind the next mark that stands in no string. Raises Unparsable without one."""
+    while (mark := pattern.match(array, place, place + _WINDOW)) is None:
+        outside = _OUTSIDE.match(array, place, place + _WINDOW)
+        assert outside
+        place = outside.end()
+        if array[place : place + 1] == b'"':
+            place = _after_string(array, place + 1)
+        elif place == len(array):
+            raise _endless()
+    return mark.end()
+
+
+def _after_string(array: bytes, place: int) -> int:
+    """The place behind a string that is longer than a window, from a place in it."""
+    while True:
+        inside = _INSIDE.match(array, place, place + _WINDOW)
+        assert inside
+        end = inside.end()
+        if array[end : end + 1] == b'"':
+            return end + 1
+        if end == place:
+            raise _endless()
+        place = end
+
+
+def _endless() -> Unparsable:
+    return Unparsable("The body is not JSON: its array, or a string in it, never ends.")

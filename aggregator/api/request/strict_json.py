@@ -12,9 +12,7 @@ may be in doubt about JSON that is fine. `faults` is slow, looks at one event, a
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Sequence
 
 import msgspec
 
@@ -39,6 +37,9 @@ BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+[\[\]{}]' % STRING, re.DOTALL)
 """All up to and with the next bracket that stands in no string; no match where none follows."""
 MARK = re.compile(rb'(?:[^"\[\]{},]++|%b)*+[\[\]{},]' % STRING, re.DOTALL)
 """The same, up to a bracket or a comma."""
+
+_HAS_NO_LARGE = re.compile(rb'(?:[^"eE]++|%b|[eE](?![+-]?[0-9]{3}))*+' % STRING, re.DOTALL)
+"""All of a JSON value that has no exponent of three digits outside of its strings."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
@@ -88,13 +89,8 @@ def _are_numbers_held(values: Sequence[bytes], joined: bytes) -> bool:
     alike = joined.translate(_ALIKE, _SIGNS)
     if len(joined) >= len(_LONG) and _LONG in alike:
         return False
-    if _LARGE in alike:  # most often a hash in hexadecimal
-        try:
-            for value in values:
-                msgspec.json.decode(value)  # refuses a number with an exponent too large
-        except UNREADABLE:
-            return False
-    return True
+    # Most often it is in a hash in hexadecimal.
+    return _LARGE not in alike or all(map(_HAS_NO_LARGE.fullmatch, values))
 
 
 def is_too_deep(raw: bytes) -> bool:
@@ -117,80 +113,206 @@ def faults(raw: bytes, begin: Place = FIRST) -> list[Fault]:
     `begin` is its own place in the body, for places to be those of the body.
     """
     try:
-        text = raw.decode()
+        raw.decode()
     except UnicodeDecodeError as error:
-        return [Fault("", f"not UTF-8: {error.reason}: {_after(raw[: error.start], begin)}")]
-    if is_too_deep(raw):
-        return [Fault("", f"nested deeper than {MAX_DEPTH} levels")]
+        return [Fault("", f"not UTF-8: {error.reason}: {_place(raw, error.start, begin)}")]
+    scan = _Scan(raw)
     try:
-        value = json.loads(
-            text,
-            parse_constant=_Refused,
-            parse_float=_number,
-            parse_int=_number,
-            object_pairs_hook=_Members,
-        )
-    except json.JSONDecodeError as error:
-        before = text[: error.pos].encode()
-        return [Fault("", f"not JSON: {error.msg}: {_after(before, begin)}")]
-    doubled = value.doubled if isinstance(value, _Members) else []
-    found = chain(map(_twice, doubled), _walk((), value))
-    return list(islice(found, _MOST))
+        scan.run()
+    except _TooDeep:
+        return [Fault("", f"nested deeper than {MAX_DEPTH} levels")]
+    except _NotJson as error:
+        return [Fault("", f"not JSON: {error.why}: {_place(raw, error.position, begin)}")]
+    return [*map(_twice, scan.doubled), *scan.found][:_MOST]
 
 
-def _after(before: bytes, begin: Place) -> str:
+def is_json(raw: bytes) -> bool:
+    """Whether it is one JSON value, by the grammar, and is not nested too deep. Slow.
+
+    What else is not taken of it is left to `faults`.
+    """
+    try:
+        raw.decode()
+        _Scan(raw).run()
+    except (UnicodeDecodeError, _NotJson, _TooDeep):
+        return False
+    return True
+
+
+def _place(raw: bytes, position: int, begin: Place) -> str:
     line, column = begin
-    breaks = before.count(b"\n")
-    if breaks:
-        line, column, before = line + breaks, 1, before.rpartition(b"\n")[2]
-    return f"line {line} column {column + len(before)}"
+    if breaks := raw.count(b"\n", 0, position):
+        line, column = line + breaks, -raw.rindex(b"\n", 0, position)
+    return f"line {line} column {column + position}"
 
 
-class _Members(dict[str, object]):
-    """The members of an object, and the names that stand in it more than once."""
-
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        super().__init__(pairs)
-        self.doubled: list[str] = []
-        if len(self) < len(pairs):
-            counts = Counter(name for name, _ in pairs)
-            self.doubled = [name for name, count in counts.items() if count > 1]
+class _TooDeep(Exception):
+    """It is nested deeper than is taken."""
 
 
-class _Refused(str):
-    """The spelling of a value that is not taken."""
+class _NotJson(Exception):
+    """The grammar of JSON is broken at a position."""
 
-    __slots__ = ()
+    def __init__(self, position: int, why: str) -> None:
+        super().__init__(position, why)
+        self.position = position
+        self.why = why
 
 
-def _number(spelling: str) -> object:
-    return _Refused(spelling) if math.isinf(float(spelling)) else 0
+_BLANKS = rb"[ \t\r\n]*+"
+_PLAIN = rb'[^"\\\x00-\x1f]*+'
+_TEXT = rb'"%b(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})%b)*+' % (_PLAIN, _PLAIN)
+# A double holds numbers of up to 300 digits without an exponent, whatever they are.
+_HELD = rb"-?(?:0|[1-9][0-9]{0,299}+)(?:\.[0-9]{1,300}+)?+(?![0-9.eE])"
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+_EMPTY = rb"\{%b\}|\[%b\]" % (_BLANKS, _BLANKS)
+# Each of these ends behind the blanks that follow, and behind a comma that stands there. Of the
+# groups of a value one matches, which tells what it is.
+_VALUE = re.compile(
+    rb'%b(?:(%b")|(true|false|null|%b)|(%b)|(NaN|-?Infinity)|(%b)|([\[{]))%b,?+'
+    % (_BLANKS, _TEXT, _HELD, _NUMBER, _EMPTY, _BLANKS)
+)
+_IS_TEXT, _IS_HELD, _IS_NUMBER, _IS_REFUSED, _IS_EMPTY, _ = range(1, 7)
+_NAME = re.compile(rb'%b(%b")%b:' % (_BLANKS, _TEXT, _BLANKS))
+_CLOSING = re.compile(rb"%b([\]}])%b,?+" % (_BLANKS, _BLANKS))
+_TO_TOKEN = re.compile(_BLANKS)
+_BEGUN_TEXT = re.compile(_TEXT)
+_COMMA, _CURLY = b",{"
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+"""In every string that holds U+0000 or half of a surrogate pair, and in some others."""
+
+
+class _Scan:
+    """Goes through JSON once, token by token, and keeps nothing of it but the way to where it is.
+
+    To build the values would take up to 60 times the memory of the text.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self.found: list[Fault] = []
+        """The first faults that have a place."""
+        self.doubled: dict[str, None] = {}
+        """The members of the outermost object that stand twice."""
+        self._raw = raw
+        self._is_suspect = _SUSPECT.search(raw) is not None  # else no string is looked at
+        self._path: list[int | bytes] = []
+        """Of each array that is open an index, of each object a name as it is spelled."""
+        self._names: set[bytes] = set()
+        """Those of the outermost object."""
+
+    def run(self) -> None:
+        """Go through all of it. Raises _NotJson or _TooDeep."""
+        raw, path = self._raw, self._path
+        place = 0
+        while True:
+            if (value := _VALUE.match(raw, place)) is None:
+                raise self._broken(place, "a value is expected")
+            place = value.end()
+            kind = value.lastindex or 0
+            if kind >= _IS_EMPTY:
+                if len(path) >= MAX_DEPTH:
+                    raise _TooDeep
+                if kind > _IS_EMPTY:
+                    place = self._open(raw[value.start(kind)], place)
+                    continue
+            elif kind != _IS_HELD and (kind != _IS_TEXT or self._is_suspect):
+                self._look_at(kind, value[kind])
+            if not path or raw[place - 1] != _COMMA:
+                place = self._close(place)
+                if not path:
+                    return
+            last = path[-1]
+            if isinstance(last, int):
+                path[-1] = last + 1
+            else:
+                place = self._name(place)
+
+    def _open(self, bracket: int, place: int) -> int:
+        """Step into an array or an object that is not empty; returns where its first value is."""
+        if self._raw[place - 1] == _COMMA:
+            raise _NotJson(place - 1, "a value is expected")
+        if bracket != _CURLY:
+            self._path.append(0)
+            return place
+        self._path.append(b"")
+        return self._name(place)
+
+    def _close(self, place: int) -> int:
+        """Step out of what ends there, up to where a comma says that it goes on, or to the end."""
+        raw, path = self._raw, self._path
+        while path and raw[place - 1] != _COMMA:
+            is_array = isinstance(path[-1], int)
+            closing = _CLOSING.match(raw, place)
+            if closing is None or (closing[1] == b"]") is not is_array:
+                raise self._broken(place, f"a comma or {']' if is_array else '}'} is expected")
+            path.pop()
+            place = closing.end()
+        if not path:
+            end = place - 1 if raw[place - 1] == _COMMA else place
+            if end < len(raw):
+                raise _NotJson(end, "it goes on after its end")
+        return place
+
+    def _name(self, place: int) -> int:
+        """Step to the value of the next member of the innermost object."""
+        if (name := _NAME.match(self._raw, place)) is None:
+            raise self._broken(place, "a member is expected: a name in double quotes and a colon")
+        spelled = self._path[-1] = name[1]
+        if len(self._path) == 1:
+            self._note(spelled)
+        if self._is_suspect:
+            self._look_at_text(self._path[:-1], spelled, "the name of a member")
+        return name.end()
+
+    def _note(self, spelled: bytes) -> None:
+        """See a member of the outermost object."""
+        if b"\\" in spelled:  # into the spelling that has no escapes
+            spelled = b'"%b"' % _text(spelled).encode(errors="surrogatepass")
+        if spelled in self._names:
+            self.doubled[spelled[1:-1].decode(errors="surrogatepass")] = None
+        self._names.add(spelled)
+
+    def _look_at(self, kind: int, spelled: bytes) -> None:
+        if kind == _IS_TEXT:
+            self._look_at_text(self._path, spelled, "the string")
+        elif kind == _IS_REFUSED or math.isinf(float(spelled)):
+            detail = f"{cut(spelled.decode())} is not a number that every reader can hold"
+            self._find(self._path, detail)
+
+    def _look_at_text(self, path: Sequence[int | bytes], spelled: bytes, what: str) -> None:
+        if len(self.found) >= _MOST or not _SUSPECT.search(spelled):
+            return
+        text = _text(spelled)
+        if "\0" in text:
+            self._find(path, f"{what} holds U+0000, which databases cannot store")
+        if lone := _LONE_SURROGATE.search(text):
+            half = f"\\u{ord(lone.group()):04x}"
+            self._find(path, f"{what} holds {half}, half of a surrogate pair")
+
+    def _find(self, path: Sequence[int | bytes], detail: str) -> None:
+        if len(self.found) >= _MOST:
+            return
+        steps = (step if isinstance(step, int) else _text(step) for step in path)
+        self.found.append(Fault(json_pointer.to(*steps), detail))
+
+    def _broken(self, place: int, why: str) -> _NotJson:
+        """The error of text that has no such token there."""
+        blanks = _TO_TOKEN.match(self._raw, place)
+        assert blanks
+        text = _BEGUN_TEXT.match(self._raw, blanks.end())
+        if text is None or self._raw[text.end() : text.end() + 1] == b'"':
+            return _NotJson(blanks.end(), why)
+        if text.end() == len(self._raw):
+            return _NotJson(blanks.end(), "a string never ends")
+        return _NotJson(text.end(), "a string may not hold this")
+
+
+def _text(spelled: bytes) -> str:
+    """The text of a string that keeps the grammar."""
+    return str(json.loads(spelled)) if b"\\" in spelled else spelled[1:-1].decode()
 
 
 def _twice(name: str) -> Fault:
     if place := json_pointer.to(name):
         return Fault(place, "stands twice")
     return Fault("", "an object in which a name stands twice that is too long to be shown")
-
-
-def _walk(path: tuple[object, ...], value: object) -> Iterator[Fault]:
-    if isinstance(value, dict):
-        for name, member in value.items():
-            yield from _of_text(path, name, "the name of a member")
-            yield from _walk((*path, name), member)
-    elif isinstance(value, list):
-        for index, element in enumerate(value):
-            yield from _walk((*path, index), element)
-    elif isinstance(value, _Refused):
-        detail = f"{cut(value)} is not a number that every reader can hold"
-        yield Fault(json_pointer.to(*path), detail)
-    elif isinstance(value, str):
-        yield from _of_text(path, value, "the string")
-
-
-def _of_text(path: tuple[object, ...], text: str, what: str) -> Iterator[Fault]:
-    if "\0" in text:
-        yield Fault(json_pointer.to(*path), f"{what} holds U+0000, which databases cannot store")
-    if lone := _LONE_SURROGATE.search(text):
-        half = f"\\u{ord(lone.group()):04x}"
-        yield Fault(json_pointer.to(*path), f"{what} holds {half}, half of a surrogate pair")

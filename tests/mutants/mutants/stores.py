@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from msgspec import structs
 from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner, StoreTransaction
-from aggregator_sqlite import key_index, runs
+from aggregator_sqlite import blocks, key_index, runs, sums
 from aggregator_sqlite.key_index import State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
@@ -227,8 +228,8 @@ class CountingInMemory(Around):
 def added(counters: Counters, kept: Sequence[tuple[Counters, object]]) -> Counters:
     for counted, _ in kept:
         more = structs.asdict(counted)
-        sums = {name: getattr(counters, name) + number for name, number in more.items()}
-        counters = Counters(**sums)
+        summed_up = {name: getattr(counters, name) + number for name, number in more.items()}
+        counters = Counters(**summed_up)
     return counters
 
 
@@ -260,11 +261,23 @@ class MovesCounts(Mutant):
 
 
 def move_counts(db: sqlite3.Connection) -> None:
-    sums = "SELECT min(id), total(stored), total(duplicate), total(conflict) FROM topics"
-    first, *counts = db.execute(sums).fetchone()
-    db.execute("UPDATE topics SET stored = 0, duplicate = 0, conflict = 0")
-    change = "UPDATE topics SET stored = ?, duplicate = ?, conflict = ? WHERE id = ?"
-    db.execute(change, (*map(int, counts), first))
+    """All but one that is stored on each of the others: a start looks at how many topics have some.
+
+    Their checksums fit, so that it is for others to find out.
+    """
+    every = sums.rows(db, "SELECT * FROM topics ORDER BY id")
+    for name, left in (("stored", 1), ("duplicate", 0), ("conflict", 0)):
+        moved = sum(row[name] - left for row in every[1:])
+        for place, row in enumerate(every):
+            row[name] = left if place else row[name] + moved
+    for row in every:
+        row["checksum"] += sums.TOPIC.difference(row, sums.over(row["name"])) or 0
+    change = """
+        UPDATE topics SET stored = :stored, duplicate = :duplicate, conflict = :conflict,
+            checksum = :checksum
+        WHERE id = :id
+    """
+    db.executemany(change, every)
 
 
 class ShiftsTimes(Mutant):
@@ -280,6 +293,19 @@ def move_an_hour_on(db: sqlite3.Connection) -> None:
     for first, events in db.execute("SELECT first_seq, events FROM blocks").fetchall():
         later = re.sub(rb"(?<=\[)\d{16}", lambda at: b"%d" % (int(at[0]) + 3_600_000_000), events)
         db.execute("UPDATE blocks SET events = ? WHERE first_seq = ?", (later, first))
+        db.execute(
+            "UPDATE blocks SET checksums = ? WHERE first_seq = ?", (summed(db, first), first)
+        )
+
+
+def summed(db: sqlite3.Connection, first: int) -> bytes:
+    """The checksums that fit the events of that block as they stand."""
+    block = blocks.read(db, first)
+    assert block
+    texts, sizes = zip(*map(block._text, block.seqs), strict=True)
+    keys, digests = map(block.key, block.seqs), map(block.digest, block.seqs)
+    found = blocks.checksums(first, texts, list(keys), list(digests), sizes)
+    return struct.pack(f"<{len(texts)}I", *found)
 
 
 class ForgetsHistory(Mutant):

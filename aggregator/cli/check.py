@@ -1,0 +1,99 @@
+"""`aggregator check`: reads a whole store, and tells what is damaged, as a doctor would."""
+
+import asyncio
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import click
+import msgspec
+
+from aggregator.cli.options import fail, load_or_fail, with_settings
+from aggregator.errors import AggregatorError, SettingError
+from aggregator.plugins import Plugins
+from aggregator.store import Checked, ChecksItself, Store
+
+_EXIT_DAMAGED = 1
+_PAUSE = 0.2  # seconds between two looks at how far it is
+
+
+@click.command(name="check")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@with_settings("store")
+def command(as_json: bool, **flags: Any) -> None:
+    """Read a whole store, and tell what is damaged.
+
+    It says what is not as it was written, what that means, and what to do about it. The service may
+    run meanwhile: nothing is changed. What is read is covered by checksums, and what is derived
+    from the events (topics, counters, indexes) is held against them.
+
+    \b
+    Example:
+      aggregator check --store sqlite:///data/aggregator.db
+
+    \b
+    Exit status:
+      0  nothing is damaged
+      1  something is
+      2  it could not be looked at, or that was interrupted; why is said
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    configuration = load_or_fail(flags)
+    begun = time.monotonic()
+    try:
+        store = Plugins.installed().store(configuration.settings)
+        checked = asyncio.run(check(store, shows_progress=sys.stderr.isatty()))
+    except AggregatorError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail(SettingError("check: interrupted; nothing is known of the store"))
+    if as_json:
+        click.echo(msgspec.json.encode(checked))
+    else:
+        click.echo(report(checked, store.about(), time.monotonic() - begun))
+    sys.exit(_EXIT_DAMAGED if checked.findings else 0)
+
+
+async def check(store: Store, *, shows_progress: bool = False) -> Checked:
+    """Check the store, and show meanwhile how far it is.
+
+    Raises SettingError or StoreError where there is no store, or it cannot be looked at.
+    """
+    if not isinstance(store, ChecksItself):
+        raise SettingError(f"store: this one cannot be checked: {store.about()}")
+    showing = asyncio.create_task(_show(store)) if shows_progress else None
+    try:
+        return await store.check()
+    finally:
+        if showing:
+            showing.cancel()
+            with suppress(asyncio.CancelledError):
+                await showing
+
+
+async def _show(store: Store) -> None:
+    """Write on one line of the terminal what it is about; leave none."""
+    try:
+        while True:
+            click.echo(f"\r\x1b[K{store.doing}", nl=False, err=True)
+            await asyncio.sleep(_PAUSE)
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def report(checked: Checked, about: str, seconds: float) -> str:
+    """What to tell the operator."""
+    plural = "s" * (checked.events != 1)
+    lines = [
+        f"{about}: {checked.events:,} event{plural} up to seq {checked.last_seq}, "
+        f"read in {seconds:.1f} s"
+    ]
+    if checked.is_running:
+        lines.append("a service has it open: what it stores meanwhile is read as far as it gets")
+    for finding in checked.findings:
+        lines += ["", f"DAMAGED  {finding.what}"]
+        lines += [f"  means  {finding.means}", f"  do     {finding.do}"]
+    lines += ["", "OK: nothing is damaged"] if not checked.findings else []
+    return "\n".join(lines)
