@@ -11,7 +11,7 @@ DEVELOPING := $(VENV)/developing
 PYTEST := $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := -n auto --dist worksteal
 
-.PHONY: help run demo prove bench test test-rest test-all check format trace package test-container overload clean
+.PHONY: help run demo prove bench test test-rest test-all check format trace package test-container overload memory clean
 help:
 	@echo 'make run             start the service on 127.0.0.1:8080, data in data/aggregator.db'
 	@echo 'make demo            start the service, publish 5,000 events to it, check every number'
@@ -27,6 +27,7 @@ help:
 	@echo 'make package         build the wheel and the source distribution in dist/, and check them'
 	@echo 'make test-container  build and run the containers for real, with podman'
 	@echo 'make overload        publish more than a slow disk takes, for 5 minutes, and draw it; needs strace'
+	@echo 'make memory          fill every bound at once, and show the memory it takes; Linux, ten minutes'
 	@echo 'make clean           remove what was built; the data stays'
 
 run: $(INSTALLED)
@@ -73,6 +74,9 @@ test-container:
 
 overload: $(DEVELOPING)
 	@PYTHONPATH=tests exec $(BIN)/python tests/faults/overload.py docs/overload.svg
+
+memory: $(DEVELOPING)
+	@ulimit -n 8192; PYTHONPATH=tests:tests/faults exec $(BIN)/python tests/faults/worst_memory.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,10 +8,12 @@ from functools import partial
 
 from aiohttp import web
 
+from aggregator.api.client_address import Clients
 from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
 from aggregator.api.middleware import Cors, Origins, as_problems, with_options
+from aggregator.api.protocol import DOORKEEPER, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
 from aggregator.api.request.decoder import Decoder
@@ -21,7 +23,7 @@ from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.status import StatusHandlers
 from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
-from aggregator.core.budget import ByteBudget
+from aggregator.core.budget import Budget
 from aggregator.errors import StoreError
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
@@ -41,7 +43,8 @@ INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
 RECEIVER = web.AppKey("RECEIVER", Receiver)
 SENDERS = web.AppKey("SENDERS", list[Sender])
-BUDGETS = web.AppKey("BUDGETS", list[ByteBudget])
+BUDGETS = web.AppKey("BUDGETS", list[Budget])
+"""Of all that clients share."""
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
@@ -57,7 +60,8 @@ def create_app(
     check_abilities(store, configuration)
     intake_runner = StageRunner(left, settings.stage_timeout, stuck)
     batch_runner = StageRunner(right, settings.stage_timeout, stuck)
-    pending = PendingSubmissions()
+    clients = Clients(listed(settings.proxies))
+    pending = PendingSubmissions(_queue_events(settings))
     limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
     recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
     processor = BatchProcessor(store, batch_runner, recorder)
@@ -74,18 +78,21 @@ def create_app(
     )
     decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
     intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
-    verdicts, pages = _sender(settings), _sender(settings)
-    requests = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
+    verdicts, pages, followed = (_sender(settings, clients) for _ in range(3))
+    share = settings.client_share
+    requests = Budget(settings.queue_bytes, "bytes of requests are under way (queue_bytes)", share)
+    followers = Budget(settings.streams, "readers follow the stream (streams)", share)
+    connections = Budget(settings.connections, "connections are open (connections)", share)
     limiter = ReadLimiter(store, pages, _PAGES_AT_ONCE)
     exporter = Exporter(ReadLimiter(store, pages, _EXPORTS_AT_ONCE), pages)
-    stream = _stream(store, settings)
+    stream = _stream(store, followed, followers, settings.heartbeat)
     receiver = Receiver(decoder, settings)
     routes = table(
-        publish=PublishHandler(receiver, intake, requests, verdicts, has_quarantine),
+        publish=PublishHandler(receiver, intake, requests, verdicts, clients, has_quarantine),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
         status=StatusHandlers(intake, Statistics(store, pending), store, pages, time.monotonic()),
-        quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages),
+        quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages, clients),
         openapi=OpenApiHandler([named.stage for named in left], settings, pages),
     )
 
@@ -99,7 +106,9 @@ def create_app(
     app[STORE] = store
     app[RECEIVER] = receiver
     app[SENDERS] = [verdicts, pages]
-    app[BUDGETS] = [requests, verdicts.budget]
+    app[DOORKEEPER] = Doorkeeper(connections, clients)
+    answers = [sender.budget for sender in (verdicts, pages, followed)]
+    app[BUDGETS] = [requests, pending.events, *answers, followers, connections]
     if listed_origins:
         app.on_response_prepare.append(Cors(origins).add)
     app.on_shutdown.append(stream.stop)
@@ -125,15 +134,23 @@ def _add_others(
     add_routes(app, store, routes)
 
 
-def _sender(settings: Settings) -> Sender:
-    """One each for publishers and readers: neither waits for what the others do not read."""
-    budget = ByteBudget(settings.answer_bytes, "answers wait to be read (answer_bytes)")
-    return Sender(budget, settings.answer_timeout)
+def _queue_events(settings: Settings) -> Budget:
+    return Budget(
+        settings.queue_events, "events are under way (queue_events)", settings.client_share
+    )
 
 
-def _stream(store: Store, settings: Settings) -> StreamHandler:
-    """With a sender of its own: those who follow wait for nobody else, nor the others for them."""
-    sender = _sender(settings)
+def _sender(settings: Settings, clients: Clients) -> Sender:
+    """One each for publishers, readers and followers: none waits for what others do not read."""
+    budget = Budget(
+        settings.answer_bytes,
+        "bytes of answers wait to be read (answer_bytes)",
+        settings.client_share,
+    )
+    return Sender(budget, clients, settings.answer_timeout)
+
+
+def _stream(store: Store, sender: Sender, followers: Budget, heartbeat: float) -> StreamHandler:
     commits = CommitNotifier()
     poll = SharedPoll(ReadLimiter(store, sender, _PAGES_AT_ONCE), commits)
     return StreamHandler(
@@ -141,8 +158,8 @@ def _stream(store: Store, settings: Settings) -> StreamHandler:
         poll,
         sender,
         commits=commits,
-        most=settings.streams,
-        heartbeat=settings.heartbeat,
+        followers=followers,
+        heartbeat=heartbeat,
     )
 
 

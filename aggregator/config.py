@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from marshmallow import fields as kinds
 from marshmallow.validate import Length, OneOf, Range
 
 from aggregator.core import json_pointer
+from aggregator.core.budget import Budget
 from aggregator.core.identity import DEFAULT_KEY_SPEC, KeySpec
 from aggregator.core.policy import OnConflict, Policies, TopicPolicy
 from aggregator.core.redact import redact
@@ -79,6 +81,19 @@ class Settings:
         "", "Origins whose pages may use the service, with commas, or *.", least=0
     )
 
+    connections: int = _whole(1000, "connections", "Most connections open at once.")
+    client_share: float = _positive(
+        0.25,
+        "",
+        "Part of each bound; the last quarter is kept for clients that hold less. 1 keeps none.",
+        most=1,
+    )
+    proxies: str = _text(
+        "",
+        "Proxies that say whose requests they forward: addresses, networks, unix; with commas.",
+        least=0,
+    )
+
     store: str = _text("sqlite:///data/aggregator.db", "URL of the store.")
     read_only: bool = _switch("Only read the store, and write nothing.")
     queue: str = _text("memory:", "URL of the queue.")
@@ -110,9 +125,9 @@ class Settings:
         8192, "bytes a second", "Least rate at which a body may arrive; 0 for none.", least=0
     )
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
-    queue_bytes: int = _whole(67_108_864, "bytes", "Most bytes of requests under way.")
+    queue_bytes: int = _whole(33_554_432, "bytes", "Most bytes of requests under way.")
 
-    answer_bytes: int = _whole(67_108_864, "bytes", "Most bytes of answers not read yet.")
+    answer_bytes: int = _whole(16_777_216, "bytes", "Most bytes of answers not read yet.")
     answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
     streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
     heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
@@ -124,6 +139,7 @@ class Settings:
 
 HEADINGS = {
     "Listening": ("host", "port", "hosts", "cors_origins"),
+    "Clients": ("connections", "client_share", "proxies"),
     "Storing": (
         *("store", "read_only", "queue", "pipeline"),
         *("batch_events", "stage_timeout", "indexed"),
@@ -161,19 +177,26 @@ def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -
         *_disagreements(settings),
         *_host_problems(settings),
         *_origin_problems(settings),
+        *_proxy_problems(settings),
     ]
 
 
 def _disagreements(settings: Settings) -> list[str]:
     found = []
-    for smaller, larger in (
-        ("max_event", "max_body"),
-        ("max_body", "queue_bytes"),
-        ("max_events", "queue_events"),
+    for smaller, larger, is_shared in (
+        ("max_event", "max_body", False),
+        ("max_body", "queue_bytes", True),
+        ("max_events", "queue_events", True),
     ):
         low, high = getattr(settings, smaller), getattr(settings, larger)
+        one = Budget(high, larger, settings.client_share).most_of_one if is_shared else high
         if low > high:
             found.append(f"{smaller}: {low} is more than {larger} allows ({high})")
+        elif low > one:
+            found.append(
+                f"{smaller}: {low} is more than {one}, which one client may hold of {larger}: the "
+                "last quarter is kept for others (client_share)"
+            )
     return found
 
 
@@ -192,6 +215,17 @@ def _origin_problems(settings: Settings) -> list[str]:
         for origin in listed(settings.cors_origins)
         if origin != "*" and not _ORIGIN.fullmatch(origin)
     ]
+
+
+def _proxy_problems(settings: Settings) -> list[str]:
+    found = []
+    for proxy in listed(settings.proxies):
+        try:
+            if proxy != "unix":
+                ip_network(proxy)
+        except ValueError as error:
+            found.append(f"proxies: {error}")
+    return found
 
 
 def table_problems(kind: str, tables: object) -> list[str]:

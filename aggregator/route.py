@@ -64,16 +64,16 @@ class RouteContext:
     """What handlers are lent. All of it is bounded, so that no reader costs others their memory."""
 
     settings: Settings
-    store: Callable[[], AbstractAsyncContextManager[Store]]
-    """`async with context.store() as store:` waits for a turn to read one page of the store.
+    store: Callable[[web.Request], AbstractAsyncContextManager[Store]]
+    """`async with context.store(request) as store:` waits for a turn to read one page of the store.
 
-    Raises QueueFull while too much waits to be sent. Whoever keeps it for more than
-    `answer_timeout` is interrupted by a TimeoutError.
+    Raises QueueFull while too much waits to be sent, to all or to this client. Whoever keeps it for
+    more than `answer_timeout` is interrupted by a TimeoutError.
     """
     send: Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
     """Sends an answer piece by piece if it is large; a client that does not read is cut off."""
-    check_room: Callable[[], None]
-    """Raises QueueFull if too much waits to be sent already."""
+    check_room: Callable[[web.Request], None]
+    """Raises QueueFull if too much waits to be sent already, to all or to this client."""
 
 
 class Routes(ABC):

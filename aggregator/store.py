@@ -131,7 +131,7 @@ class Query(msgspec.Struct, frozen=True):
     descending: bool = False
 
 
-PAGE_BYTES = 8_388_608
+PAGE_BYTES = 2_097_152
 """Bytes of payloads after which a page ends, however many events were asked for."""
 
 

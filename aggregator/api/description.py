@@ -26,7 +26,7 @@ class OpenApiHandler:
 
     async def description(self, request: web.Request) -> web.StreamResponse:
         """This description of the API."""
-        self._sender.check_room()
+        self._sender.check_room(request)
         if self._made is None:  # made when it is first asked for: most services never are
             routes = request.app[ROUTES]
             body = description_of(routes, self._stages, self._settings)

@@ -157,7 +157,7 @@ class EventHandlers:
         if media_type in NDJSON:
             return await self.exporter.send(request, media_type)
         wanted = parse(PageSchema(), request.query)
-        async with self.limiter.acquire() as store:
+        async with self.limiter.acquire(request) as store:
             page = _page_response(request, await store.events(wanted), media_type)
         return await self.sender.send(request, page)
 
@@ -165,7 +165,7 @@ class EventHandlers:
         """One stored event, or the choice between several."""
         media_type = negotiate(request, _EVENT_TYPES)
         selector = parse(EventSelectorSchema(), request.query)
-        async with self.limiter.acquire() as store:
+        async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             answer = (
                 _choices_response(found)
@@ -177,7 +177,7 @@ class EventHandlers:
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Everything that is known of the events that came under one key."""
         selector = parse(EventSelectorSchema(), request.query)
-        async with self.limiter.acquire() as store:
+        async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             if len(found.events) > 1:
                 return await self.sender.send(request, _choices_response(found, "explain"))
@@ -190,7 +190,7 @@ class EventHandlers:
     async def topics(self, request: web.Request) -> web.StreamResponse:
         """A page of topics, by name."""
         wanted = parse(TopicsSchema(), request.query)
-        async with self.limiter.acquire() as store:
+        async with self.limiter.acquire(request) as store:
             found = await store.topics(wanted.after, wanted.limit + 1)
         shown = found[: wanted.limit]
         after = shown[-1].name if len(found) > len(shown) else None

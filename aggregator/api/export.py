@@ -63,7 +63,7 @@ class Exporter:
     async def send(self, request: web.Request, media_type: str) -> web.StreamResponse:
         """The whole answer. One that cannot be finished is cut off, so that it is seen."""
         wanted = parse(ExportSchema(), request.query)
-        async with self.limiter.acquire() as store:
+        async with self.limiter.acquire(request) as store:
             cursor = Cursor(wanted, (await store.span()).newest)
             lines = cursor.render(await store.events(cursor.query))
         answer = web.StreamResponse(headers={"Content-Type": media_type, **_HEADERS})
@@ -73,19 +73,19 @@ class Exporter:
             async with self.sender.stream(request, answer) as writer:
                 await writer.write(lines)
                 while not cursor.is_over:
-                    await writer.write(cursor.render(await self._page(cursor.query)))
+                    await writer.write(cursor.render(await self._page(request, cursor.query)))
         except (TimeoutError, ConnectionError):
             log.info("an export to %s was not read to its end", request.remote)
         except StoreError as error:
             log.error("an export to %s was cut off: %s", request.remote, error)
         return answer
 
-    async def _page(self, wanted: Query) -> Page:
+    async def _page(self, request: web.Request, wanted: Query) -> Page:
         """The page, once there is room for it. Raises TimeoutError if that takes too long."""
         while True:
-            await self.sender.wait_for_room()
+            await self.sender.wait_for_room(request)
             try:
-                async with self.sender.limit_to_the_end(), self.limiter.acquire() as store:
+                async with self.sender.limit_to_the_end(), self.limiter.acquire(request) as store:
                     return await store.events(wanted)
             except QueueFull:  # others were quicker
                 continue

@@ -1,7 +1,8 @@
-"""A connection's protocol: a problem for what is no HTTP request, and no vain wait at a stop.
+"""A connection's protocol: connections and what they hold are bounded, also before any request.
 
-aiohttp 3.14 has no public way to either, so private parts of it are overridden; setup.cfg asks for
-no later minor release.
+What is no HTTP request is answered with a problem, and a stop waits for nothing in vain. aiohttp
+3.14 has no public way to either, so private parts of it are overridden; setup.cfg asks for no later
+minor release.
 """
 
 import asyncio
@@ -11,18 +12,69 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import StreamReader, web
-from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
+from aggregator.api.client_address import Clients
 from aggregator.api.hosts import Hosts
 from aggregator.api.refusals import refusing, tell
 from aggregator.api.responses import problem_response
+from aggregator.core.budget import Budget, Reservation
+from aggregator.core.fault_log import Seldom
 from aggregator.core.quoting import cut, quoted
+from aggregator.errors import QueueFull
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WHY = 300  # characters
 _LOOK_AGAIN = 0.02  # seconds
+_CHUNK = 65_536  # bytes that are received at once; asyncio's own are four times as many
+_UNREAD = 32_768  # bytes of a body that nobody reads; twice as many before it is received no more
+_UNSENT = 32_768  # bytes of answers that wait for a client, beside those of the budget
+_AHEAD = 2  # requests that are read while the one before is answered
+_LONGEST_HEAD = 16_384  # bytes; what is kept of it comes to more than twice as much
+_HEAD_TIMEOUT = 10.0  # seconds from its first byte; for the first one, from the connection on
+
+_HEAD_TOO_LONG = (
+    f"The head of this request has more than the {_LONGEST_HEAD:,} bytes that are read."
+)
+
+_seldom = Seldom()
+"""Anybody can send what is no request, or connect, as often as they like."""
+
+
+class Doorkeeper:
+    """Lets connections in as long as there is room, for all and for the client.
+
+    Where there is none, a connection that waits for its next request makes room: one of the
+    client's own if it holds its share, else one of the client that holds most.
+    """
+
+    def __init__(self, budget: Budget, clients: Clients) -> None:
+        self.budget = budget
+        self.clients = clients
+
+    def admit(self, address: str, waiting: Callable[[str], "_Protocol | None"]) -> Reservation:
+        """The place of a connection from there; `waiting` finds a client's that can be ended.
+
+        Behind a listed proxy are many clients, so that it has no share itself. Raises QueueFull.
+        """
+        client, is_proxy = self.clients.of_address(address)
+        place = self.budget.reserve(client)
+        sharer = "" if is_proxy else client
+        try:
+            self.budget.check_room(sharer, 1)
+        except QueueFull:
+            if (connection := waiting(self.budget.crowded_by(sharer))) is None:
+                raise
+            connection.give_up_place()
+        place.hold(1)
+        return place
+
+
+DOORKEEPER = web.AppKey("DOORKEEPER", Doorkeeper)
 
 
 class AppRunner(web.AppRunner):
@@ -46,10 +98,11 @@ class AppRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(
+            self.app[DOORKEEPER],
             refusing(made.request_handler, self._hosts),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
-            **made._kwargs,
+            **made._kwargs | {"read_bufsize": _UNREAD},
         )
 
 
@@ -66,18 +119,130 @@ def _remembering(make: Callable[..., web.BaseRequest]) -> Callable[..., web.Base
 
 
 class _Server(web.Server):
+    def __init__(self, doorkeeper: Doorkeeper, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._doorkeeper = doorkeeper
+
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
+    def admit(self, address: str) -> Reservation:
+        """The place of a connection from there. Raises QueueFull."""
+        return self._doorkeeper.admit(address, self._waiting)
+
+    def _waiting(self, client: str) -> "_Protocol | None":
+        """The client's oldest connection that waits for a request."""
+        for one in self._connections:
+            if isinstance(one, _Protocol) and one.is_idle and one.place.client == client:
+                return one
+        return None
+
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("body",)
+    __slots__ = ("_head_bytes", "_head_timer", "body", "place")
 
     body: StreamReader | None
+    place: Reservation
+    """Of the connection, among those that may be open."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, manager: _Server, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
         self.body = None
+        self._head_bytes = 0  # of a head that is not complete
+        self._head_timer: asyncio.TimerHandle | None = None
+        # Its default would read and keep 32 requests ahead, whatever the size of their heads.
+        self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, 0
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=kwargs.get("auto_decompress", True),
+            max_msg_queue_size=_AHEAD,
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a next request has come."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self._head_bytes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(self._manager, _Server)
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        try:
+            self.place = self._manager.admit(address)
+        except QueueFull as error:
+            if (more := _seldom.told("connections")) is not None:
+                log.warning("a connection from %s is refused: %s%s", address, error, more)
+            self._manager = None  # so that nothing is expected of it any more
+            transport.write(_last_words(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
+            transport.close()
+            return
+        transport.max_size = _CHUNK  # type: ignore[attr-defined]
+        transport.set_write_buffer_limits(_UNSENT)
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(_HEAD_TIMEOUT, self._end_slow_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._manager is not None:
+            self.give_up_place()
+            self._forget_head()
+        super().connection_lost(exc)
+
+    def give_up_place(self) -> None:
+        """End the connection, if it has not ended yet; another one may have its place."""
+        self.place.release()
+        self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():  # it is of a body, or comes in advance
+            super().data_received(data)
+            return
+        super().data_received(data)
+        self._head_bytes += len(data)
+        if waiter.done():
+            if self._head_bytes > _LONGEST_HEAD:  # with what has come of the body
+                self._refuse_long_head()
+            self._forget_head()
+        elif self._head_bytes > _LONGEST_HEAD:
+            self._end_with(HTTPStatus.BAD_REQUEST, _HEAD_TOO_LONG)
+        elif self._head_timer is None:
+            self._head_timer = self._loop.call_later(_HEAD_TIMEOUT, self._end_slow_head)
+
+    def _refuse_long_head(self) -> None:
+        message, _ = self._messages[0]
+        headers = getattr(message, "raw_headers", ())
+        if sum(len(name) + len(value) + 4 for name, value in headers) > _LONGEST_HEAD:
+            why = _ErrInfo(HTTPStatus.BAD_REQUEST, BadHttpMessage(_HEAD_TOO_LONG), _HEAD_TOO_LONG)
+            self._messages[0] = why, EMPTY_PAYLOAD
+            self._close = True  # nothing more is read
+
+    def _forget_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_slow_head(self) -> None:
+        """End a connection that has sent a part of a head, with words; else without."""
+        self._head_timer = None
+        if self._head_bytes:
+            why = f"The head of this request did not arrive within {_HEAD_TIMEOUT:g} s."
+            self._end_with(HTTPStatus.REQUEST_TIMEOUT, why)
+        else:
+            self.force_close()
+
+    def _end_with(self, status: HTTPStatus, why: str) -> None:
+        if self.transport is not None:
+            self.transport.write(_last_words(status, why))
+        self.force_close()
 
     def close(self) -> None:
         """End the connection after its answer, as at a stop, and wait for no body any more.
@@ -107,6 +272,18 @@ class _Protocol(web.RequestHandler):
         answer = problem_response(status, why)
         answer.force_close()
         return answer
+
+
+def _last_words(status: HTTPStatus, why: str) -> bytes:
+    """A whole answer, for who is given no other one."""
+    answer = problem_response(status, why)
+    assert isinstance(answer.body, bytes)
+    retry = "Retry-After: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {status} {answer.reason}\r\nContent-Type: {answer.content_type}\r\n{retry}"
+        f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + answer.body
 
 
 def _is_new(connection: web.RequestHandler) -> bool:

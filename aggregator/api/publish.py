@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
+from aggregator.api.client_address import Clients
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.media_type import header_text
 from aggregator.api.request.parsed_event import LONGEST_NAME
@@ -24,9 +25,9 @@ from aggregator.api.responses import (
     json_response,
     problem_response,
 )
-from aggregator.api.sending import Sender
+from aggregator.api.sending import SMALL, Sender
 from aggregator.core import timestamp
-from aggregator.core.budget import ByteBudget
+from aggregator.core.budget import Budget
 from aggregator.core.quoting import cut
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
@@ -36,6 +37,7 @@ _PREFER = istr("Prefer")
 # Possessive, and a quote that never closes is taken to the end: no header is gone through twice.
 _PREFERENCE = re.compile(r'(?:[^",]++|"(?:\\.|[^"\\])*+(?:"|\\?\Z))++', re.DOTALL)
 _MOST_FAULTS = 5_000  # told in one answer
+_RESULT_BYTES = 256  # of an answer, for one event, about
 _MAY_BE_REFUSED = {Conflict, Invalid, Refused}
 _Kinds = Sequence[type[Verdict]]
 
@@ -46,19 +48,25 @@ class PublishHandler:
 
     receiver: Receiver
     intake: Intake
-    budget: ByteBudget
+    budget: Budget
     sender: Sender
+    clients: Clients
     has_quarantine: bool = True
     """Without one nobody is answered early: what fails then would show nowhere."""
 
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Take events; answer when each is stored, or tell why it is not."""
+        # The events are gone while the answer is sent: a slow client would hold them as well.
+        return await self.sender.send(request, await self._response(request))
+
+    async def _response(self, request: web.Request) -> web.Response:
         self.intake.check_ready()
-        self.sender.check_room()
+        self.sender.check_room(request)
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         if preferences.is_async and not self.has_quarantine:
             preferences = replace(preferences, is_async=False)
-        with self.budget.reserve() as reservation:
+        client = self.clients.of(request)
+        with self.budget.reserve(client) as reservation:
             headers = self._key_headers(request)
             context = RequestContext(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
@@ -68,14 +76,17 @@ class PublishHandler:
                 respond_async=preferences.is_async,
                 headers=headers,
             )
-            settled = await self.intake.take(submission, reservation)
+            with self.sender.budget.reserve(client) as results:  # before anything is stored
+                if (size := _RESULT_BYTES * len(submission.events)) > SMALL:
+                    results.take(min(size, self.sender.budget.most))
+                settled = await self.intake.take(submission, reservation)
         if preferences.is_async:
             answer = _accepted_response(submission)
         else:
             answer = settled_response(settled, is_minimal=preferences.is_minimal)
         if preferences is not NO_PREFERENCES:
             answer.headers.update(preferences.applied)
-        return await self.sender.send(request, answer)
+        return answer
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         if not (wanted := self.receiver.decoder.policies.headers):

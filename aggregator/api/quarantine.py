@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from aggregator import store
+from aggregator.api.client_address import Clients
 from aggregator.api.publish import released_response
 from aggregator.api.query import (
     LARGEST,
@@ -38,7 +42,7 @@ from aggregator.api.responses import (
 )
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core import timestamp
-from aggregator.core.budget import ByteBudget
+from aggregator.core.budget import Budget
 from aggregator.core.quoting import cut
 from aggregator.errors import NotFound, StageFault, Unparsable
 from aggregator.event import Event, Submission
@@ -122,93 +126,106 @@ class QuarantineHandlers:
     receiver: Receiver
     intake: Intake
     limiter: ReadLimiter
-    budget: ByteBudget
+    budget: Budget
     sender: Sender
+    clients: Clients
 
     async def entries(self, request: web.Request) -> web.StreamResponse:
         """A page of what is in quarantine."""
-        page = await self._read(parse(QuarantineQuerySchema(), request.query))
-        answer = await asyncio.to_thread(_page_response, request, page)
+        wanted = parse(QuarantineQuerySchema(), request.query)
+        async with self._reader(request) as reader:  # also while the answer is made: it is bounded
+            page = await reader.quarantined(wanted)
+            answer = await asyncio.to_thread(_page_response, request, page)
         return await self.sender.send(request, answer)
 
     async def entry(self, request: web.Request) -> web.StreamResponse:
         """One event in quarantine."""
-        answer = await asyncio.to_thread(_entry_response, await self._one(request))
+        async with self._reader(request) as reader:
+            found = await _one(reader, request)
+            answer = await asyncio.to_thread(_entry_response, found)
         return await self.sender.send(request, answer)
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
         """Receive anew a page of what is in quarantine."""
-        return await self._release(request, await self._selected(request, self._most))
+        answer = await self._release(request, await self._selected(request, self._most))
+        return await self.sender.send(request, answer)
 
     async def release_one(self, request: web.Request) -> web.StreamResponse:
         """Receive one event anew."""
-        return await self._release(request, store.QuarantinePage([await self._one(request)], None))
+        async with self._reader(request) as reader:
+            found = await _one(reader, request)
+        answer = await self._release(request, store.QuarantinePage([found], None))
+        return await self.sender.send(request, answer)
 
     async def drop_some(self, request: web.Request) -> web.StreamResponse:
         """Remove a page of what is in quarantine, for good."""
         page = await self._selected(request, LARGEST_PAGE)
-        await self._drop(page.entries)
+        await self._drop(request, page.entries)
         return json_response(Dropped(dropped=len(page.entries), next=next_after(page.next)))
 
     async def drop_one(self, request: web.Request) -> web.StreamResponse:
         """Remove one event, for good."""
-        await self._drop([await self._one(request)])
+        async with self._reader(request) as reader:
+            found = await _one(reader, request)
+        await self._drop(request, [found])
         return web.Response(status=204)
-
-    async def _one(self, request: web.Request) -> store.Quarantined:
-        wanted = int(request.match_info["id"])
-        page = await self._read(QuarantineQuery(id=wanted, limit=1))
-        if not page.entries:
-            raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
-        return page.entries[0]
 
     async def _selected(self, request: web.Request, most: int) -> store.QuarantinePage:
         if not request.query:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
         wanted: QuarantineQuery = parse(QuarantineQuerySchema(), request.query)
-        return await self._read(replace(wanted, limit=min(wanted.limit, most)))
+        async with self._reader(request) as reader:
+            return await reader.quarantined(replace(wanted, limit=min(wanted.limit, most)))
 
     @property
     def _most(self) -> int:
         """Events that one submission may have."""
         return min(LARGEST_PAGE, self.receiver.decoder.max_events)
 
-    async def _read(self, wanted: QuarantineQuery) -> store.QuarantinePage:
-        async with self.limiter.acquire() as reader:
+    @asynccontextmanager
+    async def _reader(self, request: web.Request) -> AsyncIterator[store.KeepsQuarantine]:
+        async with self.limiter.acquire(request) as reader:
             assert isinstance(reader, store.KeepsQuarantine)
-            return await reader.quarantined(wanted)
+            yield reader
 
-    async def _release(
-        self, request: web.Request, page: store.QuarantinePage
-    ) -> web.StreamResponse:
+    async def _release(self, request: web.Request, page: store.QuarantinePage) -> web.Response:
         self.intake.check_ready()
         context = RequestContext(new_submission_id(), timestamp.now())
-        with self.budget.reserve() as reservation:
+        client = self.clients.of(request)
+        with self.budget.reserve(client) as reservation:
             events = await self.receiver.receive_anew(page.entries, context, reservation)
             ids = [entry.id for entry in page.entries]
-            settled = await asyncio.gather(*map(self._receive, events, page.entries))
+            receive = partial(self._receive, client)
+            settled = await asyncio.gather(*map(receive, events, page.entries))
         released = Submission(context.submission, settled, released=ids)
-        answer = released_response(released, next_after(page.next))
-        return await self.sender.send(request, answer)
+        return released_response(released, next_after(page.next))
 
-    async def _receive(self, event: Event, entry: store.Quarantined) -> Event:
+    async def _receive(self, client: str, event: Event, entry: store.Quarantined) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
         if entry.is_damaged:  # nobody has sent what it is now
             event.overrule(Invalid((Fault("", f"Not received: {_DAMAGED}"),)))
             return event
         submission = Submission(new_submission_id(), [event], released=[entry.id])
         try:
-            with self.budget.reserve() as reservation:
+            with self.budget.reserve(client) as reservation:
                 return (await self.intake.take(submission, reservation)).events[0]
         except StageFault as fault:
             event.overrule(Invalid((Fault("", f"Not received: {fault}"),)))
             return event
 
-    async def _drop(self, entries: list[store.Quarantined]) -> None:
+    async def _drop(self, request: web.Request, entries: list[store.Quarantined]) -> None:
         self.intake.check_ready()
         submission = Submission(new_submission_id(), [], dropped=[entry.id for entry in entries])
-        with self.budget.reserve() as reservation:
+        with self.budget.reserve(self.clients.of(request)) as reservation:
             await self.intake.take(submission, reservation)
+
+
+async def _one(reader: store.KeepsQuarantine, request: web.Request) -> store.Quarantined:
+    wanted = int(request.match_info["id"])
+    page = await reader.quarantined(QuarantineQuery(id=wanted, limit=1))
+    if not page.entries:
+        raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
+    return page.entries[0]
 
 
 def _page_response(request: web.Request, found: store.QuarantinePage) -> web.Response:

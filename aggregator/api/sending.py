@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import HttpVersion11, web
 
-from aggregator.core.budget import ByteBudget
-from aggregator.store import Store
+from aggregator.api.client_address import Clients
+from aggregator.core.budget import Budget, Reservation
+from aggregator.errors import QueueFull
+from aggregator.store import PAGE_BYTES, Store
 
-_SMALL = 65_536  # bytes; what the socket's buffer takes anyway
+SMALL = 65_536
+"""Bytes that the socket's buffer takes anyway: an answer of so few is not counted."""
+
 _POLL = 0.1  # seconds until a full budget is looked at again
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds: closing sends a reset
 _LAST_MESSAGE = 1.0  # seconds in which a client that is cut off may still read why
@@ -24,21 +28,32 @@ class Sender:
     A client that takes longer than `seconds` is cut off.
     """
 
-    def __init__(self, budget: ByteBudget, seconds: float) -> None:
+    def __init__(self, budget: Budget, clients: Clients, seconds: float) -> None:
         self.seconds = seconds
         self.budget = budget
+        self.clients = clients
         self._end = float("inf")
         self._limits: set[asyncio.Timeout] = set()
 
-    def check_room(self) -> None:
-        """Raise QueueFull if too much waits to be read already."""
-        self.budget.check_room()
+    def check_room(self, request: web.BaseRequest, size: int = 0) -> None:
+        """Raise QueueFull unless so much more may wait to be read, by all and by this client.
 
-    async def wait_for_room(self) -> None:
+        An answer that is larger than the whole budget has room while nothing else waits.
+        """
+        self.budget.check_room(self.clients.of(request), min(size, self.budget.most))
+
+    async def wait_for_room(self, request: web.BaseRequest) -> None:
         """Wait until there is room; raise TimeoutError if that takes too long."""
         async with self.limit_to_the_end():
-            while self.budget.held > self.budget.most:  # noqa: ASYNC110, a budget tells nobody
-                await asyncio.sleep(_POLL)
+            while True:
+                try:
+                    return self.check_room(request)
+                except QueueFull:
+                    await asyncio.sleep(_POLL)
+
+    def reserve(self, request: web.BaseRequest) -> Reservation:
+        """A reservation for an answer to that request."""
+        return self.budget.reserve(self.clients.of(request))
 
     def hurry(self, seconds: float) -> None:
         """From now on cut off clients after `seconds`, also those that are reading already."""
@@ -49,17 +64,23 @@ class Sender:
                 limit.reschedule(self._end)
 
     async def send(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
-        """Send the answer, if it is large; a small one is returned for aiohttp to send."""
+        """Send the answer, if it is large; a small one is returned for aiohttp to send.
+
+        Not to a client that has not taken the one before: aiohttp would wait for it without end.
+        """
         body = answer.body
-        if not isinstance(body, bytes) or len(body) <= _SMALL or request.method == "HEAD":
+        if not isinstance(body, bytes) or request.method == "HEAD":
+            return answer
+        transport = request.transport
+        if len(body) <= SMALL and (transport is None or not transport.get_write_buffer_size()):
             return answer
         stream = web.StreamResponse(status=answer.status, headers=answer.headers)
         stream.content_length = len(body)
-        with suppress(TimeoutError, ConnectionError), self.budget.reserve() as reservation:
+        with suppress(TimeoutError, ConnectionError), self.reserve(request) as reservation:
             reservation.hold(len(body))
             async with self.stream(request, stream), self.limit():
-                for start in range(0, len(body), _SMALL):
-                    await stream.write(body[start : start + _SMALL])
+                for start in range(0, len(body), SMALL):
+                    await stream.write(body[start : start + SMALL])
         return stream
 
     @asynccontextmanager
@@ -123,13 +144,13 @@ class BodyWriter:
         Raises TimeoutError if a piece of them is not taken in time, ConnectionError if nobody is
         there.
         """
-        with self._sender.budget.reserve() as reservation:
+        with self._sender.reserve(self._request) as reservation:
             reservation.hold(sum(map(len, parts)))
             for part in parts:
-                for start in range(0, len(part), _SMALL):
-                    self._is_within = start + _SMALL < len(part)
+                for start in range(0, len(part), SMALL):
+                    self._is_within = start + SMALL < len(part)
                     async with self._sender.limit_to_the_end():
-                        await self._answer.write(part[start : start + _SMALL])
+                        await self._answer.write(part[start : start + SMALL])
 
     async def write_last(self, message: bytes) -> None:
         """Write a last message without waiting for what is not read; the connection ends soon.
@@ -177,8 +198,15 @@ class ReadLimiter:
         self._slots = asyncio.Semaphore(most)
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Store]:
-        """The store, for one page. Raises QueueFull while too much waits to be read."""
+    async def acquire(self, request: web.BaseRequest | None = None) -> AsyncIterator[Store]:
+        """The store, for one page. Raises QueueFull while too much waits to be read.
+
+        Without a request the page is for several clients, each of which has room.
+        """
         async with self._slots, asyncio.timeout(self._seconds):
-            self._sender.check_room()
-            yield self._store
+            if request is None:
+                yield self._store
+                return
+            with self._sender.reserve(request) as page:  # until its answer is made, and held
+                page.take(min(PAGE_BYTES, self._sender.budget.most))
+                yield self._store

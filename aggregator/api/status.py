@@ -63,7 +63,7 @@ class StatusHandlers:
 
     async def stats(self, request: web.Request) -> web.StreamResponse:
         """The numbers, which add up."""
-        self.sender.check_room()
+        self.sender.check_room(request)
         topics = [topic.name for topic in await self.store.topics("", _MOST_TOPICS)]
         uptime = time.monotonic() - self.started
         stats = _stats(await self.statistics.snapshot(), topics, uptime)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,8 @@ from aiohttp import web
 from aggregator.api.query import parse_stream
 from aggregator.api.sending import BodyWriter, ReadLimiter, Sender
 from aggregator.api.stored_event import render_line
-from aggregator.errors import Gone, Unavailable, Unparsable
+from aggregator.core.budget import Budget
+from aggregator.errors import Gone, QueueFull, Unavailable, Unparsable
 from aggregator.store import Query, Span, Store, StoredEvent
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _HEADERS = {
 }
 _RETRY = 2000  # milliseconds after which a client that was cut off should come back
 _PATIENCE = 1.0  # seconds until a store that fails is asked again, or whether a client is there
+_CROWDED = 0.1  # seconds until there may be room again for what is to be sent
 _LAST_READ = 2.0  # seconds for clients to read what they are sent, once the service stops
 _PACE = 0.05  # seconds between wakings at least
 _PIECE = 32_768  # bytes that are worth a write
@@ -162,16 +164,15 @@ class StreamHandler:
         sender: Sender,
         *,
         commits: CommitNotifier,
-        most: int,
+        followers: Budget,
         heartbeat: float,
     ) -> None:
         self._store = store
         self._poll = poll
         self._sender = sender
         self._commits = commits
-        self._most = most
         self._heartbeat = heartbeat
-        self._followers = 0
+        self.followers = followers
         self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -184,21 +185,28 @@ class StreamHandler:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Events from now on, or after the one that the client has seen last."""
         wanted = parse_stream(request)
-        self._check_room()
-        self._followers += 1
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch(), name="watch the store")
-        try:
+        if self._is_stopping:
+            raise Unavailable("The service is stopping. Try again.")
+        with self._following(request):
             after = _start(wanted.after, await self._poll.span())
             answer = web.StreamResponse(headers=_HEADERS)
             if request.method != "HEAD":
                 await self._serve(request, answer, msgspec.structs.replace(wanted, after=after))
-        finally:
-            self._followers -= 1
-            if not self._followers:
-                self._watching.cancel()
-                self._watching = None
         return answer
+
+    @contextmanager
+    def _following(self, request: web.Request) -> Iterator[None]:
+        """Count who follows, and watch the store as long as anybody does. Raises QueueFull."""
+        with self.followers.reserve(self._sender.clients.of(request)) as place:
+            place.take(1)
+            if self._watching is None:
+                self._watching = asyncio.create_task(self._watch(), name="watch the store")
+            try:
+                yield
+            finally:
+                if self.followers.held == 1:
+                    self._watching.cancel()
+                    self._watching = None
 
     async def _watch(self) -> None:
         """Tell those who follow whenever events were stored, by whatever process."""
@@ -212,17 +220,11 @@ class StreamHandler:
                 self._commits.announce()
                 await asyncio.sleep(_PACE)
 
-    def _check_room(self) -> None:
-        if self._is_stopping:
-            raise Unavailable("The service is stopping. Try again.")
-        if self._followers >= self._most:
-            raise Unavailable("Too many readers follow the stream (streams). Try again.")
-
     async def _serve(self, request: web.Request, answer: web.StreamResponse, wanted: Query) -> None:
         try:
             async with self._sender.stream(request, answer) as writer:
                 try:
-                    await self._follow(writer, wanted)
+                    await self._follow(request, writer, wanted)
                 except TimeoutError:
                     why = f"It was not read for {self._sender.seconds:g} s (answer_timeout)."
                     log.info("a follower at %s is cut off: %s", request.remote, why)
@@ -233,7 +235,7 @@ class StreamHandler:
         except (TimeoutError, ConnectionError):
             log.debug("a follower at %s has left", request.remote)
 
-    async def _follow(self, writer: BodyWriter, wanted: Query) -> None:
+    async def _follow(self, request: web.Request, writer: BodyWriter, wanted: Query) -> None:
         """Send what comes, and a sign of life where nothing does, until the service stops."""
         clock = asyncio.get_running_loop()
         told = position = wanted.after or 0
@@ -241,9 +243,9 @@ class StreamHandler:
         silent_since = clock.time()
         while not self._is_stopping:
             seen = self._commits.number
-            found = await self._next(msgspec.structs.replace(wanted, after=position))
+            found = await self._next(request, msgspec.structs.replace(wanted, after=position))
             position, is_end = found.position, found.is_end
-            if found.messages:
+            if found.messages:  # there is room for them: nothing is awaited in between
                 async with asyncio.timeout(self._sender.seconds):  # for all of it: it is held
                     await writer.write(*found.messages)
                 told, silent_since = found.last, clock.time()
@@ -255,13 +257,18 @@ class StreamHandler:
                 await self._pause(writer, seen, silent_since + self._heartbeat)
         await writer.write(_STOPPING)
 
-    async def _next(self, wanted: Query) -> PollResult:
+    async def _next(self, request: web.Request, wanted: Query) -> PollResult:
         """What is new; nothing while the store cannot be read or too much waits to be sent."""
         try:
-            return await self._poll.poll(wanted)
-        except Unavailable:
-            await self._commits.wait(self._commits.number, _PATIENCE)
+            self._sender.check_room(request)
+            found = await self._poll.poll(wanted)
+            # Others, who have waited for the same, may have been quicker.
+            self._sender.check_room(request, sum(map(len, found.messages)))
+        except Unavailable as error:
+            pause = _CROWDED if isinstance(error, QueueFull) else _PATIENCE
+            await self._commits.wait(self._commits.number, pause)
             return PollResult((), 0, wanted.after or 0, is_end=False)
+        return found
 
     async def _pause(self, writer: BodyWriter, seen: int, until: float) -> None:
         """Wait for something newer than `seen`, and see to it that there still is a client."""

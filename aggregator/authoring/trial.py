@@ -18,7 +18,7 @@ from aggregator.app import INTAKE, create_app
 from aggregator.authoring.submissions import Body
 from aggregator.config import Configuration
 from aggregator.core import timestamp
-from aggregator.core.budget import ByteBudget
+from aggregator.core.budget import Budget
 from aggregator.errors import AggregatorError, RequestError, SettingError
 from aggregator.event import Event, Submission
 from aggregator.pipeline.intake import Intake, new_submission_id
@@ -46,7 +46,7 @@ class Trial:
     def __init__(self, configuration: Configuration, intake: Intake, log: "_PipelineLog") -> None:
         settings = configuration.settings
         self._decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
-        self._budget = ByteBudget(settings.queue_bytes, "requests under way (queue_bytes)")
+        self._budget = Budget(settings.queue_bytes, "bytes of requests are under way (queue_bytes)")
         self._intake = intake
         self._log = log
         self.under_way: Tried | None = None
@@ -74,7 +74,7 @@ class Trial:
         self._log.failed_effects = tried.failed_effects
         self.under_way = tried
         try:
-            with self._budget.reserve() as reservation:
+            with self._budget.reserve("") as reservation:
                 await self._intake.take(tried.submission, reservation)
         except AggregatorError as error:
             return dataclasses.replace(tried, error=error)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from aggregator.core.budget import Reservation
+from aggregator.core.budget import Budget, Reservation
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters, Store
@@ -25,8 +25,10 @@ class PendingSubmissions:
     true at every moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, events: Budget) -> None:
         self.counters = Counters()
+        self.events = events
+        """Of which each client has a share; a submission without events counts as one."""
         self._queued: dict[str, tuple[int, Reservation]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
@@ -34,10 +36,13 @@ class PendingSubmissions:
         """Accept a submission; the future gives it back with every event settled, or raises.
 
         Its reservation is kept until it is settled, even if nobody waits for it any more. Nobody
-        waits for one that is answered early, and its future stays open.
+        waits for one that is answered early, and its future stays open. Raises QueueFull.
         """
+        events = len(submission.events)
+        self.events.check_room(reservation.client, events or 1)
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
-        self._queued[submission.id] = len(submission.events), reservation
+        self.events.add(reservation.client, events or 1)
+        self._queued[submission.id] = events, reservation
         if not submission.respond_async:
             self._answers[submission.id] = answer
         reservation.is_kept = True
@@ -82,8 +87,9 @@ class PendingSubmissions:
         return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))
 
     def _release(self, submission: Submission) -> None:
-        _, reservation = self._queued.pop(submission.id, (0, None))
+        events, reservation = self._queued.pop(submission.id, (0, None))
         if reservation:
+            self.events.add(reservation.client, -(events or 1))
             reservation.release()
 
     def _refuse(self, submission: str, error: AggregatorError) -> None:

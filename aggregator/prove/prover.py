@@ -323,6 +323,7 @@ class _Prover:
         own: dict[str, str | int] = {"port": 0, "config": str(self._topics)}
         own |= {"store": self._options.store, "queue": self._options.queue}
         own["indexed"] = self._indexed
+        own["client_share"] = "1"  # the prover is one client, and asks for the whole queue
         return own | life.settings
 
     async def _keep_showing(self, began: float) -> None:

@@ -67,7 +67,7 @@ class DocsPage(Routes):
                 "The page is not installed: pip install 'event-aggregator[docs]'. "
                 "What it would show is at /openapi.json."
             )
-        self.context.check_room()
+        self.context.check_room(request)
         if name not in self._read:
             self._read[name] = await asyncio.to_thread(_read, self._swagger_ui, name)
         return await self.context.send(request, self._read[name].respond(request))

@@ -175,7 +175,7 @@ async def test_store_whose_transactions_touch_each_other_is_found_out(
 
 async def test_queue_without_a_bound_is_found_out(mutants: Plugins) -> None:
     test = QueueContract().test_full_queue_takes_nothing_until_a_batch_is_done
-    bound = {"queue_events": 10, "max_events": 10}
+    bound = {"queue_events": 10, "max_events": 8}
     await test(mutants.queue(load({"queue": "memory:", **bound}, {}).settings))
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         await test(mutants.queue(load({"queue": "takes-all:", **bound}, {}).settings))

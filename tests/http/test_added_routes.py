@@ -59,7 +59,7 @@ class Adding(Routes):
 
         In full.
         """
-        async with self.context.store() as store:
+        async with self.context.store(request) as store:
             newest = (await store.span()).newest
         answer = web.Response(body=json.encode(Added(newest)), content_type="application/json")
         return await self.context.send(request, answer)
@@ -111,8 +111,8 @@ class Hanging(Routes):
             Route("GET", "/fails/{what}", self.fail),
         ]
 
-    async def hang(self, _: web.Request) -> web.StreamResponse:
-        async with self.context.store():
+    async def hang(self, request: web.Request) -> web.StreamResponse:
+        async with self.context.store(request):
             Hanging.kept += 1
             await asyncio.Event().wait()
         return web.Response()

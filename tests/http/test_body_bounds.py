@@ -75,7 +75,7 @@ async def test_compressed_body_is_bounded_as_it_comes_and_as_it_is(
 
 
 async def test_compressed_bytes_are_held(start: Start) -> None:
-    client = await start(max_event=10_000, max_body=10_000, queue_bytes=10_000)
+    client = await start(max_event=10_000, max_body=10_000, queue_bytes=10_000, client_share=1)
     packed = gzip.compress(b" " * 5000, 0) + _EMPTY * 100
     status, answer = await publish(client, packed, JSON, **{"Content-Encoding": "gzip"})
     assert status == 503
@@ -122,7 +122,9 @@ _DOUBTFUL = {
 async def test_memory_that_careful_decoding_takes_is_held(
     start: Start, doubtful: bytes, kind: str
 ) -> None:
-    client = await start(max_event=200_000, max_body=1_000_000, queue_bytes=1_000_000)
+    client = await start(
+        max_event=200_000, max_body=1_000_000, queue_bytes=1_000_000, client_share=1
+    )
     fine = doubtful.replace(b"\\u0000", b"")
     async with _uploading(client, 240_000):
         status, answer = await publish(client, doubtful, kind)

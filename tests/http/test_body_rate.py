@@ -52,7 +52,9 @@ async def _and_nothing(text: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_slow_body_is_cut_off_and_gives_its_room_back(start: Start) -> None:
-    client = await start(body_rate=10_000, max_event=100_000, max_body=100_000, queue_bytes=100_000)
+    client = await start(
+        body_rate=10_000, max_event=100_000, max_body=100_000, queue_bytes=100_000, client_share=1
+    )
     answer = await _upload(client, _slowly(b" " * 100_000, 100, 0.05), 100_000)
     assert (answer.status, answer.content_type) == (408, PROBLEM)
     assert "body_rate" in answer.told["detail"]

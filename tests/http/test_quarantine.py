@@ -148,7 +148,7 @@ async def test_nothing_is_released_or_dropped_unless_it_is_said_which(
 
 
 async def test_as_many_are_released_at_once_as_a_submission_may_hold(start: Start) -> None:
-    client = await start(on_invalid="quarantine", max_events=20, queue_events=20)
+    client = await start(on_invalid="quarantine", max_events=20, queue_events=26)
     for _ in range(2):
         await publish(client, array([spelled(topic="5")] * 20))
     status, answer = await _call(client, "POST", "/quarantine/release?after=0")
@@ -207,7 +207,11 @@ async def test_quarantine_is_filled_by_the_headers_of_each_event(start: Start) -
 async def test_no_batch_is_so_large_that_quarantine_outgrows_its_bound(start: Start) -> None:
     count = 2 * MOST_EVICTED + 1
     client = await start(
-        on_invalid="quarantine", quarantine_bytes=1, batch_events=count, max_events=count
+        on_invalid="quarantine",
+        quarantine_bytes=1,
+        batch_events=count,
+        max_events=count,
+        client_share=1,
     )
     headers = {"Content-Type": "application/json", "Prefer": "return=minimal"}
     body = b"[" + b",".join([b"1"] * count) + b"]"

@@ -94,7 +94,7 @@ async def _publish_much(service: Service) -> int:
 
 
 async def test_followers_who_never_read_cost_publishers_nothing(service: Service) -> None:
-    url = service.start("--answer-timeout", "2")
+    url = service.start("--answer-timeout", "2", "--answer-bytes", "67108864")
     port = int(url.rpartition(":")[2])
     async with AsyncExitStack() as stack:
         readers = [

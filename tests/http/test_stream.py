@@ -213,8 +213,9 @@ async def test_streams_end_with_a_word_before_the_service_does(client: Client) -
 
 
 async def test_many_readers_are_all_told_in_the_same_few_reads(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = await start(client_share=1)
     reads = []
     read = SharedPoll._read
 

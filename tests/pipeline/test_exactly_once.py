@@ -80,7 +80,7 @@ async def test_full_queue_refuses_what_it_cannot_take(start: Start) -> None:
 
 
 async def test_bytes_under_way_are_bounded_too(start: Start) -> None:
-    client = await start(max_event=1000, max_body=1000, queue_bytes=1000)
+    client = await start(max_event=1000, max_body=1000, queue_bytes=1000, client_share=1)
     body = [event("1", payload={"filler": "x" * 600})]
 
     async def publish() -> int:

@@ -69,7 +69,7 @@ def test_stream_that_is_never_read_does_not_keep_the_service(service: Service) -
 
 
 def test_clients_that_go_away_are_no_errors(service: Service) -> None:
-    service.start("--streams", str(FOLLOWERS), "--heartbeat", "0.1")
+    service.start("--streams", str(FOLLOWERS), "--client-share", "1", "--heartbeat", "0.1")
     for _ in range(2):
         with ExitStack() as stack:
             for _ in range(FOLLOWERS):

@@ -29,7 +29,7 @@ CONCERNED = {
     "drop-index": {"store", "indexed"},
     "try": {"pipeline"},  # as an argument
     "new-stage": set(),
-    "prove": {"store", "queue"},
+    "prove": {"store", "queue", "connections"},  # its own: so many it makes
 }
 """By command, the settings that it has a flag for."""
 

@@ -91,6 +91,35 @@ def test_limits_that_contradict_each_other_are_named() -> None:
         load({"max_event": "9", "max_body": "999", "queue_bytes": "99"}, {})
 
 
+def test_limit_of_a_request_leaves_the_last_quarter_to_others() -> None:
+    limits = {"max_body": 800, "max_event": 9, "queue_bytes": 1000}
+    with pytest.raises(SettingError, match="max_body: 800 is more than 750, which one client"):
+        load(limits, {})
+    with pytest.raises(SettingError, match="max_events: 10000 is more than 7501"):
+        load({"queue_events": 10_001}, {})
+    assert load({**limits, "client_share": "0.8"}, {}).settings.max_body == 800
+    assert load({**limits, "max_body": 750}, {}).settings.client_share == 0.25
+
+
+@pytest.mark.parametrize("share", ["0", "-1", "1.1", "nan", "all"])
+def test_share_is_a_part_of_the_whole(share: str) -> None:
+    with pytest.raises(SettingError, match="client_share: "):
+        load({"client_share": share}, {})
+
+
+@pytest.mark.parametrize(
+    "proxy", ["10.0.0.0/33", "10.0.0.1/8", "proxy.example", "unix:/a", "[::1]"]
+)
+def test_proxy_that_is_no_address_is_named(proxy: str) -> None:
+    with pytest.raises(SettingError, match="proxies: "):
+        load({"proxies": f"10.0.0.1, {proxy}"}, {})
+
+
+def test_proxies_are_addresses_networks_and_sockets() -> None:
+    proxies = "unix, 10.0.0.0/8,::1"
+    assert load({"proxies": proxies}, {}).settings.proxies == proxies
+
+
 def test_unknown_name_in_the_environment_warns(caplog: pytest.LogCaptureFixture) -> None:
     load({}, {"AGGREGATOR_SERVICE_HOST": "10.0.0.1"})
     assert "AGGREGATOR_SERVICE_HOST" in caplog.text

@@ -12,12 +12,13 @@ from unittest.mock import patch
 
 from added import INSTALLED
 from aggregator import transaction
+from aggregator.api.client_address import Clients
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.stream import CommitNotifier, SharedPoll
 from aggregator.app import INTAKE, RECEIVER, WORKER, create_app
 from aggregator.config import load
-from aggregator.core.budget import ByteBudget, Reservation
+from aggregator.core.budget import Budget, Reservation
 from aggregator.errors import StageFault, StoreError, Unavailable
 from aggregator.event import Event, Submission
 from aggregator.outcome import Duplicate, Filtered, Refused, Stored
@@ -41,7 +42,7 @@ SETTINGS: dict[str, Sequence[Any]] = {
     "on_invalid": ("refuse", "quarantine"),
     "batch_events": (2, 100, 100),
 }
-BOUNDS = {"queue_events": EVENTS, "max_events": EVENTS, "stage_timeout": 1.0}
+BOUNDS = {"queue_events": EVENTS, "max_events": EVENTS, "stage_timeout": 1.0, "client_share": 1.0}
 KINDS = ("", "", "strict", "early", "anew"), ("early", "early", "early", "anew"), ("", "strict")
 OURS = [one for one in INSTALLED.found if one.group in (QUEUES, STAGES)]
 IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
@@ -84,8 +85,8 @@ class Life(Plugins):
         self._store = SimulatedStore(ledger.disk, self.chance, ledger.note_quarantine)
         self.app = create_app(load(settings, {}), self, self.chance.broken)
         self.pending = self.app[INTAKE].pending
-        self.budget, self.commits, self.position = ByteBudget(BYTES, "it"), CommitNotifier(), 0
-        sender = Sender(ByteBudget(BYTES, "answers"), 30.0)
+        self.budget, self.commits, self.position = Budget(BYTES, "it"), CommitNotifier(), 0
+        sender = Sender(Budget(BYTES, "answers"), Clients(), 30.0)
         self.poll = SharedPoll(ReadLimiter(self._store, sender, 2), self.commits)
 
     def store(self, _: Any) -> SimulatedStore:
@@ -168,7 +169,7 @@ class Life(Plugins):
     async def _publish(self, sent: list[Sent], how: Any, size: int = 0) -> str:
         context = RequestContext(f"{self.random.getrandbits(60)}", 1_800_000_000_000_000)
         body = f"[{','.join(one.body for one in sent)}]".encode()
-        with self.budget.reserve() as reservation:
+        with self.budget.reserve("one") as reservation:
             reservation.take(size or len(body))
             await self.chance.pause()
             events = self.app[RECEIVER].decoder.json(body, context)
@@ -179,7 +180,7 @@ class Life(Plugins):
         found = (await self._store.quarantined(QuarantineQuery(limit=4))).entries
         for entry in self.random.sample(found, min(1, len(found))):
             context = RequestContext(f"{self.random.getrandbits(60)}", 1_800_000_000_000_000)
-            with self.budget.reserve() as reservation:
+            with self.budget.reserve("one") as reservation:
                 events = await self.app[RECEIVER].receive_anew([entry], context, reservation)
                 one = Submission(context.submission, events, released=[entry.id])
                 told = await self._take(one, [Sent.read(entry.body)], reservation)
