@@ -33,6 +33,9 @@ class QuietMoment:
 
     async def check(self, life: Life) -> None:
         """Check all of it. Raises ClientError."""
+        # What was answered 503 as it waited may still be under way, and its store fail once more.
+        # Then it is committed, and counted only when the store is back.
+        await self._client.settled_stats()
         await self._wait_ready()
         stats = await self._client.settled_stats()
         if stats.queue_size_current:

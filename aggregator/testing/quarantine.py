@@ -149,6 +149,18 @@ class QuarantineContract:
         assert await store.counters() == tx.counters
         assert await ids_aside(store) == ["30", "50"]
 
+    async def test_room_that_old_entries_leave_is_not_made_again(
+        self, store: KeepsQuarantine
+    ) -> None:
+        entries = [make_entry(str(age), kept_at=age) for age in (10, 20, 30, 40, 50)]
+        await put_aside(store, *entries)
+        async with store.transaction() as tx:
+            assert await tx.evict(11, 3 * entries[0].size) == 2, "one is old, and one too much"
+            assert await tx.evict(31, 2 * entries[0].size) == 1, "the old one was one too much"
+            await tx.count(Counters(), {})
+        assert (tx.counters.quarantined, tx.counters.evicted) == (2, 3)
+        assert await ids_aside(store) == ["40", "50"]
+
     @pytest.mark.parametrize("large", _with_each_member(3000))
     async def test_every_member_of_an_entry_fills_the_quarantine(
         self, store: KeepsQuarantine, large: dict[str, Any]

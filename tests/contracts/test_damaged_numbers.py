@@ -64,6 +64,22 @@ async def test_what_is_counted_matches_its_checksum(store: SqliteStore) -> None:
     assert min(counted.stored, counted.evicted, counted.quarantined, counted.topics) > 0
 
 
+async def test_what_is_recorded_out_of_order_matches_its_checksum(store: SqliteStore) -> None:
+    """A slow body is recorded after a quick one that came later, and a clock may be set back."""
+    times = [AT + late for late in (7, 3, 9, 3, 0, 8, -5)]
+    async with store.transaction() as tx:
+        (seq,) = await tx.append([make_event("late", "a", received_at=AT)])
+        for at in times:
+            await tx.record([Redelivery(seq, "web", at), Redelivery(seq, "app", at, CLASH)])
+        await tx.append([make_event("earlier", "a", received_at=AT - 9)])
+        counted = Counters(stored=2, duplicate=len(times), conflict=len(times))
+        await tx.count(counted, {"a": counted})
+    history = await store.history(seq, 10)
+    seen = [*history.redeliveries, *history.conflicts]
+    assert {(one.first_at, one.last_at) for one in seen} == {(min(times), max(times))}
+    assert (await store.check()).findings == []
+
+
 @pytest.mark.parametrize(
     ("column", "bit"),
     [*((column, 7) for column in (*sums.COUNTERS.columns, "checksum")), ("last_seq", 33)],

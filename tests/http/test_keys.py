@@ -104,6 +104,19 @@ async def test_key_may_differ_by_topic(start: Start, tmp_path: Path) -> None:
     assert await _statuses(client, event("1"), event("2")) == ["stored", "stored"]
 
 
+async def test_topics_of_one_request_have_each_its_key(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[topics.orders]\nkey = "topic,/n"\n')
+    client = await start(config=str(file))
+    orders = [event(name, "orders", payload={"n": 1}) for name in "12"]
+    logins = [event(name, payload={"n": 1}) for name in "12"]
+    each = {"orders": ["stored", "duplicate"], "logins": ["stored", "stored"]}
+    assert await _statuses(client, *orders, *logins) == each["orders"] + each["logins"]
+    orders = [event(name, "orders", payload={"n": 2}) for name in "34"]
+    logins = [event(name, payload={"n": 2}) for name in "34"]
+    assert await _statuses(client, *logins, *orders) == each["logins"] + each["orders"]
+
+
 async def test_event_of_any_key_is_found_by_topic_and_id(start: Start) -> None:
     client = await start(key="topic,/n")
     await _statuses(client, event("1", payload={"n": 1}))

@@ -154,9 +154,9 @@ async def test_request_that_compares_too_much_is_refused_before_anything_is_stor
 ) -> None:
     monkeypatch.setattr(Comparison, "most", 5 * len(LARGE))
     body = len(json.dumps(STORED))
-    client = await started(
-        start, max_event=body, max_body=body, queue_bytes=body, max_events=COUNT, queue_events=COUNT
-    )
+    bounds = {"max_event": body, "max_body": body, "queue_bytes": body}
+    bounds |= {"max_events": COUNT, "queue_events": COUNT, "client_share": 1.0}
+    client = await started(start, **bounds)
     before = await get(client, "/stats")
     for _ in range(3):  # the room of each comes back
         status, problem = await publish(client, *OTHERS[:-1], event("new"))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from aggregator.plugins import QUEUES, STAGES, Plugins
 from aggregator.stage import BatchStage
 from aggregator.store import QuarantineQuery, Query
 from aggregator.transaction import Transaction
+from aggregator_memory.queue import MemoryQueue
 from aggregator_memory.store import Committed
 from simulation.disk import Chance, SimulatedStore
 from simulation.ledger import Ledger, Sent, must
@@ -73,6 +75,30 @@ class Odd(BatchStage):
         self.ledger.effects[event.submission, event.index] += 1
 
 
+class OnceQueue(MemoryQueue):
+    """Each that it gives comes back once: done, or failed. A broker forgets it then."""
+
+    def __init__(self, chance: Chance) -> None:
+        super().__init__("memory:", EVENTS)
+        self._chance, self._given = chance, Counter[str]()
+
+    async def take(self, most: int) -> list[Submission]:
+        taken = await super().take(most)
+        self._given.update(one.id for one in taken)
+        return taken
+
+    async def done(self, batch: list[Submission]) -> None:
+        await super().done(batch)
+        for one in batch:
+            self._given[one.id] -= 1
+            if self._given[one.id] < 0:
+                self._chance.broken("the queue was told twice of one submission")
+
+    @property
+    def is_free(self) -> bool:
+        return not self._events and not self._given.total()
+
+
 class Life(Plugins):
     """One start of the service, until it is killed or has stopped."""
 
@@ -91,6 +117,10 @@ class Life(Plugins):
 
     def store(self, _: Any) -> SimulatedStore:
         return self._store
+
+    def queue(self, _: Any) -> OnceQueue:
+        self._queue = OnceQueue(self.chance)
+        return self._queue
 
     def _stage(self, name: str, *about: Any) -> NamedStage:
         odd = NamedStage(name, Odd(self.chance, self.ledger))
@@ -119,6 +149,8 @@ class Life(Plugins):
                 must(all(one.done() for one in publishers), "somebody was never told")
                 must(not self.pending.snapshot().queued, "under way", self.pending.answered_early)
                 must(self.budget.held == 0, "bytes are still held", self.budget.held)
+                must(not self.pending.events.by_client, "a share", self.pending.events.by_client)
+                must(self._queue.is_free, "the queue's room is not free")
                 must(len(asyncio.all_tasks()) == 2, "tasks are left", asyncio.all_tasks())
         finally:
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
@@ -158,8 +190,8 @@ class Life(Plugins):
         for _ in range(self.random.randint(1, 3)):
             await asyncio.sleep(self.random.choice((0.0, 0.0, 0.0, 0.001, 0.5, 40.0)))
             kind = self.random.choice(self.kinds)
-            sent = [Sent.drawn(self.random) for _ in range(self.random.choice((1, 1, 2, 4)))]
-            if self.random.random() < 0.3:
+            sent = [Sent.drawn(self.random) for _ in range(self.random.choice((0, 1, 1, 2, 4)))]
+            if sent and self.random.random() < 0.3:
                 sent.append(self.random.choice(sent)._replace(is_respelled=True))
             how = {"is_strict": kind == "strict", "respond_async": kind == "early"}
             with suppress(TimeoutError, Unavailable):
@@ -172,7 +204,8 @@ class Life(Plugins):
         with self.budget.reserve("one") as reservation:
             reservation.take(size or len(body))
             await self.chance.pause()
-            events = self.app[RECEIVER].decoder.json(body, context)
+            # Without events: as a drop from quarantine, here of nothing.
+            events = self.app[RECEIVER].decoder.json(body, context) if sent else []
             one = Submission(context.submission, events, **how)
             return await self._take(one, sent, reservation)
 
