@@ -110,7 +110,7 @@ class Life(Plugins):
         try:
             await asyncio.wait({end, killing}, return_when=asyncio.FIRST_COMPLETED)
             self.chance.is_on = False
-            if is_killed := killing.done():
+            if is_killed := self.chance.killed.is_set():  # though it has just ended, too
                 self.ledger.excused |= self.pending.answered_early.keys()
             else:
                 for one in readers:
