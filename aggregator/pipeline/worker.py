@@ -258,7 +258,9 @@ class Worker:
     def _compare(self, item: BatchItem) -> None:
         """Have its contents compared beside; then it is kept, and due."""
         assert item.comparison
-        task = asyncio.create_task(self._comparer.compare(item.comparison), name="comparison")
+        client = self.pending.client(item.submission)
+        comparing = self._comparer.compare(item.comparison, client)
+        task = asyncio.create_task(comparing, name="comparison")
         self._comparing.add(task)
         task.add_done_callback(partial(self._has_compared, item))
 
@@ -275,6 +277,9 @@ class Worker:
     def _has_not_compared(self, item: BatchItem, error: BaseException) -> None:
         """Nothing of it is stored: who waits is told so. What was answered 202 is tried again."""
         if isinstance(error, StoreError) and item.submission.respond_async:
+            more = self._seldom.told("contents")
+            if more is not None:
+                log.error("what submission %s compares: %s%s", item.submission.id, error, more)
             item.has_failed(error, is_its_own=True)
         elif isinstance(error, AggregatorError):
             item.fault = error
@@ -365,9 +370,11 @@ class Worker:
         for submission, fault in settled.failed:
             # One that was answered 202 is told by name, where it is put into quarantine.
             if not submission.respond_async:
-                more = self._seldom.told("submission failed")
+                is_ours = isinstance(fault, StageFault | StoreError)
+                level = logging.ERROR if is_ours else logging.WARNING
+                more = self._seldom.told(f"submission failed: {level}")
                 if more is not None:
-                    log.error("submission %s failed: %s%s", submission.id, fault, more)
+                    log.log(level, "submission %s failed: %s%s", submission.id, fault, more)
             self.pending.fail([submission], fault)
 
     async def _fail(self, items: list[BatchItem], error: StoreError) -> None:
@@ -486,7 +493,12 @@ class BatchProcessor:
         return replaced(result, postponed=out + result.postponed)
 
     async def _set_aside(self, submission: Submission, fault: AggregatorError) -> BatchResult:
-        """Put into quarantine what cannot be stored; no stage sees it any more."""
+        """Put into quarantine what cannot be stored; no stage sees it any more.
+
+        Who waits sends it again, and nothing is recorded of it: so nobody has to wait for a commit.
+        """
+        if not submission.respond_async:
+            return BatchResult([], None, failed=[(submission, fault)])
         async with self.store.transaction() as tx:
             await self.recorder.record((), tx, [(submission, fault)])
         return BatchResult([], tx.counters, failed=[(submission, fault)])
