@@ -134,10 +134,12 @@ class Transaction:
         sizes = accumulate(some.size(stored) for some, stored in together)
         fitting = [size for size in sizes if size <= work.room]
         if fitting:
-            work.room -= fitting[-1]
             differences = TOLD - told(work.verdicts)
             some = together[: len(fitting)]
             work.verdicts.update(await self.aside(compare, some, differences))
+            work.room -= fitting[-1]
+        if len(fitting) < len(together):
+            work.room = 0  # something was read in vain, while everybody waits: once is enough
         return len(fitting)
 
     async def append(self, events: Sequence[Event]) -> list[int]:

@@ -496,3 +496,22 @@ async def test_verdict_tells_of_the_owner_that_is_stored() -> None:
     [told] = await lent.compare([(event, owner)])
     assert told
     assert (told.seq, told.received_at) == (1, 2_000)
+
+
+async def test_batch_reads_in_vain_once_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its submissions are run one by one."""
+    read: list[Any] = []
+    contents = MemoryTransaction.contents
+
+    async def counted(tx: MemoryTransaction, seqs: Any) -> Any:
+        read.append(seqs)
+        return await contents(tx, seqs)
+
+    monkeypatch.setattr(MemoryTransaction, "contents", counted)
+    processor = processing(FailingStore("failing:"))
+    large = b'{"filler":"%b"}' % (b"x" * 5_000)
+    await processor.settle([item("first", ("held", large))], is_last=False)
+    twins = [item(f"twin {n}", ("new", b"%d" % n if n else large)) for n in range(20)]
+    result = await processor.settle([item("conflict", ("held", b"{}")), *twins], is_last=False)
+    assert len(result.postponed) == 20
+    assert len(read) == 3, "once in each transaction"
