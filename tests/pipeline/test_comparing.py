@@ -16,11 +16,12 @@ from aggregator.errors import Unavailable
 from aggregator.event import Pending, Submission
 from aggregator.outcome import Conflict
 from aggregator.pipeline import comparer, worker
+from aggregator.pipeline.batch import BatchItem
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.comparer import Comparison
 from aggregator.pipeline.maintenance import QuarantineLimits
+from aggregator.pipeline.processor import BatchProcessor
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
-from aggregator.pipeline.worker import BatchItem, BatchProcessor
 from aggregator.plugins import STORES, Plugins
 from aggregator.store import Counters, KeyOwner, Query
 from aggregator.testing import make_event
