@@ -56,7 +56,11 @@ def test_what_is_left_of_a_slice_alone_is_copied_for_each_member(
     assert counts[1] <= 2.5 * counts[0]
 
 
-@pytest.mark.parametrize("packed", [_EMPTY * 1000, gzip.compress(b" " * 10_001)])
+@pytest.mark.parametrize(
+    "packed",
+    [_EMPTY * 1000, gzip.compress(b" " * 10_001)],
+    ids=["as it comes", "as it is"],  # the bytes themselves hold the time
+)
 async def test_compressed_body_is_bounded_as_it_comes_and_as_it_is(
     start: Start, packed: bytes
 ) -> None:
