@@ -29,8 +29,9 @@ from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
 from aggregator.pipeline.pending import PendingSubmissions, Statistics
+from aggregator.pipeline.processor import BatchProcessor
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
-from aggregator.pipeline.worker import BatchProcessor, Worker
+from aggregator.pipeline.worker import Worker
 from aggregator.plugins import Plugin, Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext

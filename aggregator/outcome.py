@@ -7,8 +7,8 @@ A new outcome has to be told of in all these places:
   store also the table (`schema.py`) and the statements that read it (`read.py`) and add to it
   (`write.py`); the memory store adds up whatever fields there are;
 - `pipeline/intake.py`: `_NOT_YET`, if it may not be settled with left of the bar;
-- `pipeline/worker.py`: `_refuse` and `_check_others`, for strict submissions and for what a stage
-  may not say;
+- `pipeline/processor.py`: `_refuse` and `_check_others`, for strict submissions and for what a
+  stage may not say;
 - `pipeline/bookkeeping.py`: `_SETTLED`, if it lets a released event leave quarantine; `_note_topic`
   and `_reason`, if it is counted by topic or can go into quarantine;
 - `api/publish.py`: a result class, `AnyResult` and `_result`; `Counts` and `_counts`; and

@@ -75,7 +75,8 @@ class UnitOfWork:
     def undo(self, effects: int, appended: int) -> None:
         """Forget all but the first so many: what came after was rolled back to a savepoint."""
         del self.effects[effects:]
-        self.appended = dict(list(self.appended.items())[:appended])
+        while len(self.appended) > appended:
+            self.appended.popitem()  # the last one
         self.held.clear()
         self.failure = None
 
@@ -133,10 +134,12 @@ class Transaction:
         sizes = accumulate(some.size(stored) for some, stored in together)
         fitting = [size for size in sizes if size <= work.room]
         if fitting:
-            work.room -= fitting[-1]
             differences = TOLD - told(work.verdicts)
             some = together[: len(fitting)]
             work.verdicts.update(await self.aside(compare, some, differences))
+            work.room -= fitting[-1]
+        if len(fitting) < len(together):
+            work.room = 0  # something was read in vain, while everybody waits: once is enough
         return len(fitting)
 
     async def append(self, events: Sequence[Event]) -> list[int]:
@@ -233,9 +236,10 @@ def _verdict(event: Event, owner: KeyOwner, verdicts: Verdicts) -> Conflict | No
     if event.digest == owner.digest:
         return None
     conflict = verdicts[contents_of(event, owner)]
-    if conflict and conflict.seq != owner.seq:  # it was stored anew since that was found
-        return replace(conflict, seq=owner.seq, received_at=owner.received_at)
-    return conflict
+    if conflict is None:
+        return None
+    # It may have been stored anew since that was found: by another submission, under the same seq.
+    return replace(conflict, seq=owner.seq, received_at=owner.received_at)
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -62,7 +62,7 @@ BY_THE_PROOF = {"indexes-the-first-block": "each event is stored once"}
 def test_broken_build_is_caught_by_the_simulation(
     mutant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(MUTANTS["PYTHONPATH"])
+    monkeypatch.syspath_prepend(ROOT / "tests" / "mutants")
     build = Plugins.installed().find(STORES, mutant).load(Store)  # type: ignore[type-abstract]
     build.change(monkeypatch.setattr)  # type: ignore[attr-defined]
     seeds = count()

@@ -1,15 +1,17 @@
 """Contents that are too much for a batch, compared beside the worker while others are stored.
 
-In slices of about CONTENTS_BYTES, one at a time in the whole process, and one of each submission in
-turn: so nobody waits long for somebody else's, and memory stays flat. Nothing of a submission is
-stored before its contents are compared, and it counts as being under way until then.
+In slices of about CONTENTS_BYTES, one at a time in the whole process: the clients take turns, and
+so do the submissions of each. So nobody waits long for somebody else's, and memory stays flat.
+Nothing of a submission is stored before its contents are compared, and it counts as being under way
+until then.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, takewhile
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+from weakref import WeakValueDictionary
 
 from aggregator.comparison import TOLD, Pair, Rivals, Verdicts, compare, rivals, told
 from aggregator.errors import StoreFault, Unavailable
@@ -19,6 +21,8 @@ from aggregator.store import CONTENTS_BYTES, Content, Store
 _TOO_MUCH = "The request compares too much: send fewer events at a time."
 _NO_TIME = "The service is stopping, and has not compared the request with what is stored."
 _NOTHING = "the store was asked for contents, and gave none"
+
+T = TypeVar("T")
 
 Together = list[tuple[Rivals, Content]]
 
@@ -34,6 +38,8 @@ class Comparison:
         self.verdicts: Verdicts = {}
         self.size = 0
         """How many bytes were compared so far."""
+        self.room = TOLD
+        """How many differences may still be told."""
         self._own: deque[tuple[Rivals, Content]] = deque()
         self._stored: deque[Rivals] = deque()
 
@@ -60,25 +66,33 @@ class Comparison:
 
     async def take_slice(self, store: Store) -> Together:
         """What is compared next. Raises Unavailable where that comes to too much in all."""
-        together = [self._own.popleft()] if self._own else await self._read(store)
+        together = self._take_own() if self._own else await self._read(store)
         self.size += sum(some.size(stored) for some, stored in together)
         if self.size > self.most and len(self.submission.events) > 1:
             raise Unavailable(_TOO_MUCH)
         return together
 
+    def note(self, found: Verdicts) -> None:
+        """These were found."""
+        self.verdicts.update(found)
+        self.room -= told(found)
+
+    def _take_own(self) -> Together:
+        sizes = (some.size(stored) for some, stored in self._own)
+        return [self._own.popleft() for _ in _first(self._own, sizes)]
+
     async def _read(self, store: Store) -> Together:
-        asked = list(_first(self._stored))
+        asked = _first(self._stored, (some.sent for some in self._stored))
         contents = await store.contents([some.owner.seq for some in asked])
         if not contents:
             raise StoreFault(_NOTHING)
         return [(self._stored.popleft(), stored) for stored in contents]
 
 
-def _first(waiting: Sequence[Rivals]) -> Iterator[Rivals]:
-    """As many of them as come to about CONTENTS_BYTES that were sent; at least one."""
-    before = accumulate((some.sent for some in waiting), initial=0)
-    some = takewhile(lambda size: size < CONTENTS_BYTES, before)
-    return (one for one, _ in zip(waiting, some, strict=False))
+def _first(waiting: Iterable[T], sizes: Iterable[int]) -> list[T]:
+    """As many of them as come to about CONTENTS_BYTES; at least one."""
+    before = takewhile(lambda size: size < CONTENTS_BYTES, accumulate(sizes, initial=0))
+    return [one for one, _ in zip(waiting, before, strict=False)]
 
 
 class Comparer:
@@ -87,22 +101,24 @@ class Comparer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turn = asyncio.Lock()
-        """First come, first served: so each gets a slice in turn."""
+        """First come, first served: so each client gets a slice in turn."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """The same for the submissions of each client, of which one at a time waits for `_turn`."""
         self._is_stopped = False
 
-    async def compare(self, comparison: Comparison) -> None:
-        """Find the verdicts that it is asked for.
+    async def compare(self, comparison: Comparison, client: str = "") -> None:
+        """Find the verdicts that it is asked for, in the client's turn.
 
         Raises StoreError if what is stored cannot be read, Unavailable if it is too much or, once
         `stop` was called, too late.
         """
+        turn_of_client = self._turns.setdefault(client, asyncio.Lock())
         while not comparison.is_over:
-            async with self._turn:
+            async with turn_of_client, self._turn:
                 if self._is_stopped:
                     raise Unavailable(_NO_TIME)
                 together = await comparison.take_slice(self._store)
-                room = TOLD - told(comparison.verdicts)
-                comparison.verdicts.update(await asyncio.to_thread(compare, together, room))
+                comparison.note(await asyncio.to_thread(compare, together, comparison.room))
 
     def stop(self) -> None:
         """Compare nothing more: there is no time left."""

@@ -73,6 +73,11 @@ class PendingSubmissions:
         for waiting in list(self._answers):
             self._refuse(waiting, error)
 
+    def client(self, submission: Submission) -> str:
+        """Whose it is; nobody's if it was not accepted here."""
+        _, reservation = self._queued.get(submission.id, (0, None))
+        return reservation.client if reservation else ""
+
     @property
     def answered_early(self) -> dict[str, int]:
         """How many events each submission has that was answered and is not settled yet."""

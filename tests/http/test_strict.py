@@ -7,7 +7,7 @@ import pytest
 from bodies import PROBLEM, get, publish, stored_ids
 
 from aggregator.event import Submission
-from aggregator.pipeline.worker import BatchItem, batches
+from aggregator.pipeline.batch import BatchItem, batches
 from conftest import Client, Start
 from events import event
 

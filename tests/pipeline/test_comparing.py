@@ -12,16 +12,20 @@ from msgspec import structs
 from added import with_plugin, with_stages
 from aggregator import comparison, store, transaction
 from aggregator.app import INTAKE, STORE
+from aggregator.errors import Unavailable
 from aggregator.event import Pending, Submission
+from aggregator.outcome import Conflict
 from aggregator.pipeline import comparer, worker
+from aggregator.pipeline.batch import BatchItem
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.comparer import Comparison
 from aggregator.pipeline.maintenance import QuarantineLimits
+from aggregator.pipeline.processor import BatchProcessor
 from aggregator.pipeline.runner import PipelineSpec, StageRunner
-from aggregator.pipeline.worker import BatchItem, BatchProcessor
 from aggregator.plugins import STORES, Plugins
-from aggregator.store import Counters, Query
+from aggregator.store import Counters, KeyOwner, Query
 from aggregator.testing import make_event
+from aggregator_memory.store import Committed, MemoryTransaction
 from conftest import Client, Start
 from events import event
 from failing import FailingStore, SlowContents
@@ -171,6 +175,29 @@ async def test_request_that_compares_too_much_is_refused_before_anything_is_stor
         assert (await publish(client, *some))[1]["conflicts"] == len(some), "fewer at a time"
 
 
+async def test_what_a_client_caused_is_no_error_of_the_service(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And it keeps no fault of a stage from being told."""
+    monkeypatch.setattr(Comparison, "most", 5 * len(LARGE))
+    client = await started(start, pipeline="validate | raises dedup persist")
+    for _ in range(3):
+        assert (await publish(client, *OTHERS))[0] == 503
+    assert (await publish(client, event("bad", payload={"bad": "bad"})))[0] == 500
+    told = [one for one in caplog.records if "submission" in one.msg and "failed" in one.msg]
+    assert [one.levelno for one in told] == [logging.WARNING, logging.ERROR], "and seldom"
+    assert "compares too much" in told[0].getMessage()
+
+
+async def test_what_cannot_be_settled_needs_no_transaction_if_somebody_waits() -> None:
+    store = FailingStore("failing:")
+    one = item("one", ("key", b"{}"))
+    one.fault = Unavailable("too much")
+    result = await processing(store).settle([one], is_last=False)
+    assert result.failed == [(one.submission, one.fault)]
+    assert not [what for what in store.happened if "begin" in what]
+
+
 async def test_single_event_is_compared_whatever_its_size(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +263,59 @@ async def test_twins_in_one_request_are_compared_with_each_other(start: Start) -
     assert (status, told) == (200, ["stored", "duplicate", "conflict", "stored"])
     assert answer["results"][2]["seq"] == answer["results"][0]["seq"]
     assert not SlowContents.asked, "both are at hand"
+
+
+async def test_small_twins_are_compared_many_at_a_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices: list[int] = []
+
+    def counted(together: Any, room: int) -> Any:
+        slices.append(len(together))
+        return comparison.compare(together, room)
+
+    monkeypatch.setattr(comparer, "compare", counted)
+    client = await start(PLUGINS)
+    for count in (100, 200):
+        slices.clear()
+        names = [f"{count} {number}" for number in range(count)]
+        twins = [event(name, payload={"n": n}) for name in names for n in (1, 2)]
+        _, answer = await publish(client, *twins)
+        assert (answer["stored"], answer["conflicts"]) == (count, count)
+        assert count / 2 < sum(slices) < count, "most of them, each once"
+        assert len(slices) < count / 5, "not a slice for each"
+
+
+async def test_clients_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many submissions another client has."""
+    store = FailingStore("failing:")
+    processor = processing(store)
+    payload = b'{"filler":"%b"}' % (b"x" * 5_000)
+    keys = [str(number) for number in range(3)]
+    await processor.settle([item("all", *((key, payload) for key in keys))], is_last=False)
+    conflicts = [item(f"{n}", *((key, b"{%b}" % (b" " * n)) for key in keys)) for n in range(9)]
+    postponed = (await processor.settle(conflicts, is_last=False)).postponed
+    assert len(postponed) == 9
+    read: list[str] = []
+
+    async def noted(one: Comparison, _: Any) -> Any:
+        read.append(one.submission.id)
+        return await take_slice(one, store)
+
+    take_slice = Comparison.take_slice
+    monkeypatch.setattr(Comparison, "take_slice", noted)
+    comparing = comparer.Comparer(store)
+    clients = ["many"] * 8 + ["few"]
+    await asyncio.gather(
+        *(
+            comparing.compare(one.comparison, client)
+            for one, client in zip(postponed, clients, strict=True)
+            if one.comparison
+        )
+    )
+    few = [at for at, name in enumerate(read) if name == postponed[-1].submission.id]
+    assert few == [1, 3, 5], "every other slice, until it is done"
+    assert not comparing._turns
 
 
 async def test_twins_of_several_publishers_at_one_instant(start: Start) -> None:
@@ -397,3 +477,36 @@ async def test_batch_is_rolled_back_twice_at_most_however_many_are_postponed() -
     result = await processor.settle(result.postponed, is_last=False)
     assert len(result.stored) == 20
     assert result.postponed == twins[1:], "now their twin is committed, and can be read"
+
+
+async def test_verdict_tells_of_the_owner_that_is_stored() -> None:
+    """And not of the one that had its seq with the same content, and was rolled back."""
+    event = make_event("key", payload=b"2")
+    owner = KeyOwner(1, b"1" * 32, 2_000)
+    found = Conflict(1, 1_000, event.digest, owner.digest, ("/payload",))
+    work = transaction.UnitOfWork(
+        MemoryTransaction(Committed()), verdicts={comparison.contents_of(event, owner): found}
+    )
+    lent = transaction.Transaction(work, asyncio.timeout(LIMIT), "dedup")
+    [told] = await lent.compare([(event, owner)])
+    assert told
+    assert (told.seq, told.received_at) == (1, 2_000)
+
+
+async def test_batch_reads_in_vain_once_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its submissions are run one by one."""
+    read: list[Any] = []
+    contents = MemoryTransaction.contents
+
+    async def counted(tx: MemoryTransaction, seqs: Any) -> Any:
+        read.append(seqs)
+        return await contents(tx, seqs)
+
+    monkeypatch.setattr(MemoryTransaction, "contents", counted)
+    processor = processing(FailingStore("failing:"))
+    large = b'{"filler":"%b"}' % (b"x" * 5_000)
+    await processor.settle([item("first", ("held", large))], is_last=False)
+    twins = [item(f"twin {n}", ("new", b"%d" % n if n else large)) for n in range(20)]
+    result = await processor.settle([item("conflict", ("held", b"{}")), *twins], is_last=False)
+    assert len(result.postponed) == 20
+    assert len(read) == 3, "once in each transaction"

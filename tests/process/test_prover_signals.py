@@ -21,8 +21,11 @@ async def test_signal_to_what_has_just_ended_does_not_take_its_exit_status(tmp_p
         watcher.attach_loop(asyncio.get_running_loop())
         asyncio.set_child_watcher(watcher)
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec("true", stdout=pipe, stderr=pipe)
+    read, write = os.pipe()
+    child = await asyncio.create_subprocess_exec("cat", stdin=read, stdout=pipe, stderr=pipe)
     process = Process(child, time.monotonic(), tmp_path / "log")
+    os.close(read)
+    os.close(write)  # now it ends, and not before the loop was asked to wait for it
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked
     process.signal(signal.SIGKILL)
     assert await child.wait() == 0

@@ -13,7 +13,8 @@ from aggregator.api import export, stream
 from aggregator.core import identity
 from aggregator.event import Submission
 from aggregator.outcome import Refused, Stored
-from aggregator.pipeline import bookkeeping, pending, worker
+from aggregator.pipeline import bookkeeping, pending, processor, worker
+from aggregator.pipeline.batch import BatchItem, BatchResult
 from aggregator.store import NewestSeq
 from aggregator.transaction import UnitOfWork
 from aggregator_memory.queue import MemoryQueue
@@ -97,7 +98,7 @@ class DropsEarly(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        async def fail(self: worker.Worker, items: list[worker.BatchItem], error: Any) -> None:
+        async def fail(self: worker.Worker, items: list[BatchItem], error: Any) -> None:
             await self._give_up(items, error)
             await self._recover(error)
 
@@ -109,16 +110,16 @@ class ForgetsLate(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        replay = worker.BatchProcessor._replay
+        replay = processor.BatchProcessor._replay
 
-        async def replay_once(self: Any, batch: Any, is_last: Any) -> worker.BatchResult:
+        async def replay_once(self: Any, batch: Any, is_last: Any) -> BatchResult:
             result = await replay(self, batch, is_last)
             gone = [item.submission for item in result.again]
-            return worker.BatchResult(
+            return BatchResult(
                 [*result.stored, *gone], result.counters, result.effects, result.failed
             )
 
-        put(worker.BatchProcessor, "_replay", replay_once)
+        put(processor.BatchProcessor, "_replay", replay_once)
 
 
 class DropsReleased(Build):
@@ -142,7 +143,7 @@ class MixesStrict(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        put(worker.BatchItem, "is_alone", property(lambda item: item.faults > 0))
+        put(BatchItem, "is_alone", property(lambda item: item.faults > 0))
 
 
 class NamesTheUndone(Build):
@@ -155,7 +156,7 @@ class NamesTheUndone(Build):
                 if isinstance(event.outcome, Stored):
                     event.overrule(Refused())
 
-        put(worker, "_refuse", refuse)
+        put(processor, "_refuse", refuse)
 
 
 class GoesOnUnproved(Build):
@@ -350,7 +351,7 @@ class StopsShort(Build):
     def change(put: Put) -> None:
         take = worker.Worker._next
 
-        async def take_none(self: worker.Worker) -> list[worker.BatchItem]:
+        async def take_none(self: worker.Worker) -> list[BatchItem]:
             return [] if self._stopping.is_set() else await take(self)
 
         put(worker.Worker, "_next", take_none)
