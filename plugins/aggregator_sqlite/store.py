@@ -56,7 +56,13 @@ from aggregator_sqlite.files import (
     way_to_read,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
-from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
+from aggregator_sqlite.mark import (
+    accept_missing_log,
+    check_mark,
+    clear_copied_mark,
+    clear_mark,
+    set_mark,
+)
 from aggregator_sqlite.read_only import ReadOnlyFile
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
@@ -363,15 +369,22 @@ class SqliteStore(
                     reached = f"event {index.read_to:,} of {index.last_seq:,}"
                     self._tell(f"making the index of keys: {reached}")
             except BaseException:
-                with suppress(StoreError):  # the one that is raised has the reason
-                    async with self._preventing_checkpoint_on_close():  # there may be a log now
-                        await writer.close()
-                await writer.close()
+                await self._close_failed(writer)
                 raise
             finally:
                 self.doing = ""
         self._writer, self._index = writer, index
         self._newest.advance(index.last_seq)
+
+    async def _close_failed(self, writer: SqliteThread) -> None:
+        """Leave what the failed start has written in the log, or the file without its mark."""
+        try:
+            async with self._preventing_checkpoint_on_close():  # there may be a log now
+                await writer.close()
+        except StoreError:  # no more files can be opened, say; what made the start fail is raised
+            with suppress(StoreError):
+                await writer.run(clear_mark)
+            await writer.close()
 
     @asynccontextmanager
     async def _preventing_checkpoint_on_close(self) -> AsyncIterator[None]:
@@ -422,6 +435,7 @@ def _prepare(
     # again first. The transaction takes SQLite's write lock: no other program writes meanwhile.
     with immediate_transaction(db):
         wal.rewrite_and_sync()
+    clear_copied_mark(db)
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
