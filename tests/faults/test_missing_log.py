@@ -150,6 +150,10 @@ def failing(*_: object) -> None:
     raise StoreError("the disk is gone")
 
 
+def failing_in_sqlite(*_: object) -> None:
+    raise sqlite3.OperationalError("the disk is gone")
+
+
 async def test_start_that_fails_where_no_more_files_can_be_opened_needs_no_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +163,7 @@ async def test_start_that_fails_where_no_more_files_can_be_opened_needs_no_repai
         raise StoreError("too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_store, "KeyIndex", failing)
+        patched.setattr(sqlite_store, "KeyIndex", failing_in_sqlite)
         patched.setattr(SqliteThread, "read_only", no_more)
         with pytest.raises(StoreError, match="the disk is gone"):
             await store.open(DEFAULT_KEY_SPEC)
@@ -186,21 +190,63 @@ async def test_log_that_a_start_makes_while_another_process_looks_is_not_missed(
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-async def test_start_that_fails_once_the_file_is_marked_needs_no_repair(
+async def test_start_that_fails_in_sqlite_once_the_file_is_marked_needs_no_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
 ) -> None:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
     if not is_new:
         await store.open(DEFAULT_KEY_SPEC)
         await store.close()
+
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_store, "KeyIndex", failing)
+        patched.setattr(sqlite_store, "KeyIndex", failing_in_sqlite)
         with pytest.raises(StoreError, match="the disk is gone"):
             await store.open(DEFAULT_KEY_SPEC)
     assert is_marked(store.path)
     assert store._wal.has_content
     await store.open(DEFAULT_KEY_SPEC)
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair"),
+    [
+        ("UPDATE counters SET stored = 64", "UPDATE counters SET stored = 0"),
+        ("INSERT INTO runs VALUES (1, 0, 0, 0, 1, '', 0)", "DELETE FROM runs"),
+    ],
+)
+@pytest.mark.parametrize("was_killed", [True, False])
+async def test_start_that_finds_damage_lets_it_be_repaired_with_sqlite3(
+    tmp_path: Path, damage: str, repair: str, was_killed: bool
+) -> None:
+    """Which is the last to close the file, and removes the log."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(DEFAULT_KEY_SPEC)
+    if was_killed:
+        for left in ("aggregator.db", "aggregator.db-wal"):
+            (tmp_path / left.replace("aggregator", "killed")).write_bytes(
+                (tmp_path / left).read_bytes()
+            )
+    await store.close()
+    if was_killed:
+        store = SqliteStore(f"sqlite:///{tmp_path}/killed.db")
+        assert is_marked(store.path)
+    beside = await SqliteThread.read_only(store.path)  # keeps the log that there is
+    await beside.run(sqlite3.Connection.execute, "PRAGMA user_version")
+    run_statement(store.path, damage)
+    await beside.close()
+    with pytest.raises(StoreError, match="damaged"):
+        await store.open(DEFAULT_KEY_SPEC)
+    run_statement(store.path, repair)
+    assert not store._wal.has_content
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.close()
+
+
+def run_statement(database: Path, statement: str) -> None:
+    """As `sqlite3` does."""
+    with closing(sqlite3.connect(database)) as db, db:
+        db.execute(statement)
 
 
 async def test_mark_that_cannot_be_cleared_keeps_the_log(
