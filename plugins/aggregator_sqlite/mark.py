@@ -11,12 +11,23 @@ from pathlib import Path
 from aggregator.errors import SettingError
 from aggregator_sqlite.connection import SqliteThread, checkpoint, make_durable, prove_writing
 from aggregator_sqlite.files import sync_folder
-from aggregator_sqlite.schema import APPLICATION_ID
+from aggregator_sqlite.schema import APPLICATION_ID, read_key_spec
 from aggregator_sqlite.wal import WriteAheadLog
 
 SET = "UPDATE meta SET needs_log = 1 WHERE needs_log = 0"
 CLEAR = "UPDATE meta SET needs_log = 0 WHERE needs_log != 0"
 READ = "SELECT needs_log != 0, last_seq FROM meta, counters"
+
+
+def clear_copied_mark(db: sqlite3.Connection) -> None:
+    """Clear the mark of a file that is written without a log, and so is whole without one.
+
+    `VACUUM INTO` copies the mark of a running service. To be called before the file begins a log:
+    from then on it would be missed until the first commit.
+    """
+    is_logged = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    if not is_logged and read_key_spec(db) is not None:
+        db.execute(CLEAR)
 
 
 def set_mark(db: sqlite3.Connection, folder: Path) -> None:
@@ -76,7 +87,8 @@ async def last_seq_without_log(database: Path, wal: WriteAheadLog) -> int | None
     if wal.has_journal:  # a first start was cut off: SQLite rolls the file back to an empty one
         return None
     reader = await SqliteThread.immutable(database)  # SQLite makes no log and no lock then
-    return await reader.run_and_close(_last_seq_if_marked)
+    last_seq = await reader.run_and_close(_last_seq_if_marked)
+    return last_seq if wal.is_missing else None  # a start has made one meanwhile, and set the mark
 
 
 def _clear(db: sqlite3.Connection) -> None:

@@ -56,7 +56,13 @@ from aggregator_sqlite.files import (
     way_to_read,
 )
 from aggregator_sqlite.key_index import KeyFilter, KeyIndex, warm_up
-from aggregator_sqlite.mark import accept_missing_log, check_mark, clear_mark, set_mark
+from aggregator_sqlite.mark import (
+    accept_missing_log,
+    check_mark,
+    clear_copied_mark,
+    clear_mark,
+    set_mark,
+)
 from aggregator_sqlite.read_only import ReadOnlyFile
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.schema import check_key_spec, check_owner, migrate, read_key_spec
@@ -355,23 +361,42 @@ class SqliteStore(
     async def _open_writer(self, replaces: str | None = None) -> None:
         async with self._preventing_checkpoint_on_close():
             writer = await SqliteThread.connect(str(self.path))
+            is_proved = False
             try:
                 await writer.run(_prepare, self._wal, self._key_spec, replaces)
+                is_proved = True
+                await writer.run(check_counters)
                 index = await writer.run(KeyIndex, self._filter, self._unreadable)
                 self._filter.is_complete |= not index.state.runs
                 while await writer.run(index.read_some):
                     reached = f"event {index.read_to:,} of {index.last_seq:,}"
                     self._tell(f"making the index of keys: {reached}")
-            except BaseException:
-                with suppress(StoreError):  # the one that is raised has the reason
-                    async with self._preventing_checkpoint_on_close():  # there may be a log now
-                        await writer.close()
-                await writer.close()
+            except BaseException as error:
+                # Where SQLite failed, in a sync say, it is not known what is on the disk.
+                is_proved &= not isinstance(error.__cause__, sqlite3.Error)
+                await self._close_failed(writer, is_proved=is_proved)
                 raise
             finally:
                 self.doing = ""
         self._writer, self._index = writer, index
         self._newest.advance(index.last_seq)
+
+    async def _close_failed(self, writer: SqliteThread, *, is_proved: bool) -> None:
+        """Keep the log; or clear the mark, if all is on the disk, for a repair may open the file.
+
+        What `sqlite3` opens and closes has no log any more.
+        """
+        if is_proved:
+            with suppress(StoreError):
+                await writer.run(clear_mark)
+                return await writer.close()
+        try:
+            async with self._preventing_checkpoint_on_close():  # there may be a log now
+                await writer.close()
+        except StoreError:  # no more files can be opened, say; what made the start fail is raised
+            with suppress(StoreError):
+                await writer.run(clear_mark)
+            await writer.close()
 
     @asynccontextmanager
     async def _preventing_checkpoint_on_close(self) -> AsyncIterator[None]:
@@ -422,8 +447,8 @@ def _prepare(
     # again first. The transaction takes SQLite's write lock: no other program writes meanwhile.
     with immediate_transaction(db):
         wal.rewrite_and_sync()
+    clear_copied_mark(db)
     make_durable(db)
     migrate(db)
     check_key_spec(db, key_spec, replaces)
-    check_counters(db)
     set_mark(db, wal.path.parent)

@@ -74,11 +74,17 @@ class WriteAheadLog:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no log, or one without a single frame."""
-        try:
-            return self.path.stat().st_size <= HEADER
-        except FileNotFoundError:
-            return True
+        """Whether there is no log, or one in which SQLite finds no header or no room for a frame.
+
+        One with frames of an older log alone is there: a crash as it begins anew leaves that.
+        """
+        with self._reading():
+            try:
+                with self.path.open("rb") as log:
+                    header, size = read_header(log.read(HEADER)), os.fstat(log.fileno()).st_size
+            except FileNotFoundError:
+                return True
+            return not header or size < HEADER + FRAME + header.page_size
 
     @property
     def stamp(self) -> tuple[int, int, int] | None:

@@ -1,7 +1,7 @@
 """A log that was lost after an unclean end stops the start; one that never was does not."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from power.recording import Recording
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
 from aggregator_sqlite import store as sqlite_store
+from aggregator_sqlite.connection import SqliteThread
 from aggregator_sqlite.store import SqliteStore
 from events import event
-from killed import COMMITS, Killed
+from killed import COMMITS, LENGTH, Killed
 from running import Service, aggregator
 
 ACCEPT = ("check", "--accept-missing-log")
@@ -34,19 +35,25 @@ def is_marked(database: Path) -> bool:
         return bool(db.execute("SELECT needs_log FROM meta").fetchone()[0])
 
 
-def lose(log: Path, left: int | None) -> None:
-    """The log is gone, or only its first bytes are left."""
-    if left is None:
-        log.unlink()
-    else:
-        log.write_bytes(log.read_bytes()[:left])
+def zeros(log: Path) -> None:
+    """What some file systems leave where they had the size on the disk, and not the bytes."""
+    log.write_bytes(bytes(log.stat().st_size))
 
 
-@pytest.mark.parametrize("left", [None, 0, HEADER], ids=["gone", "empty", "header alone"])
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda log: log.write_bytes(b""),
+    "header alone": lambda log: log.write_bytes(log.read_bytes()[:HEADER]),
+    "half a frame": lambda log: log.write_bytes(log.read_bytes()[: HEADER + LENGTH // 2]),
+    "zeros": zeros,
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
 def test_log_that_was_lost_stops_the_start_until_the_loss_is_accepted(
-    killed: Killed, service: Service, left: int | None
+    killed: Killed, service: Service, lose: Callable[[Path], object]
 ) -> None:
-    lose(killed.log, left)
+    lose(killed.log)
     before = killed.contents()
     for command in (["serve", "--port", "0"], ["backup", "copy.db"], ["drop-index"]):
         refused = aggregator(killed.folder, *command)
@@ -120,8 +127,70 @@ async def test_copy_is_not_marked_and_starts_by_itself(tmp_path: Path) -> None:
         await SqliteStore(f"sqlite:///{tmp_path}/cp.db").open(DEFAULT_KEY_SPEC)
 
 
+@pytest.mark.parametrize("step", ["migrate", "check_counters", "KeyIndex"])
+async def test_copy_of_a_marked_file_by_sqlite_needs_no_repair_after_a_start_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """`VACUUM INTO` copies the mark, and the copy is whole; a start gives it a log."""
+    running = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await running.open(DEFAULT_KEY_SPEC)
+    with closing(sqlite3.connect(running.path)) as db:
+        db.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    await running.close()
+    copy = SqliteStore(f"sqlite:///{tmp_path}/copy.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_store, step, failing)
+        with pytest.raises(StoreError, match="the disk is gone"):
+            await copy.open(DEFAULT_KEY_SPEC)
+    await copy.open(DEFAULT_KEY_SPEC)
+    await copy.close()
+
+
+def failing(*_: object) -> None:
+    raise StoreError("the disk is gone")
+
+
+def failing_in_sqlite(*_: object) -> None:
+    raise sqlite3.OperationalError("the disk is gone")
+
+
+async def test_start_that_fails_where_no_more_files_can_be_opened_needs_no_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+
+    async def no_more(_: Path) -> SqliteThread:
+        raise StoreError("too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_store, "KeyIndex", failing_in_sqlite)
+        patched.setattr(SqliteThread, "read_only", no_more)
+        with pytest.raises(StoreError, match="the disk is gone"):
+            await store.open(DEFAULT_KEY_SPEC)
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.close()
+
+
+async def test_log_that_a_start_makes_while_another_process_looks_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.close()
+    immutable = SqliteThread.immutable
+
+    async def after_a_start(database: Path) -> SqliteThread:
+        monkeypatch.setattr(SqliteThread, "immutable", immutable)
+        await store.open(DEFAULT_KEY_SPEC)
+        return await immutable(database)
+
+    monkeypatch.setattr(SqliteThread, "immutable", after_a_start)
+    assert await SqliteStore(store.url).key_spec() == DEFAULT_KEY_SPEC
+    await store.close()
+
+
 @pytest.mark.parametrize("is_new", [True, False])
-async def test_start_that_fails_once_the_file_is_marked_needs_no_repair(
+async def test_start_that_fails_in_sqlite_once_the_file_is_marked_needs_no_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
 ) -> None:
     store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
@@ -129,17 +198,55 @@ async def test_start_that_fails_once_the_file_is_marked_needs_no_repair(
         await store.open(DEFAULT_KEY_SPEC)
         await store.close()
 
-    def failing(*_: object) -> None:
-        raise StoreError("the disk is gone")
-
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_store, "KeyIndex", failing)
+        patched.setattr(sqlite_store, "KeyIndex", failing_in_sqlite)
         with pytest.raises(StoreError, match="the disk is gone"):
             await store.open(DEFAULT_KEY_SPEC)
     assert is_marked(store.path)
     assert store._wal.has_content
     await store.open(DEFAULT_KEY_SPEC)
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair"),
+    [
+        ("UPDATE counters SET stored = 64", "UPDATE counters SET stored = 0"),
+        ("INSERT INTO runs VALUES (1, 0, 0, 0, 1, '', 0)", "DELETE FROM runs"),
+    ],
+)
+@pytest.mark.parametrize("was_killed", [True, False])
+async def test_start_that_finds_damage_lets_it_be_repaired_with_sqlite3(
+    tmp_path: Path, damage: str, repair: str, was_killed: bool
+) -> None:
+    """Which is the last to close the file, and removes the log."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/aggregator.db")
+    await store.open(DEFAULT_KEY_SPEC)
+    if was_killed:
+        for left in ("aggregator.db", "aggregator.db-wal"):
+            (tmp_path / left.replace("aggregator", "killed")).write_bytes(
+                (tmp_path / left).read_bytes()
+            )
+    await store.close()
+    if was_killed:
+        store = SqliteStore(f"sqlite:///{tmp_path}/killed.db")
+        assert is_marked(store.path)
+    beside = await SqliteThread.read_only(store.path)  # keeps the log that there is
+    await beside.run(sqlite3.Connection.execute, "PRAGMA user_version")
+    run_statement(store.path, damage)
+    await beside.close()
+    with pytest.raises(StoreError, match="damaged"):
+        await store.open(DEFAULT_KEY_SPEC)
+    run_statement(store.path, repair)
+    assert not store._wal.has_content
+    await store.open(DEFAULT_KEY_SPEC)
+    await store.close()
+
+
+def run_statement(database: Path, statement: str) -> None:
+    """As `sqlite3` does."""
+    with closing(sqlite3.connect(database)) as db, db:
+        db.execute(statement)
 
 
 async def test_mark_that_cannot_be_cleared_keeps_the_log(
