@@ -127,7 +127,7 @@ class Settings:
     queue_events: int = _whole(50_000, "events", "Most events accepted and not yet committed.")
     queue_bytes: int = _whole(33_554_432, "bytes", "Most bytes of requests under way.")
 
-    answer_bytes: int = _whole(16_777_216, "bytes", "Most bytes of answers not read yet.")
+    answer_bytes: int = _whole(12_582_912, "bytes", "Most bytes of answers not read yet.")
     answer_timeout: float = _seconds(30.0, "How long a client may take to read an answer.")
     streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
     heartbeat: float = _seconds(15.0, "How long a stream may be silent.")

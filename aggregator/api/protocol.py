@@ -97,9 +97,10 @@ class AppRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+        doorkeeper = self.app[DOORKEEPER]
         return _Server(
-            self.app[DOORKEEPER],
-            refusing(made.request_handler, self._hosts),
+            doorkeeper,
+            refusing(made.request_handler, self._hosts, doorkeeper.clients),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs | {"read_bufsize": _UNREAD},
@@ -240,6 +241,7 @@ class _Protocol(web.RequestHandler):
             self.force_close()
 
     def _end_with(self, status: HTTPStatus, why: str) -> None:
+        tell(self.place.client, "a head", status, why)
         if self.transport is not None:
             self.transport.write(_last_words(status, why))
         self.force_close()
@@ -268,7 +270,7 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("the answer has begun, so that no problem can be sent any more")
         else:
             why = _why(exc, message or "")
-            tell(request, "what is no request", status, why)
+            tell(self.place.client, "what is no request", status, why)
         answer = problem_response(status, why)
         answer.force_close()
         return answer

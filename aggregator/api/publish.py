@@ -78,7 +78,7 @@ class PublishHandler:
             )
             with self.sender.budget.reserve(client) as results:  # before anything is stored
                 if (size := _RESULT_BYTES * len(submission.events)) > SMALL:
-                    results.take(min(size, self.sender.budget.most))
+                    results.take(size)
                 settled = await self.intake.take(submission, reservation)
         if preferences.is_async:
             answer = _accepted_response(submission)

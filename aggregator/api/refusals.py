@@ -7,6 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 from multidict import istr
 
+from aggregator.api.client_address import UNIX, Clients
 from aggregator.api.hosts import Hosts
 from aggregator.api.responses import ProblemResponse, problem_response
 from aggregator.core.fault_log import Seldom, in_a_line
@@ -24,7 +25,7 @@ _seldom = Seldom()
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def refusing(handle: Handler, hosts: Hosts | None) -> Handler:
+def refusing(handle: Handler, hosts: Hosts | None, clients: Clients) -> Handler:
     """Look at each request before the application does, and at each answer after it.
 
     Not a middleware: those come after the routes, and after a client has been asked for its body.
@@ -35,7 +36,7 @@ def refusing(handle: Handler, hosts: Hosts | None) -> Handler:
         answer = refusal or await handle(request)
         if answer.status in _TOLD:
             why = answer.detail if isinstance(answer, ProblemResponse) else answer.reason
-            tell(request, f"{request.method} {cut(request.path)}", answer.status, why)
+            tell(clients.of(request), f"{request.method} {cut(request.path)}", answer.status, why)
         return answer
 
     return refusing
@@ -54,9 +55,9 @@ def _unmet(request: web.BaseRequest) -> web.Response | None:
     )
 
 
-def tell(request: web.BaseRequest, what: str, status: int, why: str) -> None:
+def tell(client: str, what: str, status: int, why: str) -> None:
     """Say that somebody was refused, once in a while for each client and status."""
-    client = request.remote or "somebody at the Unix socket"
     if (more := _seldom.told(f"{status} {client}")) is not None:
-        told = in_a_line(f"{client}: {what} was refused with {status}: {why}", _LONGEST)
+        who = "somebody at the Unix socket" if client == UNIX else client
+        told = in_a_line(f"{who}: {what} was refused with {status}: {why}", _LONGEST)
         log.info("%s%s", told, more)

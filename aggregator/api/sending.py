@@ -208,5 +208,5 @@ class ReadLimiter:
                 yield self._store
                 return
             with self._sender.reserve(request) as page:  # until its answer is made, and held
-                page.take(min(PAGE_BYTES, self._sender.budget.most))
+                page.take(PAGE_BYTES)
                 yield self._store

@@ -84,10 +84,15 @@ class Reservation:
         if not self.is_kept:
             self.release()
 
-    def take(self, size: int) -> None:
-        """Hold `size` more, or raise QueueFull."""
+    def take(self, size: int) -> int:
+        """Hold `size` more, or as much of it as one client may hold; return how much.
+
+        So what is alone is not refused, whatever it turns out to need. Raises QueueFull.
+        """
+        size = max(0, min(size, self._budget.most_of_one - self.held))
         self._budget.check_room(self.client, size)
         self.hold(size)
+        return size
 
     def hold(self, size: int) -> None:
         """Hold `size` more, whether or not there is room."""
@@ -96,16 +101,12 @@ class Reservation:
 
     @contextmanager
     def room_for(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes more for a while, or raise QueueFull.
-
-        Never more than one client may hold: a request that is alone is not refused.
-        """
-        size = max(0, min(size, self._budget.most_of_one - self.held))
-        self.take(size)
+        """`take` for a while. Raises QueueFull."""
+        taken = self.take(size)
         try:
             yield
         finally:
-            self.hold(-size)
+            self.hold(-taken)
 
     def release(self) -> None:
         """Give back what is held."""

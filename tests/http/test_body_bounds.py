@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import json
+import random
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -10,11 +12,13 @@ from typing import Any
 
 import pytest
 from bodies import JSON, NDJSON, array, good, publish, spelled, stored_ids
+from clouds import BATCH, cloud
 from wire import AS_JSON, connected, with_length
 
-from aggregator.api.request import body
+from aggregator.api.request import body, receiver
 from aggregator.api.request.body import Inflater
 from aggregator.api.request.decoder import Decoder
+from aggregator.app import BUDGETS
 from aggregator.event import Event
 from conftest import Client, Start
 
@@ -78,13 +82,59 @@ async def test_compressed_body_is_bounded_as_it_comes_and_as_it_is(
     assert (await publish(client, padded))[0] == 200
 
 
-async def test_compressed_bytes_are_held(start: Start) -> None:
-    client = await start(max_event=10_000, max_body=10_000, queue_bytes=10_000, client_share=1)
-    packed = gzip.compress(b" " * 5000, 0) + _EMPTY * 100
-    status, answer = await publish(client, packed, JSON, **{"Content-Encoding": "gzip"})
-    assert status == 503
-    assert "queue_bytes" in answer["detail"]
-    assert (await publish(client, good("1") + b" " * 9000))[0] == 200
+@pytest.mark.parametrize("level", [0, 9], ids=["stored", "packed"])
+async def test_body_that_hardly_shrinks_has_room_while_nobody_else_is_there(
+    start: Start, level: int
+) -> None:
+    client = await start(max_event=300_000, max_body=300_000, queue_bytes=400_000)
+    text = random.Random(level).randbytes(140_000).hex()
+    sent = spelled(payload=json.dumps({"a": text}))
+    packed = gzip.compress(sent + b" " * (299_000 - len(sent)), level)
+    for _ in range(3):  # and all of it came back
+        status, _ = await publish(client, packed, JSON, **{"Content-Encoding": "gzip"})
+        assert status == 200
+    assert [budget.held for budget in client.app[BUDGETS][:2]] == [0, 0]
+
+
+async def test_what_is_unpacked_is_held(start: Start) -> None:
+    client = await start(max_event=100_000, max_body=100_000, queue_bytes=100_000, client_share=1)
+    packed = gzip.compress(good("1") + b" " * 90_000)
+    async with _uploading(client, 20_000):
+        status, answer = await publish(client, packed, JSON, **{"Content-Encoding": "gzip"})
+        assert status == 503
+        assert "queue_bytes" in answer["detail"]
+    assert (await publish(client, packed, JSON, **{"Content-Encoding": "gzip"}))[0] == 200
+
+
+_MANY = [good(str(number)) for number in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (array(_MANY), JSON),
+        (array(_MANY[:1000]), JSON),
+        (array(_MANY[:300]), JSON),
+        (b"\n".join(_MANY), NDJSON),
+        (array(cloud(id=f'"{number}"') for number in range(3000)), BATCH),
+    ],
+    ids=["array", "short array", "small array", "lines", "CloudEvents"],
+)
+async def test_events_hold_what_they_take_beside_their_bytes(
+    start: Start, monkeypatch: pytest.MonkeyPatch, sent: bytes, kind: str
+) -> None:
+    monkeypatch.setattr(receiver, "_EVENT", 10_000)
+    client = await start(
+        max_event=100_000, max_body=3_000_000, queue_bytes=5_000_000, client_share=1
+    )
+    requests = client.app[BUDGETS][0]
+    async with _uploading(client, 2_500_000):
+        assert requests.held == 2_500_000
+        status, answer = await publish(client, sent, kind)
+        assert status == 503
+        assert "queue_bytes" in answer["detail"]
+    assert (await publish(client, sent, kind))[0] == 200  # alone it is not refused
+    assert not requests.held
 
 
 async def test_body_of_many_members_lets_others_have_their_turn(client: Client) -> None:

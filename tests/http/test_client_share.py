@@ -26,11 +26,21 @@ LARGE = {"filler": "x" * 900_000}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="has one loopback address")
 
 
+def test_who_is_alone_gets_as_much_as_one_may_hold_whatever_is_asked_for() -> None:
+    budget = Budget(100, "apples (apples)", 0.25)
+    place = budget.reserve("a")
+    assert [place.take(60), place.take(60), place.take(60)] == [60, 15, 0]
+    with pytest.raises(QueueFull):
+        budget.reserve("a").take(1)
+    place.release()
+    assert budget.held == 0
+
+
 @pytest.mark.parametrize(
     ("held", "client", "size", "words"),
     [
         ({}, "a", 75, None),
-        ({}, "a", 101, "Too many apples (apples). Try again."),
+        ({"b": 26}, "a", 101, "Too many apples (apples). Try again."),
         ({"a": 75}, "a", 1, "Too many apples (apples), and a holds its share of them"),
         ({"a": 75}, "b", 25, None),
         ({"a": 75}, "b", 26, "Too many apples (apples). Try again."),

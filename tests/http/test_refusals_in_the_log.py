@@ -7,7 +7,7 @@ import pytest
 from bodies import JSON, good
 from wire import PUBLISH, exchange, with_length
 
-from aggregator.api import refusals
+from aggregator.api import protocol, refusals
 from aggregator.core import fault_log
 from aggregator.core.fault_log import Seldom
 from conftest import Client, Start
@@ -63,6 +63,34 @@ async def test_body_that_does_not_arrive_is_told_of(
     assert answer.status == 408
     (told,) = _told(caplog)
     assert "with 408: The body did not arrive within 0.1 s (body_timeout)." in told
+
+
+async def test_client_behind_a_proxy_is_named_and_not_the_proxy(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(proxies="127.0.0.1")
+    for address in ("203.0.113.9", "203.0.113.8", "203.0.113.9"):
+        headers = {"Content-Type": JSON, "X-Forwarded-For": address}
+        async with client.post("/publish", data=b"{", headers=headers) as response:
+            assert response.status == 400
+    assert [told.partition(":")[0] for told in _told(caplog)] == ["203.0.113.9", "203.0.113.8"]
+
+
+async def test_heads_that_are_too_slow_or_too_long_are_told_of(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_HEAD_TIMEOUT", 0.1)
+    line = b"X: " + b"x" * 5_000 + b"\r\n"
+    begun = b"GET /healthz HTTP/1.1\r\n"
+    for head, status in ((begun, 408), (begun + 4 * line, 400), (begun + 4 * line, 400)):
+        answer = await exchange(str(client.host), int(client.port or 0), [head])
+        assert answer.status == status
+    assert _told(caplog) == [
+        "127.0.0.1: a head was refused with 408: "
+        "The head of this request did not arrive within 0.1 s.",
+        "127.0.0.1: a head was refused with 400: "
+        "The head of this request has more than the 16,384 bytes that are read.",
+    ]
 
 
 async def test_what_is_answered_and_what_is_not_there_leave_no_line(

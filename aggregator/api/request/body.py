@@ -54,9 +54,11 @@ async def pieces(
 ) -> AsyncGenerator[bytes, None]:
     """The body as it arrives, decompressed, `max_body` bytes at most, all held in `reservation`.
 
-    Compressed bytes are bounded and held as well, and the loop has its turn after each slice of
-    them, whatever they yield. Counted here: whoever reads the body as a stream passes aiohttp's own
-    limit by. Raises TooLarge, TooSlow, Unparsable, UnsupportedCoding or QueueFull.
+    Compressed bytes are bounded as well, and not held: what has arrived is unpacked at once, so
+    there are no more of them than a connection keeps unread anyway, and a body that hardly shrinks
+    needs no room for both. The loop has its turn after each slice, whatever it yields. Counted
+    here: whoever reads the body as a stream passes aiohttp's own limit by. Raises TooLarge,
+    TooSlow, Unparsable, UnsupportedCoding or QueueFull.
     """
     inflater = _inflater(request)
     most = settings.max_body
@@ -68,8 +70,8 @@ async def pieces(
         arrived += len(chunk)
         if arrived > most:
             raise TooLarge(f"The body has more than the {most:,} bytes of max_body.")
-        reservation.take(len(chunk))
         if inflater is None:
+            reservation.take(len(chunk))
             yield chunk
             continue
         for piece in inflater.feed(chunk):

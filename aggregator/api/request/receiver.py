@@ -33,6 +33,9 @@ _BRACKETS = 5_000
 _SPLITTING = 1
 _QUICK = 6
 _CAREFUL = 28
+# Bytes of memory that an event takes beside its own, until it is answered: its members, key, digest
+# and verdict are objects, which take six times what the smallest event has.
+_EVENT = 640
 _LOOK_AGAIN = 0.02  # seconds
 
 T = TypeVar("T")
@@ -52,7 +55,7 @@ class Receiver:
     async def receive(
         self, request: web.Request, context: RequestContext, reservation: Reservation
     ) -> list[Event]:
-        """The events of the request; the bytes that were read are held in `reservation`.
+        """The events of the request; what they take is held in `reservation`.
 
         Raises RequestError, or QueueFull where too much is under way.
         """
@@ -65,7 +68,9 @@ class Receiver:
             finally:
                 self._arriving.discard(request.content)
         if len(read) <= _SMALL:
-            return self._decode(format_, request, read, context)
+            events = self._decode(format_, request, read, context)
+            _charge(reservation, len(events))
+            return events
         whole = [read]
         del read
         return await self._decoded(format_, request, whole, context, reservation)
@@ -101,6 +106,7 @@ class Receiver:
     ) -> list[Event]:
         """The events that are in quarantine, as if they came now. Raises QueueFull."""
         reservation.take(sum(len(entry.body) for entry in kept))
+        _charge(reservation, len(kept))
         events: list[Event] = []
         for some, size in _slices(list(kept), lambda entry: len(entry.body)):
             events += await self._aside(
@@ -143,6 +149,7 @@ class Receiver:
         """The events of lines or elements, which are taken out of the list slice by slice."""
         decoder = self.decoder
         decoder.check_count(first + len(pieces))
+        _charge(reservation, len(pieces))  # before they are decoded, several bodies in turn
         events: list[Event] = []
         for some, size in _slices(pieces, _length):
             place = first + len(events)
@@ -181,6 +188,7 @@ class Receiver:
             and read.count(b"[") + read.count(b"{") < _BRACKETS
         )
         if is_worth_a_try and (events := self.decoder.short_array(read, context)):
+            _charge(reservation, len(events))
             return events
         split = partial(self.decoder.elements, is_batch=is_batch)
         elements = await self._aside(reservation, len(read), _SPLITTING, split, read)
@@ -251,6 +259,11 @@ class Receiver:
         async with self._turn:
             with reservation.room_for(size * factor):
                 return await asyncio.to_thread(decode, *arguments)
+
+
+def _charge(reservation: Reservation, events: int) -> None:
+    """Hold what so many events take beside their bytes. Raises QueueFull."""
+    reservation.take(_EVENT * events)
 
 
 def _length(piece: Piece) -> int:
