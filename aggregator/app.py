@@ -92,7 +92,9 @@ def create_app(
         publish=PublishHandler(receiver, intake, requests, verdicts, clients, has_quarantine),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
-        status=StatusHandlers(intake, Statistics(store, pending), store, pages, time.monotonic()),
+        status=StatusHandlers(
+            intake, Statistics(store, pending), store, limiter, pages, time.monotonic()
+        ),
         quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages, clients),
         openapi=OpenApiHandler([named.stage for named in left], settings, pages),
     )

@@ -9,10 +9,14 @@ from aiohttp import web
 from aggregator.api.query import ExportSchema, parse
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.stored_event import render_line
+from aggregator.core.fault_log import Seldom
 from aggregator.errors import QueueFull, StoreError
 from aggregator.store import Page, Query
 
 log = logging.getLogger(__name__)
+
+_seldom = Seldom()
+"""Anybody can leave as often as they like."""
 
 _HEADERS = {"Vary": "Accept", "Cache-Control": "no-cache"}
 _FIRST_PAGE = 100  # events
@@ -75,7 +79,8 @@ class Exporter:
                 while not cursor.is_over:
                     await writer.write(cursor.render(await self._page(request, cursor.query)))
         except (TimeoutError, ConnectionError):
-            log.info("an export to %s was not read to its end", request.remote)
+            if (more := _seldom.told(f"export {request.remote}")) is not None:
+                log.info("an export to %s was not read to its end%s", request.remote, more)
         except StoreError as error:
             log.error("an export to %s was cut off: %s", request.remote, error)
         return answer

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -10,7 +11,7 @@ from aiohttp import HttpVersion11, web
 
 from aggregator.api.client_address import Clients
 from aggregator.core.budget import Budget, Reservation
-from aggregator.errors import QueueFull
+from aggregator.errors import QueueFull, Unavailable
 from aggregator.store import PAGE_BYTES, Store
 
 SMALL = 65_536
@@ -183,10 +184,11 @@ class BodyWriter:
 
 
 class ReadLimiter:
-    """Limits how many read a page of the store at once; others wait in the order of their asking.
+    """Limits how many read a page of the store at once; clients who wait take turns.
 
-    So what is read and not sent yet stays bounded. Whoever keeps the store for more than `seconds`
-    is interrupted by a TimeoutError.
+    So what is read and not sent yet stays bounded, and whoever asks for one page waits for one of
+    each client and not for all that another has asked for. Whoever keeps the store for more than
+    `seconds` is interrupted by a TimeoutError.
     """
 
     def __init__(
@@ -195,18 +197,58 @@ class ReadLimiter:
         self._store = store
         self._sender = sender
         self._seconds = seconds
-        self._slots = asyncio.Semaphore(most)
+        self._free = most
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """Those of each client; the client whose turn is next comes first."""
 
     @asynccontextmanager
     async def acquire(self, request: web.BaseRequest | None = None) -> AsyncIterator[Store]:
-        """The store, for one page. Raises QueueFull while too much waits to be read.
+        """The store, for one page. Raises Unavailable if the client has left meanwhile.
 
-        Without a request the page is for several clients, each of which has room.
+        Raises QueueFull while too much waits to be read. Without a request the page is for several
+        clients, each of which has room.
         """
-        async with self._slots, asyncio.timeout(self._seconds):
+        client = "" if request is None else self._sender.clients.of(request)
+        async with self._slot(client), asyncio.timeout(self._seconds):
             if request is None:
                 yield self._store
                 return
+            if request.transport is None:  # nobody reads the answer, and others wait
+                raise Unavailable("The client has left.")
             with self._sender.reserve(request) as page:  # until its answer is made, and held
                 page.take(PAGE_BYTES)
                 yield self._store
+
+    @asynccontextmanager
+    async def _slot(self, client: str) -> AsyncIterator[None]:
+        if self._free:  # then nobody waits
+            self._free -= 1
+        else:
+            await self._turn(client)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _turn(self, client: str) -> None:
+        given = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(given)
+        try:
+            await given
+        except asyncio.CancelledError:
+            if not given.cancelled():  # it was given in the same moment
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        """Give a slot to whoever is next; that client's others wait until all had a turn."""
+        while self._waiting:
+            client = next(iter(self._waiting))
+            of_client = self._waiting.pop(client)
+            given = of_client.popleft()
+            if of_client:
+                self._waiting[client] = of_client
+            if not given.done():  # else cancelled
+                given.set_result(None)
+                return
+        self._free += 1

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from aggregator.api.responses import Answer, Count, json_response
-from aggregator.api.sending import Sender
+from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import Snapshot, Statistics
@@ -57,14 +57,15 @@ class StatusHandlers:
     intake: Intake
     statistics: Statistics
     store: Store
+    limiter: ReadLimiter
     sender: Sender
     started: float
     """When, by the monotonic clock."""
 
     async def stats(self, request: web.Request) -> web.StreamResponse:
         """The numbers, which add up."""
-        self.sender.check_room(request)
-        topics = [topic.name for topic in await self.store.topics("", _MOST_TOPICS)]
+        async with self.limiter.acquire(request) as store:
+            topics = [topic.name for topic in await store.topics("", _MOST_TOPICS)]
         uptime = time.monotonic() - self.started
         stats = _stats(await self.statistics.snapshot(), topics, uptime)
         return await self.sender.send(request, json_response(stats, headers=_NO_STORE))
