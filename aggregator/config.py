@@ -73,8 +73,7 @@ class Settings:
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
     hosts: str = _text(
         "",
-        "Names in Host that are answered, with commas; without any only on loopback is it looked "
-        "at.",
+        "Names that Host may have, with commas; without any, it is looked at on loopback only.",
         least=0,
     )
     cors_origins: str = _text(
@@ -224,7 +223,9 @@ def _proxy_problems(settings: Settings) -> list[str]:
             if proxy != "unix":
                 ip_network(proxy)
         except ValueError as error:
-            found.append(f"proxies: {error}")
+            found.append(
+                f"proxies: {error}; write an address, a network such as 10.0.0.0/8, or unix"
+            )
     return found
 
 

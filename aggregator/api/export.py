@@ -79,8 +79,9 @@ class Exporter:
                 while not cursor.is_over:
                     await writer.write(cursor.render(await self._page(request, cursor.query)))
         except (TimeoutError, ConnectionError):
-            if (more := _seldom.told(f"export {request.remote}")) is not None:
-                log.info("an export to %s was not read to its end%s", request.remote, more)
+            client = self.sender.clients.of(request)
+            if (more := _seldom.told(client)) is not None:
+                log.info("an export to %s was not read to its end%s", client, more)
         except StoreError as error:
             log.error("an export to %s was cut off: %s", request.remote, error)
         return answer

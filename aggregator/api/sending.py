@@ -203,7 +203,7 @@ class ReadLimiter:
 
     @asynccontextmanager
     async def acquire(self, request: web.BaseRequest | None = None) -> AsyncIterator[Store]:
-        """The store, for one page. Raises Unavailable if the client has left meanwhile.
+        """The store, for one page. Raises Unavailable if that takes too long.
 
         Raises QueueFull while too much waits to be read. Without a request the page is for several
         clients, each of which has room.
@@ -234,10 +234,13 @@ class ReadLimiter:
         given = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(given)
         try:
-            await given
-        except asyncio.CancelledError:
+            async with self._sender.limit_to_the_end():
+                await given
+        except (asyncio.CancelledError, TimeoutError) as error:
             if not given.cancelled():  # it was given in the same moment
                 self._pass_on()
+            if isinstance(error, TimeoutError):
+                raise Unavailable("Too many read the store, or it stops. Try again.") from error
             raise
 
     def _pass_on(self) -> None:

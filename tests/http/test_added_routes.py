@@ -195,7 +195,9 @@ async def test_handlers_that_hang_cost_nobody_else_the_store(
     while not Hanging.kept:
         await asyncio.sleep(0)
     assert (await get(client, "/events"))["events"] == []
-    assert await asyncio.wait_for(asyncio.gather(*hanging), 10) == [(500, PROBLEM)] * 6
+    told = await asyncio.wait_for(asyncio.gather(*hanging), 10)
+    assert set(told) <= {(500, PROBLEM), (503, PROBLEM)}, "it hangs, or its turn never came"
+    assert (500, PROBLEM) in told
     assert await _status(client, "/hangs") == (500, PROBLEM)
 
 

@@ -71,3 +71,13 @@ async def test_nothing_is_read_for_who_has_left() -> None:
             async with readers.limiter.acquire(request):
                 pass
     assert await readers.is_free()
+
+
+async def test_a_stop_waits_for_none_of_those_who_wait_for_their_turn() -> None:
+    readers = Readers()
+    async with readers.limiter.acquire():
+        tasks = await readers.ask(*[FIRST] * 20)
+        readers.sender.hurry(0.01)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {Unavailable}
+    assert not readers.turns
