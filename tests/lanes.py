@@ -87,7 +87,7 @@ SAMPLE: dict[str, Tests] = {
             "test_log_that_was_lost_stops_the_start_until_the_loss_is_accepted",
             "test_file_is_marked_from_the_start_to_a_clean_close",
             "test_copy_is_not_marked_and_starts_by_itself",
-            "test_start_that_fails_once_the_file_is_marked_needs_no_repair",
+            "test_start_that_fails_in_sqlite_once_the_file_is_marked_needs_no_repair",
             "test_mark_that_cannot_be_cleared_keeps_the_log",
             "test_log_that_a_backup_has_let_grow_is_short_after_the_next_start",
         ),
