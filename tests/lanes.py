@@ -118,9 +118,6 @@ SAMPLE: dict[str, Tests] = {
         "faults/test_overload.py": (
             "test_publishers_who_are_too_fast_are_told_to_wait_in_bounded_memory",
         ),
-        "faults/test_no_more_files.py": (
-            "test_service_without_files_serves_again_once_the_crowd_has_gone",
-        ),
     },
     "a clock that jumps": {
         "faults/test_clock.py": ("test_event_that_comes_again_is_a_duplicate_whatever_the_year",),
@@ -160,7 +157,6 @@ SAMPLE: dict[str, Tests] = {
     },
     "a new stage": {
         "process/test_new_stage.py": ("test_new_stage_is_green_and_serves_as_it_is_written",),
-        "process/test_authors_page.py": (),
     },
     "a stranger's stage": {
         "process/test_outside_stage.py": (
@@ -173,11 +169,18 @@ SAMPLE: dict[str, Tests] = {
 """By what happens to the service. Of a test that is named, the first case is in `make test`."""
 
 LONG: Tests = {
+    "client/test_client.py": ("test_lost_connection_and_time_out_are_told_apart",),
+    "contracts/test_damaged_blocks.py": (
+        "test_no_flipped_bit_in_what_sqlite_keeps_of_a_block_makes_its_events_new",
+    ),
     "contracts/test_random_flips.py": (
         "test_no_bit_flipped_in_a_table_is_silent",
         "test_no_bit_flipped_anywhere_is_silent",
     ),
-    "decoding/test_read_at_once.py": ("test_read_at_once_or_one_by_one",),
+    "decoding/test_read_at_once.py": (
+        "test_read_at_once_or_one_by_one",
+        "test_cloud_events_are_taken_as_by_the_slow_look",
+    ),
     "http/test_cloud_events_sdks.py": (
         "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",
     ),
@@ -192,9 +195,11 @@ LONG: Tests = {
     "model/test_against_a_dictionary.py": (),
     "simulation/test_simulation.py": ("test_many_histories_keep_every_promise",),
     "test_broken_builds.py": (
+        "test_broken_build_is_caught_by_the_simulation",
         "test_broken_build_is_caught_by_a_test",
         "test_broken_build_is_caught_by_the_proof",
     ),
+    "test_left_open.py": (),
     "test_package.py": (
         "test_commands_are_there_and_say_what_they_lack",
         "test_installed_service_does_what_the_page_of_the_package_shows",
