@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def _check_disk(folder: Path) -> None:
 
 def _store(options: Options) -> Store:
     """The store, for what it can do; never opened. Raises SettingError if there is none."""
-    return Plugins.installed().store(Settings(store=options.store))
+    with redirect_stdout(sys.stderr):  # a plugin may print, and what is found goes to the other
+        return Plugins.installed().store(Settings(store=options.store))
 
 
 def _write_topics(options: Options, *, has_quarantine: bool) -> Path:

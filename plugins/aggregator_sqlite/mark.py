@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aggregator.errors import SettingError
 from aggregator_sqlite.connection import SqliteThread, checkpoint, make_durable, prove_writing
-from aggregator_sqlite.files import sync_folder
+from aggregator_sqlite.files import check_names, sync_folder
 from aggregator_sqlite.schema import APPLICATION_ID, read_key_spec
 from aggregator_sqlite.wal import WriteAheadLog
 
@@ -58,6 +58,7 @@ async def check_mark(database: Path, wal: WriteAheadLog) -> None:
     """
     last_seq = await last_seq_without_log(database, wal)
     if last_seq is not None:
+        check_names(database)  # the log may stand beside it under the other one
         raise SettingError(
             f"store: {wal.path} is missing or empty, and {database} was not closed in good order: "
             "what was committed last was in that log, and would be gone without a word\n"
@@ -75,6 +76,7 @@ async def accept_missing_log(database: Path, wal: WriteAheadLog) -> int | None:
     """
     last_seq = await last_seq_without_log(database, wal)
     if last_seq is not None:
+        check_names(database)
         writer = await SqliteThread.connect(str(database))
         await writer.run_and_close(_clear)
     return last_seq

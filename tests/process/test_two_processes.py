@@ -79,6 +79,10 @@ def test_copy_is_not_made_without_the_log_that_has_the_other_name(service: Servi
     refused = aggregator(service.folder, "backup", "copy.db", "--store", "sqlite:///linked.db")
     assert refused.returncode == 2
     assert "linked.db is one of 2 hard links" in refused.stderr
+    accepted = aggregator(
+        service.folder, "check", "--accept-missing-log", "--store", "sqlite:///linked.db"
+    )
+    assert (accepted.returncode, "hard links" in accepted.stderr) == (2, True), accepted
     linked.unlink()
     assert aggregator(service.folder, "backup", "copy.db").returncode == 0
     linked.hardlink_to(copy)  # as programs do that keep old copies

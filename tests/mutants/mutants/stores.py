@@ -15,7 +15,7 @@ from aggregator.errors import StoreError
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner, Span, StoreTransaction
 from aggregator_sqlite import blocks, key_index, runs, sums
-from aggregator_sqlite.key_index import State
+from aggregator_sqlite.key_index import KeyIndex
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.transaction import SqliteTransaction
@@ -238,8 +238,9 @@ class ForgetsKeys(Mutant):
 
     async def open(self, *given: Any, **named: Any) -> None:
         await super().open(*given, **named)
-        assert self._index
-        self._index.state = State()
+        assert self._writer
+        await self._writer.run(forget)
+        self._index = await self._writer.run(KeyIndex, self._filter, self._unreadable)
 
 
 class ForgetsInTheEnd(Mutant):
