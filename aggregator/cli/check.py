@@ -32,8 +32,8 @@ def command(as_json: bool, accepts: bool, **flags: Any) -> None:
     """Read a whole store, and tell what is damaged.
 
     It says what is not as it was written, what that means, and what to do about it. The service may
-    run meanwhile: nothing is changed. What is read is covered by checksums, and what is derived
-    from the events (topics, counters, indexes) is held against them.
+    run meanwhile: nothing is changed, but by --accept-missing-log. What is read is covered by
+    checksums, and what is derived from the events (topics, counters, indexes) is held against them.
 
     \b
     Example:
@@ -69,11 +69,10 @@ async def check(store: Store, *, shows_progress: bool = False) -> Checked:
 
     Raises SettingError or StoreError where there is no store, or it cannot be looked at.
     """
-    if not isinstance(store, ChecksItself):
-        raise SettingError(f"store: this one cannot be checked: {store.about()}")
+    checking = _checking(store)
     showing = asyncio.create_task(_show(store)) if shows_progress else None
     try:
-        return await store.check()
+        return await checking.check()
     finally:
         if showing:
             showing.cancel()
@@ -86,9 +85,7 @@ async def accept(store: Store) -> str:
 
     Raises SettingError or StoreError where there is no store, or somebody has it open.
     """
-    if not isinstance(store, ChecksItself):
-        raise SettingError(f"store: this one cannot be checked: {store.about()}")
-    last_seq = await store.accept_missing_log()
+    last_seq = await _checking(store).accept_missing_log()
     if last_seq is None:
         return "no log is missing, and nothing was changed"
     return (
@@ -98,6 +95,12 @@ async def accept(store: Store) -> str:
         "again\nwhere another program has opened the file since, sqlite3 say, it has copied the "
         "log into it as it ended: then nothing is lost"
     )
+
+
+def _checking(store: Store) -> ChecksItself:
+    if not isinstance(store, ChecksItself):
+        raise SettingError(f"store: this one cannot be checked: {store.about()}")
+    return store
 
 
 async def _show(store: Store) -> None:

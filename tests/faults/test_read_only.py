@@ -2,8 +2,9 @@
 
 import io
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,29 +21,25 @@ from aggregator_sqlite.store import SqliteStore
 from aggregator_sqlite.wal import commits_not_checkpointed
 from killed import COMMITS, Killed
 
+Opening = Callable[[SqliteStore, str], Awaitable[None]]
+
 
 def url(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
 @asynccontextmanager
-async def writing(database: Path) -> AsyncIterator[SqliteStore]:
+async def _opened(open_it: Opening, database: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(url(database))
-    await store.open(DEFAULT_KEY_SPEC)
+    await open_it(store, DEFAULT_KEY_SPEC)
     try:
         yield store
     finally:
         await store.close()
 
 
-@asynccontextmanager
-async def reading(database: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(url(database))
-    await store.open_read_only(DEFAULT_KEY_SPEC)
-    try:
-        yield store
-    finally:
-        await store.close()
+writing = partial(_opened, SqliteStore.open)
+reading = partial(_opened, SqliteStore.open_read_only)
 
 
 async def append(store: SqliteStore, *ids: str) -> None:
