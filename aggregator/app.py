@@ -5,9 +5,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from aiohttp import web
 
+from aggregator.api.authentication import Authenticator
 from aggregator.api.client_address import Clients
 from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
@@ -36,6 +38,7 @@ from aggregator.plugins import Plugin, Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, OpensReadOnly, Store
+from aggregator.token_file import TokenFile
 from aggregator.watchdog import end_stuck
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ RECEIVER = web.AppKey("RECEIVER", Receiver)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 BUDGETS = web.AppKey("BUDGETS", list[Budget])
 """Of all that clients share."""
+TOKENS = web.AppKey("TOKENS", TokenFile)
+"""Only where tokens are in force."""
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
@@ -61,6 +66,7 @@ def create_app(
     check_abilities(store, configuration)
     intake_runner = StageRunner(left, settings.stage_timeout, stuck)
     batch_runner = StageRunner(right, settings.stage_timeout, stuck)
+    authenticator = Authenticator(tokens := _tokens(settings))
     clients = Clients(listed(settings.proxies))
     pending = PendingSubmissions(_queue_events(settings))
     limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
@@ -97,10 +103,10 @@ def create_app(
         ),
         quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages, clients),
         openapi=OpenApiHandler([named.stage for named in left], settings, pages),
+        authenticator=authenticator,
     )
 
-    listed_origins = listed(settings.cors_origins)
-    origins = Origins(listed_origins)
+    origins = Origins(listed(settings.cors_origins))
     app = web.Application(
         middlewares=[as_problems, origins.guard, with_options],
         client_max_size=settings.max_body,
@@ -112,29 +118,45 @@ def create_app(
     app[DOORKEEPER] = Doorkeeper(connections, clients)
     answers = [sender.budget for sender in (verdicts, pages, followed)]
     app[BUDGETS] = [requests, pending.events, *answers, followers, connections]
-    if listed_origins:
+    if listed(settings.cors_origins):
         app.on_response_prepare.append(Cors(origins).add)
-    app.on_shutdown.append(stream.stop)
-    app.on_shutdown.append(_hurrying(worker))
-    app.cleanup_ctx.append(_opened(store, queue, pending, configuration))
-    app.cleanup_ctx.append(_closing(intake_runner, batch_runner))
-    app.cleanup_ctx.append(_working(worker))
+    app.on_shutdown.extend([stream.stop, _hurrying(worker)])
+    app.cleanup_ctx.extend(
+        [
+            _opened(store, queue, pending, configuration),
+            _closing(intake_runner, batch_runner),
+            _working(worker),
+        ]
+    )
+    if tokens:
+        app[TOKENS] = tokens
+        app.cleanup_ctx.append(_refreshing(tokens))
     app[ROUTES] = []
-    add_routes(app, store, routes)
+    add = partial(add_routes, app, store, authenticator)
+    add(routes)
     others = ReadLimiter(store, pages, _OTHERS_AT_ONCE, settings.answer_timeout)
-    context = RouteContext(settings, others.acquire, pages.send, pages.check_room)
-    plugins.add_routes(context, partial(_add_others, app, store, settings))
+    plugins.add_routes(
+        RouteContext(settings, others.acquire, pages.send, pages.check_room),
+        partial(_add_others, add, settings),
+    )
     return app
 
 
 def _add_others(
-    app: web.Application, store: Store, settings: Settings, plugin: Plugin, routes: Sequence[Route]
+    add: Callable[[Sequence[Route]], None],
+    settings: Settings,
+    plugin: Plugin,
+    routes: Sequence[Route],
 ) -> None:
     """Add the routes of a package, if they can be described: else `/openapi.json` would fail."""
     routes = list(routes)  # twice gone through, whatever it is
     if not plugin.is_ours:  # ours can: the tests describe them
         description_of(routes, [], settings)
-    add_routes(app, store, routes)
+    add(routes)
+
+
+def _tokens(settings: Settings) -> TokenFile | None:
+    return TokenFile(Path(settings.tokens)) if settings.tokens else None
 
 
 def _queue_events(settings: Settings) -> Budget:
@@ -169,6 +191,7 @@ def _stream(store: Store, sender: Sender, followers: Budget, heartbeat: float) -
 _PAGES_AT_ONCE = 4
 _OTHERS_AT_ONCE = 2  # routes of packages: whatever they do, the service's own find room
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
+_LOOKED_AT = 1.0  # seconds between two looks at the file of tokens
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -202,6 +225,23 @@ def _warn_of_others(indexed: Sequence[str], named: Sequence[str]) -> None:
             "and each new event adds to it. To drop it: aggregator drop-index %s",
             *(", ".join(others), " ".join(others)),
         )
+
+
+def _refreshing(tokens: TokenFile) -> Context:
+    """Reads the file of tokens again soon after it has changed."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(_LOOKED_AT)
+            await asyncio.to_thread(tokens.refresh)  # a file system may hang
+
+    async def refreshing(_: web.Application) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch(), name="watch the tokens")
+        yield
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    return refreshing
 
 
 def _closing(*runners: StageRunner) -> Context:

@@ -80,6 +80,9 @@ class Settings:
         "", "Origins whose pages may use the service, with commas, or *.", least=0
     )
 
+    tokens: str = _text("", "File of tokens; without any, everybody may do everything.", least=0)
+    open: bool = _switch("Let other machines do everything without tokens.")
+
     connections: int = _whole(1000, "connections", "Most connections open at once.")
     client_share: float = _positive(
         0.25,
@@ -138,6 +141,7 @@ class Settings:
 
 HEADINGS = {
     "Listening": ("host", "port", "hosts", "cors_origins"),
+    "Tokens": ("tokens", "open"),
     "Clients": ("connections", "client_share", "proxies"),
     "Storing": (
         *("store", "read_only", "queue", "pipeline"),
@@ -280,6 +284,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "AGGREGATOR_"
 _CONFIG = "config"
+_OF_CLIENTS = ("token",)  # variables that clients read, on the same machine perhaps
 _STAGES = "stages"
 _TOPICS = "topics"
 
@@ -375,6 +380,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
             name = variable.removeprefix(PREFIX).lower()
             if name in known:
                 found[name] = value
+            elif name in _OF_CLIENTS:
+                continue
             else:
                 log.warning("%s in the environment is no setting of ours", variable)
     return found

@@ -5,7 +5,10 @@ AggregatorError
 │   └── KeySpecDiffers    the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
+│   ├── Unauthorized      401
+│   │   └── InvalidToken
 │   ├── Forbidden         403
+│   │   └── InsufficientScope
 │   ├── NotFound          404
 │   ├── NotAcceptable     406
 │   ├── TooSlow           408
@@ -52,8 +55,20 @@ class Unparsable(RequestError):
     """The body or a query argument cannot be read as what it claims to be."""
 
 
+class Unauthorized(RequestError):
+    """The request has no token, and needs one."""
+
+
+class InvalidToken(Unauthorized):
+    """The request's token lets nobody in: it is none, is not known, or has expired."""
+
+
 class Forbidden(RequestError):
     """A page of an origin that is not listed would change something."""
+
+
+class InsufficientScope(Forbidden):
+    """The request's token is not for this call, topic or source."""
 
 
 class NotFound(RequestError):

@@ -17,8 +17,22 @@ from typing import Any
 
 from aiohttp import web
 
+from aggregator.access import access_of
 from aggregator.config import Settings
+from aggregator.core.tokens import Scope
 from aggregator.store import Store
+
+__all__ = [
+    "NO_CACHE",
+    "Handler",
+    "Route",
+    "RouteContext",
+    "Routes",
+    "Scope",
+    "StaticResponse",
+    "access_of",
+    "matches_etag",
+]
 
 _ENTITY_TAG = re.compile(r'"[^"]*"')
 
@@ -47,6 +61,11 @@ class Route:
     """
     needs: type | None = None
     """What a store must be an instance of for the route to be there; None if any will do."""
+    scope: Scope | None = Scope.ADMIN
+    """What a token must be for, where tokens are in force; None lets everybody in.
+
+    What the token may do beyond that, on which topics say, tells `access_of(request)`.
+    """
 
     def __post_init__(self) -> None:
         """Raises ValueError if the path does not begin with a slash."""

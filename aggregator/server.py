@@ -20,8 +20,9 @@ from aggregator import __version__
 from aggregator.api.hosts import Hosts
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
-from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, WORKER
+from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, TOKENS, WORKER
 from aggregator.config import Settings, listed
+from aggregator.errors import SettingError
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
@@ -64,6 +65,7 @@ async def serve(
     raise_open_files_limit()
     signals = _Signals(app[INTAKE].pending, reload)
     sockets = listening_sockets(settings)
+    check_closed(settings, sockets)
     hosts = hosts_of(settings, sockets)
     runner = AppRunner(
         app, hosts, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
@@ -98,6 +100,21 @@ async def serve(
         return _EXIT_FAILED
     log.info("stopped: everybody who waited has an answer")
     return 0
+
+
+def check_closed(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Raise SettingError where other machines would be let in without anybody having said so."""
+    if settings.tokens or settings.open or not any(map(is_open_to_others, sockets)):
+        return
+    for one in sockets:
+        one.close()
+    raise SettingError(
+        f"host: other machines reach {settings.host}, and no tokens are in force: whoever reaches "
+        "it could publish, read and delete. Either make a token,\n"
+        "    aggregator token new NAME --scope publish --tokens tokens.json\n"
+        "and start with --tokens tokens.json; or, where only those reach it who may do everything, "
+        "say so: --open, or AGGREGATOR_OPEN=true"
+    )
 
 
 def hosts_of(settings: Settings, sockets: Sequence[socket.socket]) -> Hosts | None:
@@ -239,17 +256,22 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'
     )
-    publish = f"{curl}/publish -H 'Content-Type: application/json' -d '{event}'"
+    bearer = " -H 'Authorization: Bearer agg_…'" if settings.tokens else ""
+    publish = f"{curl}/publish{bearer} -H 'Content-Type: application/json' -d '{event}'"
+    read = f"{curl}/events{bearer}"
     lines = [
         f"aggregator {__version__} listens on {urls[0]}",
         *(f"  and on    {url}" for url in urls[1:]),
         f"  store     {app[STORE].about()}",
         f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
-        f"  try       curl {f'{curl}/events' if settings.read_only else publish}",
+        f"  try       curl {read if settings.read_only else publish}",
         f"  stop      Ctrl-C, or kill {os.getpid()}",
     ]
-    if any(map(is_open_to_others, sockets)):
-        lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")
+    if settings.tokens:
+        names = len(app[TOKENS].tokens.tokens)
+        lines.insert(-2, f"  tokens    {names} in {settings.tokens}")
+    elif any(map(is_open_to_others, sockets)):
+        lines.append("  open to   everybody who reaches this machine: no tokens, and no TLS")
     with suppress(OSError):  # a full disk where the output goes is no reason not to serve
         print("\n".join(lines), flush=True)  # noqa: T201
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from aiohttp import web
 from msgspec import Meta
 
+from aggregator.access import access_of
 from aggregator.api import stored_event
 from aggregator.api.export import Exporter
 from aggregator.api.query import EventSelector, EventSelectorSchema, PageSchema, TopicsSchema, parse
@@ -32,7 +33,7 @@ from aggregator.api.responses import (
     url,
 )
 from aggregator.api.sending import ReadLimiter, Sender
-from aggregator.api.stored_event import payload_state, render_cloud_event, render_json
+from aggregator.api.stored_event import payload_state, permitted, render_cloud_event, render_json
 from aggregator.core import timestamp
 from aggregator.core.identity import key_of
 from aggregator.core.quoting import quoted
@@ -157,14 +158,19 @@ class EventHandlers:
         if media_type in NDJSON:
             return await self.exporter.send(request, media_type)
         wanted = parse(PageSchema(), request.query)
+        access = access_of(request)
+        if wanted.topic is not None:
+            access.check_topic(wanted.topic)
         async with self.limiter.acquire(request) as store:
-            page = _page_response(request, await store.events(wanted), media_type)
+            found = permitted(await store.events(wanted), access)
+            page = _page_response(request, found, media_type)
         return await self.sender.send(request, page)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
         """One stored event, or the choice between several."""
         media_type = negotiate(request, _EVENT_TYPES)
         selector = parse(EventSelectorSchema(), request.query)
+        access_of(request).check_topic(request.match_info["topic"])
         async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             answer = (
@@ -177,6 +183,7 @@ class EventHandlers:
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Everything that is known of the events that came under one key."""
         selector = parse(EventSelectorSchema(), request.query)
+        access_of(request).check_topic(request.match_info["topic"])
         async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             if len(found.events) > 1:
@@ -194,7 +201,9 @@ class EventHandlers:
             found = await store.topics(wanted.after, wanted.limit + 1)
         shown = found[: wanted.limit]
         after = shown[-1].name if len(found) > len(shown) else None
-        page = TopicPage(topics=[_topic(topic) for topic in shown], next=after)
+        access = access_of(request)
+        covered = [_topic(topic) for topic in shown if access.covers(topic.name)]
+        page = TopicPage(topics=covered, next=after)
         headers = {**NO_CACHE, **next_link(request, after)}
         return await self.sender.send(request, json_response(page, headers=headers))
 

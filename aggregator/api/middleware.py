@@ -16,11 +16,14 @@ from aggregator.errors import (
     AggregatorError,
     Forbidden,
     Gone,
+    InsufficientScope,
+    InvalidToken,
     NotAcceptable,
     NotFound,
     StageFault,
     TooLarge,
     TooSlow,
+    Unauthorized,
     Unavailable,
     Unparsable,
     Unsupported,
@@ -29,8 +32,12 @@ from aggregator.errors import (
 
 log = logging.getLogger(__name__)
 
+_CHALLENGE = 'Bearer realm="aggregator"'  # RFC 6750, 3
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
+    (InvalidToken, 401, {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}),
+    (Unauthorized, 401, {"WWW-Authenticate": _CHALLENGE}),
+    (InsufficientScope, 403, {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'}),
     (Forbidden, 403, {}),
     (NotFound, 404, {}),
     (NotAcceptable, 406, {"Vary": "Accept"}),

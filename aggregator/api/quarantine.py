@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from aggregator import store
+from aggregator.access import Access, access_of
 from aggregator.api.client_address import Clients
 from aggregator.api.publish import released_response
 from aggregator.api.query import (
@@ -134,7 +135,7 @@ class QuarantineHandlers:
         """A page of what is in quarantine."""
         wanted = parse(QuarantineQuerySchema(), request.query)
         async with self._reader(request) as reader:  # also while the answer is made: it is bounded
-            page = await reader.quarantined(wanted)
+            page = _permitted(await reader.quarantined(wanted), access_of(request))
             answer = await asyncio.to_thread(_page_response, request, page)
         return await self.sender.send(request, answer)
 
@@ -175,7 +176,8 @@ class QuarantineHandlers:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
         wanted: QuarantineQuery = parse(QuarantineQuerySchema(), request.query)
         async with self._reader(request) as reader:
-            return await reader.quarantined(replace(wanted, limit=min(wanted.limit, most)))
+            page = await reader.quarantined(replace(wanted, limit=min(wanted.limit, most)))
+        return _permitted(page, access_of(request))
 
     @property
     def _most(self) -> int:
@@ -198,7 +200,7 @@ class QuarantineHandlers:
             receive = partial(self._receive, client)
             settled = await asyncio.gather(*map(receive, events, page.entries))
         released = Submission(context.submission, settled, released=ids)
-        return released_response(released, next_after(page.next))
+        return released_response(released, access_of(request), next_after(page.next))
 
     async def _receive(self, client: str, event: Event, entry: store.Quarantined) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
@@ -220,9 +222,22 @@ class QuarantineHandlers:
             await self.intake.take(submission, reservation)
 
 
+def _permitted(page: store.QuarantinePage, access: Access) -> store.QuarantinePage:
+    """The page without what is on topics that the token is not for.
+
+    What has no topic that can be read is for those who may see all.
+    """
+    if access.is_of_all_topics:
+        return page
+    return store.QuarantinePage(
+        [entry for entry in page.entries if access.covers(entry.topic)], page.next
+    )
+
+
 async def _one(reader: store.KeepsQuarantine, request: web.Request) -> store.Quarantined:
     wanted = int(request.match_info["id"])
     page = await reader.quarantined(QuarantineQuery(id=wanted, limit=1))
+    page = _permitted(page, access_of(request))
     if not page.entries:
         raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
     return page.entries[0]

@@ -5,38 +5,51 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from aggregator.access import Access, access_of
 from aggregator.api.responses import Answer, Count, json_response
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import Snapshot, Statistics
-from aggregator.store import Store
+from aggregator.store import Store, Topic
 
 _MOST_TOPICS = 1000
 _NO_STORE = {"Cache-Control": "no-store"}  # true for this moment only
 
 
 class Stats(Answer, kw_only=True):
-    """The numbers of one moment."""
+    """The numbers of one moment.
 
-    received_total: Annotated[Count, Meta(description="All events, whatever became of them.")]
+    A token that is for some topics only is told those that are counted by topic.
+    """
+
+    received_total: Annotated[
+        Count | UnsetType, Meta(description="All events, whatever became of them.")
+    ] = UNSET
     unique_processed: Annotated[Count, Meta(description="Stored.")]
     duplicate_dropped: Annotated[Count, Meta(description="Duplicates, and conflicts too.")]
     conflicts: Annotated[Count, Meta(description="Conflicts.")]
-    invalid: Annotated[Count, Meta(description="Refused as invalid.")]
-    filtered: Annotated[Count, Meta(description="Kept out by a stage on purpose.")]
-    refused: Annotated[Count, Meta(description="Good, but refused with their strict request.")]
+    invalid: Annotated[Count | UnsetType, Meta(description="Refused as invalid.")] = UNSET
+    filtered: Annotated[Count | UnsetType, Meta(description="Kept out by a stage on purpose.")] = (
+        UNSET
+    )
+    refused: Annotated[
+        Count | UnsetType,
+        Meta(description="Good, but refused with their strict request, or to their publisher."),
+    ] = UNSET
     failed_async: Annotated[
-        Count, Meta(description="Failed after their publisher was answered 202.")
-    ]
-    quarantined: Annotated[Count, Meta(description="In quarantine now.")]
+        Count | UnsetType, Meta(description="Failed after their publisher was answered 202.")
+    ] = UNSET
+    quarantined: Annotated[Count | UnsetType, Meta(description="In quarantine now.")] = UNSET
     quarantine_evicted: Annotated[
-        Count,
+        Count | UnsetType,
         Meta(description="Gone from quarantine because it was full or they were too old."),
-    ]
-    queue_size_current: Annotated[Count, Meta(description="Accepted, and not committed yet.")]
+    ] = UNSET
+    queue_size_current: Annotated[
+        Count | UnsetType, Meta(description="Accepted, and not committed yet.")
+    ] = UNSET
     processed_topics: Annotated[
         list[str], Meta(description="Topics with stored events; the first 1,000 by name.")
     ]
@@ -64,11 +77,32 @@ class StatusHandlers:
 
     async def stats(self, request: web.Request) -> web.StreamResponse:
         """The numbers, which add up."""
+        access = access_of(request)
+        if not access.is_of_all_topics:
+            return json_response(await self._of_topics(request, access), headers=_NO_STORE)
         async with self.limiter.acquire(request) as store:
             topics = [topic.name for topic in await store.topics("", _MOST_TOPICS)]
         uptime = time.monotonic() - self.started
         stats = _stats(await self.statistics.snapshot(), topics, uptime)
         return await self.sender.send(request, json_response(stats, headers=_NO_STORE))
+
+    async def _of_topics(self, request: web.Request, access: Access) -> Stats:
+        found: list[Topic] = []
+        after: str | None = ""
+        while after is not None:
+            async with self.limiter.acquire(request) as store:
+                page = await store.topics(after, _MOST_TOPICS)
+            found += (topic for topic in page if access.covers(topic.name))
+            after = page[-1].name if len(page) == _MOST_TOPICS else None
+        conflicts = sum(topic.conflict for topic in found)
+        return Stats(
+            unique_processed=sum(topic.stored for topic in found),
+            duplicate_dropped=sum(topic.duplicate for topic in found) + conflicts,
+            conflicts=conflicts,
+            processed_topics=[topic.name for topic in found[:_MOST_TOPICS]],
+            processed_topics_total=len(found),
+            uptime_seconds=round(time.monotonic() - self.started, 3),
+        )
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Alive."""

@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from aggregator import logs
+from aggregator.app import TOKENS
 from aggregator.cli.options import WithHeadings, fail, with_settings
 from aggregator.cli.wiring import wire
 from aggregator.config import Configuration, load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.server import serve
+from aggregator.token_file import TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def command(**flags: Any) -> None:
     """
     try:
         configuration, app = wire(flags)
-        reloading = Reloading(configuration, flags)
+        reloading = Reloading(configuration, flags, app.get(TOKENS))
         status = asyncio.run(serve(app, configuration.settings, reloading.reload))
     except AggregatorError as error:
         fail(error)
@@ -48,14 +50,22 @@ def command(**flags: Any) -> None:
 
 
 class Reloading:
-    """Reads the settings again while the service runs: `log_level` is put into force."""
+    """Reads the settings again while the service runs, and the tokens.
 
-    def __init__(self, started: Configuration, flags: dict[str, Any]) -> None:
+    `log_level` is put into force; where the setting `tokens` names another file, a start is needed.
+    """
+
+    def __init__(
+        self, started: Configuration, flags: dict[str, Any], tokens: TokenFile | None = None
+    ) -> None:
         self._started = started
         self._flags = flags
+        self._tokens = tokens
 
     def reload(self) -> None:
         """Put the level into force, and name what needs a restart; bad settings change nothing."""
+        if self._tokens:
+            self._tokens.refresh()
         try:
             found = load(self._flags, os.environ, Plugins.installed().problems)
         except AggregatorError as error:
