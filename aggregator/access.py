@@ -62,7 +62,7 @@ class Access:
     @property
     def topics(self) -> tuple[str, ...]:
         """Names of topics, and prefixes with `*` at the end, that it is for."""
-        return tuple(self.token.topics) if self.token else (ALL_TOPICS,)
+        return self.token.topics if self.token else (ALL_TOPICS,)
 
     def check_topic(self, topic: str) -> None:
         """Raise InsufficientScope unless it is for events on that topic."""

@@ -9,7 +9,6 @@ from multidict import istr
 
 from aggregator.access import ACCESS, EVERYTHING, Access
 from aggregator.api.responses import Answer, DateTime, json_response
-from aggregator.core.tokens import EVERYTHING as ALL_TOPICS
 from aggregator.core.tokens import Scope
 from aggregator.errors import InvalidToken, Unauthorized
 from aggregator.route import Handler, Route
@@ -89,7 +88,7 @@ def _who(access: Access) -> WhoAmI:
     return WhoAmI(
         name=token.name if token else None,
         scopes=list(map(str, token.scopes if token else Scope)),
-        topics=token.topics if token else [ALL_TOPICS],
+        topics=list(access.topics),
         source=token.source if token else None,
         expires=f"{access.end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if access.end else None,
     )

@@ -63,7 +63,7 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     name: Name
     scopes: Annotated[list[Scope], Meta(min_length=1)]
     secrets: Annotated[list[Secret], Meta(min_length=1)]
-    topics: Annotated[list[str], Meta(min_length=1)] = [EVERYTHING]
+    topics: Annotated[tuple[str, ...], Meta(min_length=1)] = (EVERYTHING,)
     source: str | None = None
     expires: Moment | None = None
 
