@@ -84,7 +84,7 @@ def command() -> None:
 @click.option(
     "--scope",
     "scopes",
-    type=click.Choice([*Scope]),
+    type=click.Choice([str(scope) for scope in Scope]),
     multiple=True,
     required=True,
     help="What it is for. May be given several times.",
