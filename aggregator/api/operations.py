@@ -25,6 +25,10 @@ HEADERS: Mapping[str, OpenApi] = {
         "description": "Which preferences were kept.",
         "schema": {"type": "string"},
     },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token, as RFC 6750 says it.",
+        "schema": {"type": "string"},
+    },
     "Accept-Post": {
         "description": "The media types that are read.",
         "schema": {"type": "string"},
@@ -56,7 +60,8 @@ def problem(meaning: str, *headers: str, members: type[Answer] | None = None) ->
 
 PROBLEMS: Mapping[str, OpenApi] = {
     "400": problem("The body or an argument cannot be read as what it claims to be."),
-    "403": problem("Sent by a page of an origin that is not listed."),
+    "401": problem("Without a token that is known here.", "WWW-Authenticate"),
+    "403": problem("Sent by a page of an origin that is not listed, or with a token not for it."),
     "404": problem("Nothing is there."),
     "406": problem("There is nothing in a form that the request accepts."),
     "408": problem("The body did not arrive in time."),

@@ -23,6 +23,7 @@ CONCERNED = {
     "settings": {setting.name for setting in config.each()},
     "plugins": {"pipeline"},
     "health": {"host", "port"},
+    "token": set(),  # each of its own: `tokens`, or where the service is
     "backup": {"store"},
     "check": {"store"},
     "change-key": {"store", "key"},
