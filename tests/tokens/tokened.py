@@ -1,6 +1,5 @@
 """An app with tokens in force, and the tokens."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +33,7 @@ class Tokened:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         async with self.client.request(method, path, headers=headers, **more) as answer:
-            is_json = "json" in answer.content_type
+            is_json = answer.content_type.endswith(("/json", "+json"))
             body = await answer.json(content_type=None) if is_json else await answer.text()
             return Answer(answer.status, body, answer.headers)
 
@@ -51,15 +50,16 @@ def make(path: Path, name: str, *scopes: Scope, **members: Any) -> str:
     return text
 
 
+Kinds = dict[str, tuple[tuple[Scope, ...], dict[str, Any]]]
+"""Scopes of tokens, and what else they are for, by name."""
+
+
 async def start_with(
     start: Start,
     path: Path,
-    tokens: dict[str, tuple[tuple[Scope, ...], dict[str, Any]]],
+    tokens: Kinds,
     **flags: Any,
 ) -> tuple[Tokened, dict[str, str]]:
     """Start the app with these tokens, by name; the app and the text of each."""
     texts = {name: make(path, name, *scopes, **more) for name, (scopes, more) in tokens.items()}
     return Tokened(await start(tokens=str(path), **flags), path), texts
-
-
-Ask = Callable[..., Awaitable[Answer]]
