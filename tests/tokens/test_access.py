@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tokened import Tokened, make, start_with
 
 from aggregator.app import TOKENS
@@ -353,9 +354,7 @@ async def test_changed_token_ends_what_its_old_rights_began(start: Start, path: 
 
 
 def _narrowed(token: Any) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(token, topics=("a",))
+    return replace(token, topics=("a",))
 
 
 async def test_service_reads_a_changed_file_by_itself(start: Start, path: Path) -> None:
