@@ -104,12 +104,13 @@ async def serve(
 
 def check_closed(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Raise SettingError where other machines would be let in without anybody having said so."""
-    if settings.tokens or settings.open or not any(map(is_open_to_others, sockets)):
+    reached = [str(one.getsockname()[0]) for one in sockets if is_open_to_others(one)]
+    if settings.tokens or settings.open or not reached:
         return
     for one in sockets:
         one.close()
     raise SettingError(
-        f"host: other machines reach {settings.host}, and no tokens are in force: whoever reaches "
+        f"host: other machines reach {', '.join(reached)}, and no tokens are in force: whoever reaches "
         "it could publish, read and delete. Either make a token,\n"
         "    aggregator token new NAME --scope publish --tokens tokens.json\n"
         "and start with --tokens tokens.json; or, where only those reach it who may do everything, "
@@ -268,10 +269,10 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
         f"  stop      Ctrl-C, or kill {os.getpid()}",
     ]
     if settings.tokens:
-        names = len(app[TOKENS].tokens.tokens)
-        lines.insert(-2, f"  tokens    {names} in {settings.tokens}")
-    elif any(map(is_open_to_others, sockets)):
-        lines.append("  open to   everybody who reaches this machine: no tokens, and no TLS")
+        lines.insert(-2, f"  tokens    {len(app[TOKENS].tokens.tokens)} in {settings.tokens}")
+    if any(map(is_open_to_others, sockets)):
+        who = "who has a token" if settings.tokens else "who reaches this machine: no tokens"
+        lines.append(f"  open to   everybody {who}; and there is no TLS")
     with suppress(OSError):  # a full disk where the output goes is no reason not to serve
         print("\n".join(lines), flush=True)  # noqa: T201
 

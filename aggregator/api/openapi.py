@@ -54,6 +54,7 @@ _BEARER = {
     "description": "Made by `aggregator token new`. The calls that it is for are its scopes.",
 }
 _PUBLISH = "POST", "/publish"
+_WHOAMI = "GET", "/whoami"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -91,9 +92,8 @@ def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> Ope
     told = {"summary": summary} | ({"description": rest} if rest else {}) | {**route.operation}
     if (route.method, route.path) == _PUBLISH:
         told["requestBody"] = _publish_body(stages, settings)
-    if settings.tokens and route.scope is not None:
-        told["security"] = [{_TOKEN: [str(route.scope)]}]
-        told["responses"] = {**told["responses"], "401": "401", "403": "403"}
+    if settings.tokens:
+        told |= _guarded(route, told["responses"])
     parameters = told.get("parameters", ())
     names = _PATH_PARAMETER.findall(route.template)
     if names and not any(parameter["in"] == "path" for parameter in parameters):
@@ -102,6 +102,18 @@ def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> Ope
             *parameters,
         ]  # OpenAPI wants all of them
     return told
+
+
+def _guarded(route: Route, responses: OpenApi) -> OpenApi:
+    """What is said of a call that asks for a token, where tokens are in force."""
+    if (route.method, route.path) == _WHOAMI:  # any token will do
+        return {"security": [{_TOKEN: []}], "responses": {**responses, "401": "401"}}
+    if route.scope is None:
+        return {}
+    return {
+        "security": [{_TOKEN: [str(route.scope)]}],
+        "responses": {**responses, "401": "401", "403": "403"},
+    }
 
 
 def _path_parameter(name: str) -> OpenApi:

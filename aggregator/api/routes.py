@@ -311,6 +311,4 @@ _READ_DESCRIPTION = _operation(
     },
     headers=[_IF_NONE_MATCH],
 )
-_WHO_AM_I = _operation(
-    "whoAmI", "state", {200: response("What it is for.", {JSON: WhoAmI})}, (401,)
-)
+_WHO_AM_I = _operation("whoAmI", "state", {200: response("What it is for.", {JSON: WhoAmI})})

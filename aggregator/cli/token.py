@@ -68,7 +68,7 @@ def command() -> None:
 
     \b
     Example:
-      aggregator token new web --scope publish --topics 'orders.*' --tokens tokens.json
+      aggregator token new web --scope publish --tokens tokens.json
       aggregator serve --tokens tokens.json
 
     \b
@@ -112,7 +112,7 @@ def new(
     Example:
       aggregator token new web --scope publish --topics 'orders.*' --expires 365d
       aggregator token new reports --scope read --scope metrics
-      aggregator token new partner --scope publish --topics partner.acme --source acme
+      aggregator token new acme --scope publish --topics acme.* --source acme
 
     \b
     Exit status:

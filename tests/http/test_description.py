@@ -347,7 +347,7 @@ async def _mend(api: Described) -> None:
 
 
 async def _look_around(api: Described) -> None:
-    for path in ("/stats", "/healthz", "/readyz"):
+    for path in ("/stats", "/healthz", "/readyz", "/whoami"):
         await api.ask(f"GET {path}", 200)
     for call, path in (
         ("GET /openapi.json", "/openapi.json"),
