@@ -18,6 +18,7 @@ from aggregator.api.middleware import Cors, Origins, as_problems, with_options
 from aggregator.api.protocol import DOORKEEPER, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.rates import RateLimits
 from aggregator.api.request.decoder import Decoder
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.routes import add_routes, table
@@ -95,7 +96,9 @@ def create_app(
     stream = _stream(store, followed, followers, settings.heartbeat)
     receiver = Receiver(decoder, settings)
     routes = table(
-        publish=PublishHandler(receiver, intake, requests, verdicts, clients, has_quarantine),
+        publish=PublishHandler(
+            receiver, intake, requests, verdicts, clients, RateLimits(settings), has_quarantine
+        ),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
         status=StatusHandlers(

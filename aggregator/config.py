@@ -57,6 +57,11 @@ def _positive(default: float, unit: str, help_: str, most: float | None = None) 
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
+def _limit(default: float, unit: str, help_: str) -> Any:
+    kind = kinds.Float(validate=Range(0))
+    return field(default=float(default), metadata={"kind": kind, "unit": unit, "help": help_})
+
+
 def _switch(help_: str) -> Any:
     return field(default=False, metadata={"kind": kinds.Boolean(), "unit": "", "help": help_})
 
@@ -89,6 +94,14 @@ class Settings:
         "",
         "Part of each bound; the last quarter is kept for clients that hold less. 1 keeps none.",
         most=1,
+    )
+    rate_events: float = _limit(0, "events a second", "Most that one client publishes; 0: any.")
+    rate_bytes: float = _limit(0, "bytes a second", "Most that one client publishes; 0: any.")
+    burst: float = _seconds(10.0, "So many seconds of these two may come at once.")
+    conflict_rate: float = _limit(
+        10,
+        "conflicts a second",
+        "Most that a token is told of which may not read and has no source of its own; 0: any.",
     )
     proxies: str = _text(
         "",
@@ -142,7 +155,10 @@ class Settings:
 HEADINGS = {
     "Listening": ("host", "port", "hosts", "cors_origins"),
     "Tokens": ("tokens", "open"),
-    "Clients": ("connections", "client_share", "proxies"),
+    "Clients": (
+        *("connections", "client_share", "rate_events", "rate_bytes", "burst"),
+        *("conflict_rate", "proxies"),
+    ),
     "Storing": (
         *("store", "read_only", "queue", "pipeline"),
         *("batch_events", "stage_timeout", "indexed"),

@@ -14,6 +14,7 @@ AggregatorError
 │   ├── TooSlow           408
 │   ├── Gone              410
 │   ├── TooLarge          413
+│   ├── RateExceeded      429
 │   └── Unsupported       415
 │       └── UnsupportedCoding
 ├── Unavailable           503: try again later
@@ -89,6 +90,15 @@ class TooSlow(RequestError):
 
 class TooLarge(RequestError):
     """The request goes over a limit; the message names the limit's setting."""
+
+
+class RateExceeded(RequestError):
+    """The client publishes more than its rate allows; nothing of the request was taken."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which the same request will be taken, if nothing else comes."""
 
 
 class Unsupported(RequestError):

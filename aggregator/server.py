@@ -110,8 +110,8 @@ def check_closed(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     for one in sockets:
         one.close()
     raise SettingError(
-        f"host: other machines reach {', '.join(reached)}, and no tokens are in force: whoever reaches "
-        "it could publish, read and delete. Either make a token,\n"
+        f"host: other machines reach {', '.join(reached)}, and no tokens are in force: whoever "
+        "reaches it could publish, read and delete. Either make a token,\n"
         "    aggregator token new NAME --scope publish --tokens tokens.json\n"
         "and start with --tokens tokens.json; or, where only those reach it who may do everything, "
         "say so: --open, or AGGREGATOR_OPEN=true"

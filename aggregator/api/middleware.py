@@ -20,6 +20,7 @@ from aggregator.errors import (
     InvalidToken,
     NotAcceptable,
     NotFound,
+    RateExceeded,
     StageFault,
     TooLarge,
     TooSlow,
@@ -46,6 +47,7 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (TooLarge, 413, {}),
     (UnsupportedCoding, 415, {"Accept-Encoding": ", ".join(ENCODINGS)}),
     (Unsupported, 415, {"Accept-Post": ACCEPTED}),
+    (RateExceeded, 429, {}),
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),
 )
@@ -71,7 +73,9 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
     except AggregatorError as error:
         for kind, status, headers in _STATUSES:
             if isinstance(error, kind):
-                return problem_response(status, str(error), headers)
+                pause = getattr(error, "retry_after", None)
+                more = {} if pause is None else {"Retry-After": str(pause)}
+                return problem_response(status, str(error), {**headers, **more})
         return _unexpected(request, error)
     except web.HTTPException as error:
         kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}

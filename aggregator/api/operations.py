@@ -70,6 +70,7 @@ PROBLEMS: Mapping[str, OpenApi] = {
     "415": problem(
         "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
     ),
+    "429": problem("Over the client's rate, or too many conflicts: try again.", "Retry-After"),
     "421": problem("Meant for another host than this service."),
     "500": problem("A stage, or the service, is at fault; nothing was stored."),
     "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),

@@ -11,6 +11,7 @@ from multidict import istr
 
 from aggregator.access import EVERYTHING, Access, access_of
 from aggregator.api.client_address import Clients
+from aggregator.api.rates import RateLimits
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.media_type import header_text
 from aggregator.api.request.parsed_event import LONGEST_NAME
@@ -54,6 +55,7 @@ class PublishHandler:
     budget: Budget
     sender: Sender
     clients: Clients
+    rates: RateLimits
     has_quarantine: bool = True
     """Without one nobody is answered early: what fails then would show nowhere."""
 
@@ -70,6 +72,8 @@ class PublishHandler:
             preferences = replace(preferences, is_async=False)
         access = access_of(request)
         client = self.clients.of(request)
+        if rates := self.rates.of(client, access):
+            rates.check(request)
         with self.budget.reserve(client) as reservation:
             headers = self._key_headers(request)
             context = RequestContext(new_submission_id(), timestamp.now(), headers)
@@ -80,6 +84,8 @@ class PublishHandler:
                 respond_async=preferences.is_async,
                 headers=headers,
             )
+            if rates:
+                rates.take(request, len(submission.events))
             if access.token is not None:
                 _keep_out(submission, access)
             with self.sender.budget.reserve(client) as results:  # before anything is stored
@@ -89,6 +95,8 @@ class PublishHandler:
         if preferences.is_async:
             answer = _accepted_response(submission)
         else:
+            if rates:
+                rates.note_conflicts(settled)
             answer = settled_response(settled, access, is_minimal=preferences.is_minimal)
         if preferences is not NO_PREFERENCES:
             answer.headers.update(preferences.applied)

@@ -16,7 +16,7 @@ from aggregator.core.quoting import cut
 log = logging.getLogger(__name__)
 
 _EXPECT = istr("Expect")
-_TOLD = frozenset({400, 401, 403, 408, 413, 415, 417, 421, 422})  # what its sender has to mend
+_TOLD = frozenset({400, 401, 403, 408, 413, 415, 417, 421, 422, 429})  # what its sender has to mend
 _LONGEST = 1_000  # bytes
 
 _seldom = Seldom()

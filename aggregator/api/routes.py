@@ -211,7 +211,7 @@ _PUBLISH = _operation(
     "publish",
     "publish",
     {**_settled(Envelope, "Preference-Applied"), 202: _ACCEPTED},
-    (400, 403, 408, 413, 415),
+    (400, 403, 408, 413, 415, 429),
     headers=_PUBLISH_HEADERS,
 )
 _LIST_EVENTS = _operation(

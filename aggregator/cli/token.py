@@ -7,7 +7,6 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,16 +95,17 @@ def command() -> None:
     help="A topic, or a prefix and a *. May be given several times. Default: all",
 )
 @click.option("--source", metavar="TEXT", help="The only source that its events may have.")
+@click.option("--rate", type=click.FloatRange(0), metavar="N", help="Most events a second.")
+@click.option("--rate-bytes", type=click.FloatRange(0), metavar="N", help="Most bytes a second.")
+@click.option(
+    "--burst",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="So many seconds of its rates may come at once.",
+)
 @click.option("--expires", type=Moment(), metavar="WHEN", help="A time, or 90d for so long.")
 @with_settings("tokens")
-def new(
-    name: str,
-    scopes: Sequence[str],
-    topics: Sequence[str],
-    source: str | None,
-    expires: datetime | None,
-    **flags: Any,
-) -> None:
+def new(name: str, expires: datetime | None, **flags: Any) -> None:
     """Make a token, and print it. It is shown this once, and kept nowhere.
 
     \b
@@ -122,12 +122,16 @@ def new(
     secret, text = new_secret()
     members = {
         "name": name,
-        "scopes": list(dict.fromkeys(scopes)),
+        "scopes": list(dict.fromkeys(flags.pop("scopes"))),
         "secrets": [msgspec.to_builtins(secret)],
-        "source": source,
+        "source": flags.pop("source"),
         "expires": expires,
-        **({"topics": list(dict.fromkeys(topics))} if topics else {}),
+        "rate_events": flags.pop("rate"),
+        "rate_bytes": flags.pop("rate_bytes"),
+        "burst": flags.pop("burst"),
     }
+    if topics := flags.pop("topics"):
+        members["topics"] = list(dict.fromkeys(topics))
 
     def add(tokens: Tokens) -> Tokens:
         if tokens.named(name):

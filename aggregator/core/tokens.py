@@ -66,6 +66,11 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     topics: Annotated[tuple[str, ...], Meta(min_length=1)] = (EVERYTHING,)
     source: str | None = None
     expires: Moment | None = None
+    rate_events: Annotated[float, Meta(ge=0)] | None = None
+    """Events a second, instead of what the setting of that name says; 0 is no limit."""
+    rate_bytes: Annotated[float, Meta(ge=0)] | None = None
+    burst: Annotated[float, Meta(gt=0)] | None = None
+    """Seconds of these rates that may come at once."""
 
     def __post_init__(self) -> None:
         """Raises ValueError where a pattern is none."""
