@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
 from aggregator.api.middleware import Cors, Origins, as_problems, with_options
-from aggregator.api.protocol import DOORKEEPER, Doorkeeper
+from aggregator.api.protocol import DOORKEEPER, METRICS, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
 from aggregator.api.rates import RateLimits
@@ -23,11 +24,13 @@ from aggregator.api.request.decoder import Decoder
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.routes import add_routes, table
 from aggregator.api.sending import ReadLimiter, Sender
-from aggregator.api.status import StatusHandlers
+from aggregator.api.status import StatusHandlers, gauges
 from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import Budget
+from aggregator.core.metrics import Metrics
 from aggregator.errors import StoreError
+from aggregator.logs import CountingHandler
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
@@ -55,6 +58,44 @@ TOKENS = web.AppKey("TOKENS", TokenFile)
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
+class _Pipeline(NamedTuple):
+    """The way of an event, wired."""
+
+    store: Store
+    intake: Intake
+    batch_runner: StageRunner
+
+
+def _wired(
+    configuration: Configuration,
+    plugins: Plugins,
+    stuck: Callable[[str], None],
+    metrics: Metrics,
+) -> _Pipeline:
+    """Raises SettingError."""
+    settings = configuration.settings
+    left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
+    store, queue = plugins.store(settings), plugins.queue(settings)
+    check_abilities(store, configuration)
+    intake_runner = StageRunner(left, settings.stage_timeout, stuck, metrics)
+    batch_runner = StageRunner(right, settings.stage_timeout, stuck, metrics)
+    pending = PendingSubmissions(_queue_events(settings))
+    limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
+    recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
+    sweeps = isinstance(store, KeepsQuarantine) and not settings.read_only
+    worker = Worker(
+        store,
+        queue,
+        BatchProcessor(store, batch_runner, recorder, metrics),
+        pending,
+        maintenance=Maintenance([limits.sweep] if sweeps else []),
+        batch_events=settings.batch_events,
+        metrics=metrics,
+    )
+    intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
+    return _Pipeline(store, intake, batch_runner)
+
+
 def create_app(
     configuration: Configuration,
     plugins: Plugins,
@@ -62,30 +103,12 @@ def create_app(
 ) -> web.Application:
     """The application, wired and not started. Raises SettingError."""
     settings = configuration.settings
-    left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
-    store, queue = plugins.store(settings), plugins.queue(settings)
-    check_abilities(store, configuration)
-    intake_runner = StageRunner(left, settings.stage_timeout, stuck)
-    batch_runner = StageRunner(right, settings.stage_timeout, stuck)
+    metrics = Metrics()
+    pipeline = _wired(configuration, plugins, stuck, metrics)
+    store, intake, pending = pipeline.store, pipeline.intake, pipeline.intake.pending
     authenticator = Authenticator(tokens := _tokens(settings))
     clients = Clients(listed(settings.proxies))
-    pending = PendingSubmissions(_queue_events(settings))
-    limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
-    recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
-    processor = BatchProcessor(store, batch_runner, recorder)
-    has_quarantine = isinstance(store, KeepsQuarantine)
-    sweeps = has_quarantine and not settings.read_only
-    maintenance = Maintenance([limits.sweep] if sweeps else [])
-    worker = Worker(
-        store,
-        queue,
-        processor,
-        pending,
-        maintenance=maintenance,
-        batch_events=settings.batch_events,
-    )
     decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
-    intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
     verdicts, pages, followed = (_sender(settings, clients) for _ in range(3))
     share = settings.client_share
     requests = Budget(settings.queue_bytes, "bytes of requests are under way (queue_bytes)", share)
@@ -97,7 +120,13 @@ def create_app(
     receiver = Receiver(decoder, settings)
     routes = table(
         publish=PublishHandler(
-            receiver, intake, requests, verdicts, clients, RateLimits(settings), has_quarantine
+            receiver,
+            intake,
+            requests,
+            verdicts,
+            clients,
+            RateLimits(settings),
+            isinstance(store, KeepsQuarantine),
         ),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
@@ -105,7 +134,7 @@ def create_app(
             intake, Statistics(store, pending), store, limiter, pages, time.monotonic()
         ),
         quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages, clients),
-        openapi=OpenApiHandler([named.stage for named in left], settings, pages),
+        openapi=OpenApiHandler([one.stage for one in intake.runner.stages], settings, pages),
         authenticator=authenticator,
     )
 
@@ -114,6 +143,7 @@ def create_app(
         middlewares=[as_problems, origins.guard, with_options],
         client_max_size=settings.max_body,
     )
+    app[METRICS] = metrics
     app[INTAKE] = intake
     app[STORE] = store
     app[RECEIVER] = receiver
@@ -123,12 +153,13 @@ def create_app(
     app[BUDGETS] = [requests, pending.events, *answers, followers, connections]
     if listed(settings.cors_origins):
         app.on_response_prepare.append(Cors(origins).add)
-    app.on_shutdown.extend([stream.stop, _hurrying(worker)])
+    app.on_shutdown.extend([stream.stop, _hurrying(intake.worker)])
     app.cleanup_ctx.extend(
         [
-            _opened(store, queue, pending, configuration),
-            _closing(intake_runner, batch_runner),
-            _working(worker),
+            _opened(store, intake.queue, pending, configuration),
+            _closing(intake.runner, pipeline.batch_runner),
+            _working(intake.worker),
+            _counting(metrics),
         ]
     )
     if tokens:
@@ -137,9 +168,23 @@ def create_app(
     app[ROUTES] = []
     add = partial(add_routes, app, store, authenticator)
     add(routes)
+    bounded = {
+        "queue_events": pending.events,
+        "queue_bytes": requests,
+        "answer_bytes": pages.budget,
+        "streams": followers,
+        "connections": connections,
+    }
     others = ReadLimiter(store, pages, _OTHERS_AT_ONCE, settings.answer_timeout)
     plugins.add_routes(
-        RouteContext(settings, others.acquire, pages.send, pages.check_room),
+        RouteContext(
+            settings,
+            others.acquire,
+            pages.send,
+            metrics,
+            partial(gauges, intake, store, pending, bounded),
+            pages.check_room,
+        ),
         partial(_add_others, add, settings),
     )
     return app
@@ -194,6 +239,7 @@ def _stream(store: Store, sender: Sender, followers: Budget, heartbeat: float) -
 _PAGES_AT_ONCE = 4
 _OTHERS_AT_ONCE = 2  # routes of packages: whatever they do, the service's own find room
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
+_LAG_LOOKED_AT = 0.5  # seconds
 _LOOKED_AT = 1.0  # seconds between two looks at the file of tokens
 Context = Callable[[web.Application], AsyncIterator[None]]
 
@@ -245,6 +291,28 @@ def _refreshing(tokens: TokenFile) -> Context:
         await asyncio.wait({watching})
 
     return refreshing
+
+
+def _counting(metrics: Metrics) -> Context:
+    """Counts messages in the log, and looks at how late the event loop is."""
+
+    async def look() -> None:
+        clock = asyncio.get_running_loop()
+        while True:
+            due = clock.time() + _LAG_LOOKED_AT
+            await asyncio.sleep(_LAG_LOOKED_AT)
+            metrics.moments.loop_lag = max(0.0, clock.time() - due)
+
+    async def counting(_: web.Application) -> AsyncIterator[None]:
+        handler = CountingHandler(metrics)
+        logging.getLogger().addHandler(handler)
+        looking = asyncio.create_task(look(), name="look at the event loop")
+        yield
+        looking.cancel()
+        await asyncio.wait({looking})
+        logging.getLogger().removeHandler(handler)
+
+    return counting
 
 
 def _closing(*runners: StageRunner) -> Context:

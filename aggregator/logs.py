@@ -4,6 +4,7 @@ import logging
 import sys
 
 from aggregator.core.fault_log import Seldom
+from aggregator.core.metrics import Metrics
 
 
 def configure(level: str) -> None:
@@ -32,3 +33,15 @@ def _is_not_too_often(record: logging.LogRecord) -> bool:
 
 _NO_FILES = "socket.accept() out of system resource"
 _seldom = Seldom()
+
+
+class CountingHandler(logging.Handler):
+    """Counts messages by level, and does nothing else."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count it."""
+        self._metrics.log_messages[record.levelname.lower()] += 1

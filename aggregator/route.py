@@ -19,6 +19,7 @@ from aiohttp import web
 
 from aggregator.access import access_of
 from aggregator.config import Settings
+from aggregator.core.metrics import Gauges, Metrics
 from aggregator.core.tokens import Scope
 from aggregator.store import Store
 
@@ -91,6 +92,10 @@ class RouteContext:
     """
     send: Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
     """Sends an answer piece by piece if it is large; a client that does not read is cut off."""
+    metrics: Metrics
+    """What this process has counted since its start."""
+    gauges: Callable[[], Gauges]
+    """How things are now; asks nothing of the database."""
     check_room: Callable[[web.Request], None]
     """Raises QueueFull if too much waits to be sent already, to all or to this client."""
 

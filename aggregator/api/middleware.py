@@ -1,6 +1,7 @@
 """What every request passes: errors become problems, origins are checked, OPTIONS is answered."""
 
 import logging
+import re
 from collections.abc import Collection, Iterable
 from http import HTTPStatus
 
@@ -51,6 +52,7 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),
 )
+_CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 _KEPT_HEADERS = ("Allow", "Location")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
@@ -75,7 +77,9 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
             if isinstance(error, kind):
                 pause = getattr(error, "retry_after", None)
                 more = {} if pause is None else {"Retry-After": str(pause)}
-                return problem_response(status, str(error), {**headers, **more})
+                answer = problem_response(status, str(error), {**headers, **more})
+                answer.kind = _CAPITAL.sub("_", type(error).__name__).lower()
+                return answer
         return _unexpected(request, error)
     except web.HTTPException as error:
         kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}

@@ -23,6 +23,7 @@ from aggregator.api.refusals import refusing, tell
 from aggregator.api.responses import problem_response
 from aggregator.core.budget import Budget, Reservation
 from aggregator.core.fault_log import Seldom
+from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import cut, quoted
 from aggregator.errors import QueueFull
 
@@ -75,6 +76,7 @@ class Doorkeeper:
 
 
 DOORKEEPER = web.AppKey("DOORKEEPER", Doorkeeper)
+METRICS = web.AppKey("METRICS", Metrics)
 
 
 class AppRunner(web.AppRunner):
@@ -100,7 +102,8 @@ class AppRunner(web.AppRunner):
         doorkeeper = self.app[DOORKEEPER]
         return _Server(
             doorkeeper,
-            refusing(made.request_handler, self._hosts, doorkeeper.clients),
+            self.app[METRICS],
+            refusing(made.request_handler, self._hosts, doorkeeper.clients, self.app[METRICS]),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs | {"read_bufsize": _UNREAD},
@@ -120,9 +123,10 @@ def _remembering(make: Callable[..., web.BaseRequest]) -> Callable[..., web.Base
 
 
 class _Server(web.Server):
-    def __init__(self, doorkeeper: Doorkeeper, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, metrics: Metrics, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._doorkeeper = doorkeeper
+        self.metrics = metrics
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
@@ -179,6 +183,7 @@ class _Protocol(web.RequestHandler):
         try:
             self.place = self._manager.admit(address)
         except QueueFull as error:
+            self._manager.metrics.rejected[503, "connections"] += 1
             if (more := _seldom.told("connections")) is not None:
                 log.warning("a connection from %s is refused: %s%s", address, error, more)
             self._manager = None  # so that nothing is expected of it any more
@@ -241,10 +246,15 @@ class _Protocol(web.RequestHandler):
             self.force_close()
 
     def _end_with(self, status: HTTPStatus, why: str) -> None:
+        self._count_refusal(status)
         tell(self.place.client, "a head", status, why)
         if self.transport is not None:
             self.transport.write(_last_words(status, why))
         self.force_close()
+
+    def _count_refusal(self, status: HTTPStatus) -> None:
+        if isinstance(self._manager, _Server):
+            self._manager.metrics.rejected[status, "no_request"] += 1
 
     def close(self) -> None:
         """End the connection after its answer, as at a stop, and wait for no body any more.
@@ -270,6 +280,7 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("the answer has begun, so that no problem can be sent any more")
         else:
             why = _why(exc, message or "")
+            self._count_refusal(HTTPStatus.BAD_REQUEST)
             tell(self.place.client, "what is no request", status, why)
         answer = problem_response(status, why)
         answer.force_close()

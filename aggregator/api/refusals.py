@@ -1,22 +1,25 @@
 """What is refused in front of the application, and the line in the log for all that is refused."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import istr
 
 from aggregator.api.client_address import UNIX, Clients
 from aggregator.api.hosts import Hosts
 from aggregator.api.responses import ProblemResponse, problem_response
 from aggregator.core.fault_log import Seldom, in_a_line
+from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import cut
 
 log = logging.getLogger(__name__)
 
 _EXPECT = istr("Expect")
 _TOLD = frozenset({400, 401, 403, 408, 413, 415, 417, 421, 422, 429})  # what its sender has to mend
+_NO_ROUTE, _NO_METHOD = "none", "other"
 _LONGEST = 1_000  # bytes
 
 _seldom = Seldom()
@@ -25,21 +28,44 @@ _seldom = Seldom()
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def refusing(handle: Handler, hosts: Hosts | None, clients: Clients) -> Handler:
+def refusing(handle: Handler, hosts: Hosts | None, clients: Clients, metrics: Metrics) -> Handler:
     """Look at each request before the application does, and at each answer after it.
 
     Not a middleware: those come after the routes, and after a client has been asked for its body.
     """
 
     async def refusing(request: web.BaseRequest) -> web.StreamResponse:
+        begun = time.perf_counter()
         refusal = (hosts.refusal(request) if hosts else None) or _unmet(request)
         answer = refusal or await handle(request)
+        _count(metrics, request, answer, time.perf_counter() - begun)
         if answer.status in _TOLD:
             why = answer.detail if isinstance(answer, ProblemResponse) else answer.reason
             tell(clients.of(request), f"{request.method} {cut(request.path)}", answer.status, why)
         return answer
 
     return refusing
+
+
+def _count(
+    metrics: Metrics, request: web.BaseRequest, answer: web.StreamResponse, seconds: float
+) -> None:
+    info = getattr(request, "match_info", None)  # none of what the application has not seen
+    resource = info.route.resource if info is not None else None
+    route = resource.canonical if resource is not None else _NO_ROUTE
+    # Anybody can make up methods, and each would be a series of its own.
+    method = request.method if request.method in hdrs.METH_ALL else _NO_METHOD
+    metrics.requests[route, method, answer.status] += 1
+    if answer.content_length is not None or not isinstance(answer, web.StreamResponse):
+        metrics.request_seconds[route].observe(seconds)
+    if answer.status >= 400:
+        metrics.rejected[answer.status, reason_of(answer)] += 1
+
+
+def reason_of(answer: web.StreamResponse) -> str:
+    """Why a request was refused, in a word: the kind of the error, or else the status."""
+    kind = answer.kind if isinstance(answer, ProblemResponse) else ""
+    return kind or HTTPStatus(answer.status).name.lower()
 
 
 def _unmet(request: web.BaseRequest) -> web.Response | None:

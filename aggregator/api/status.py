@@ -1,6 +1,7 @@
 """How the service is: its numbers, and whether it is alive and can store."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,10 +11,12 @@ from msgspec import UNSET, Meta, UnsetType
 from aggregator.access import Access, access_of
 from aggregator.api.responses import Answer, Count, json_response
 from aggregator.api.sending import ReadLimiter, Sender
+from aggregator.core.budget import Budget
+from aggregator.core.metrics import Gauges
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
-from aggregator.pipeline.pending import Snapshot, Statistics
-from aggregator.store import Store, Topic
+from aggregator.pipeline.pending import PendingSubmissions, Snapshot, Statistics
+from aggregator.store import OUTCOMES, MeasuresItself, Store, Topic
 
 _MOST_TOPICS = 1000
 _NO_STORE = {"Cache-Control": "no-store"}  # true for this moment only
@@ -121,6 +124,26 @@ class StatusHandlers:
         if self.intake.worker.hangs:
             raise StoreError("The batch under way takes too long: the disk may hang.")
         return json_response(Status(status="ready"), headers=_NO_STORE)
+
+
+def gauges(
+    intake: Intake, store: Store, pending: PendingSubmissions, budgets: Mapping[str, Budget]
+) -> Gauges:
+    """How things are now, without a word to the database."""
+    counters = pending.counters
+    measured = store.measure() if isinstance(store, MeasuresItself) else None
+    return Gauges(
+        is_ready=intake.is_ready,
+        bounded={name: (budget.held, budget.most) for name, budget in budgets.items()},
+        queue_oldest_seconds=pending.longest_wait,
+        store=store.url.partition(":")[0],
+        store_events={outcome: getattr(counters, outcome) for outcome in OUTCOMES},
+        topics=counters.topics,
+        quarantined=counters.quarantined,
+        last_seq=measured.last_seq if measured else None,
+        store_bytes=measured.bytes_by_part if measured else {},
+        disk_free=measured.disk_free if measured else None,
+    )
 
 
 def alive() -> web.Response:

@@ -66,6 +66,11 @@ class Intake:
             raise fault
         return await self._hand_over(submission, reservation)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can store just now; where it only reads, whether it does."""
+        return self.is_open and (self.is_read_only or not self.worker.trouble)
+
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
         if not self.is_open:
