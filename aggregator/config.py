@@ -76,6 +76,9 @@ class Settings:
 
     host: str = _text("127.0.0.1", "Address to listen on.")
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    metrics_port: int = _whole(
+        0, "", "Port for /metrics alone, which asks for no token; 0 for none.", least=0, most=65535
+    )
     hosts: str = _text(
         "",
         "Names that Host may have, with commas; without any, it is looked at on loopback only.",
@@ -153,7 +156,7 @@ class Settings:
 
 
 HEADINGS = {
-    "Listening": ("host", "port", "hosts", "cors_origins"),
+    "Listening": ("host", "port", "metrics_port", "hosts", "cors_origins"),
     "Tokens": ("tokens", "open"),
     "Clients": (
         *("connections", "client_share", "rate_events", "rate_bytes", "burst"),

@@ -17,7 +17,9 @@ from types import FrameType
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.description import ROUTES
 from aggregator.api.hosts import Hosts
+from aggregator.api.middleware import as_problems
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, TOKENS, WORKER
@@ -70,6 +72,7 @@ async def serve(
     runner = AppRunner(
         app, hosts, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
     )
+    metrics: web.AppRunner | None = None
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
         async with StartingServer(sockets, lambda: app[STORE].doing, hosts):
@@ -79,6 +82,7 @@ async def serve(
         _collect_seldom()
         for one in sockets:
             await web.SockSite(runner, one, backlog=BACKLOG).start()
+        metrics = await metrics_runner(app, settings)
         _announce(sockets, settings, app)
         watchdog.start()
         await _until_stopped(signals.stopping, app[WORKER])
@@ -89,6 +93,8 @@ async def serve(
         for sender in app[SENDERS]:
             sender.hurry(_LAST_READ)
     finally:
+        if metrics:
+            await metrics.cleanup()
         await runner.cleanup()
         watchdog.stop()
         for one in sockets:
@@ -116,6 +122,27 @@ def check_closed(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         "and start with --tokens tokens.json; or, where only those reach it who may do everything, "
         "say so: --open, or AGGREGATOR_OPEN=true"
     )
+
+
+async def metrics_runner(app: web.Application, settings: Settings) -> web.AppRunner | None:
+    """Serve `/metrics` on a port of its own, if there is to be one. Raises SettingError."""
+    if not settings.metrics_port:
+        return None
+    handler = next((one.handler for one in app[ROUTES] if one.template == "/metrics"), None)
+    if handler is None:
+        raise SettingError("metrics_port: no package that is installed serves /metrics")
+    alone = web.Application(middlewares=[as_problems])
+    alone.router.add_get("/metrics", handler)
+    runner = web.AppRunner(alone, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.metrics_port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise SettingError(
+            f"metrics_port: cannot listen on port {settings.metrics_port}: {error.strerror}"
+        ) from error
+    return runner
 
 
 def hosts_of(settings: Settings, sockets: Sequence[socket.socket]) -> Hosts | None:

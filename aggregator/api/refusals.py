@@ -50,8 +50,9 @@ def refusing(handle: Handler, hosts: Hosts | None, clients: Clients, metrics: Me
 def _count(
     metrics: Metrics, request: web.BaseRequest, answer: web.StreamResponse, seconds: float
 ) -> None:
-    info = getattr(request, "match_info", None)  # none of what the application has not seen
-    resource = info.route.resource if info is not None else None
+    # The public name asserts that there is one: there is none of what was refused in front.
+    match = getattr(request, "_match_info", None)
+    resource = match.route.resource if match is not None else None
     route = resource.canonical if resource is not None else _NO_ROUTE
     # Anybody can make up methods, and each would be a series of its own.
     method = request.method if request.method in hdrs.METH_ALL else _NO_METHOD

@@ -237,6 +237,8 @@ NOT_TRIED = {
     ("GET /events/stream", "410"),
     # With rates; see tokens/test_rates.py.
     ("POST /publish", "429"),
+    # Without the extra; see deploy/test_metrics.py.
+    ("GET /metrics", "404"),
 }
 
 
@@ -349,7 +351,7 @@ async def _mend(api: Described) -> None:
 
 
 async def _look_around(api: Described) -> None:
-    for path in ("/stats", "/healthz", "/readyz", "/whoami"):
+    for path in ("/stats", "/healthz", "/readyz", "/whoami", "/metrics"):
         await api.ask(f"GET {path}", 200)
     for call, path in (
         ("GET /openapi.json", "/openapi.json"),

@@ -34,6 +34,7 @@ BY_SCOPE = {
     "GET /quarantine/{id}": "quarantine",
     "DELETE /quarantine/{id}": "quarantine",
     "POST /quarantine/{id}/release": "quarantine",
+    "GET /metrics": "metrics",
 }
 """The scope that each call asks for."""
 
