@@ -150,6 +150,8 @@ class Settings:
     streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
     heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
 
+    log_format: str = _choice("text", ["text", "json"], "How to log")
+    access_log: bool = _switch("Log a line for each request.")
     log_level: str = _choice(
         "info", ["debug", "info", "warning", "error"], "Least severe messages to log"
     )
@@ -173,7 +175,7 @@ HEADINGS = {
         *("queue_events", "queue_bytes"),
     ),
     "Answers": ("answer_bytes", "answer_timeout", "streams", "heartbeat"),
-    "Logging": ("log_level",),
+    "Logging": ("log_format", "access_log", "log_level"),
 }
 """Under which heading each setting is shown."""
 

@@ -1,18 +1,83 @@
-"""What the service logs, and what it leaves out."""
+"""What the service logs and how, and what it leaves out."""
 
 import logging
 import sys
+import traceback
+from datetime import datetime
+from typing import Any
+
+import msgspec
 
 from aggregator.core.fault_log import Seldom
 from aggregator.core.metrics import Metrics
 
+ACCESS = logging.getLogger("aggregator.access")
+"""A line for each request, by setting."""
 
-def configure(level: str) -> None:
-    """Log to standard error, from this level on."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(level.upper())
-    logging.getLogger("aiohttp.server").addFilter(_is_ours)
-    logging.getLogger("asyncio").addFilter(_is_not_too_often)
+_NOISY = ("aiosqlite", "asyncio", "aiohttp")
+"""Whose details would bury ours, and may quote what is stored."""
+
+_USUAL = frozenset(vars(logging.makeLogRecord({})))  # members of every record
+
+
+def configure(level: str, form: str = "text", *, access: bool = False) -> None:
+    """Log to standard error, from this level on; may be called again."""
+    root = logging.getLogger()
+    if not any(isinstance(handler.formatter, _Formatter) for handler in root.handlers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(TextFormatter())
+        root.addHandler(handler)
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
+        logging.getLogger("asyncio").addFilter(_is_not_too_often)
+    for one in root.handlers:
+        if isinstance(one.formatter, _Formatter):
+            one.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root.setLevel(level.upper())
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
+    ACCESS.setLevel(logging.INFO if access else logging.CRITICAL)
+
+
+class _Formatter(logging.Formatter):
+    """Times have the offset of the machine, so that logs of several can be laid together."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        """In ISO 8601, to the millisecond."""
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
+
+
+class TextFormatter(_Formatter):
+    """A line for people; a traceback stands below, indented."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class JsonFormatter(_Formatter):
+    """An object a line for programs, with what else a message was given as members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        told: dict[str, Any] = {
+            "time": self.formatTime(record).replace(" ", "T"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in _USUAL},
+        }
+        if record.exc_info and record.exc_info[1]:
+            told["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return msgspec.json.encode(_plain(told)).decode()
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    """Anybody's values: what is no JSON is shown as text."""
+    return {
+        name: value
+        if isinstance(value, int | float | None)
+        else str(value).encode(errors="backslashreplace").decode()
+        for name, value in told.items()
+    }
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

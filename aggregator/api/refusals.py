@@ -14,6 +14,7 @@ from aggregator.api.responses import ProblemResponse, problem_response
 from aggregator.core.fault_log import Seldom, in_a_line
 from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import cut
+from aggregator.logs import ACCESS
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,33 @@ def refusing(handle: Handler, hosts: Hosts | None, clients: Clients, metrics: Me
         begun = time.perf_counter()
         refusal = (hosts.refusal(request) if hosts else None) or _unmet(request)
         answer = refusal or await handle(request)
-        _count(metrics, request, answer, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        _count(metrics, request, answer, seconds)
+        if ACCESS.isEnabledFor(logging.INFO):
+            _log_access(clients.of(request), request, answer, seconds)
         if answer.status in _TOLD:
             why = answer.detail if isinstance(answer, ProblemResponse) else answer.reason
             tell(clients.of(request), f"{request.method} {cut(request.path)}", answer.status, why)
         return answer
 
     return refusing
+
+
+def _log_access(
+    client: str, request: web.BaseRequest, answer: web.StreamResponse, seconds: float
+) -> None:
+    """Without what stands behind the question mark: it may name what payloads have."""
+    path = in_a_line(cut(request.path), _LONGEST)
+    members = {
+        "client": client,
+        "method": in_a_line(request.method, _LONGEST),
+        "path": path,
+        "status": answer.status,
+        "bytes": answer.content_length,
+        "milliseconds": round(1000 * seconds, 3),
+    }
+    told = "%(client)s: %(method)s %(path)s %(status)s, %(bytes)s bytes, %(milliseconds)s ms"
+    ACCESS.info(told, members, extra=members)
 
 
 def _count(

@@ -20,6 +20,9 @@ from aggregator.token_file import TokenFile
 
 log = logging.getLogger(__name__)
 
+_READ_AGAIN = ("log_level", "log_format", "access_log")
+"""Settings that a running service takes over."""
+
 
 @click.command(cls=WithHeadings)
 @with_settings()
@@ -52,18 +55,19 @@ def command(**flags: Any) -> None:
 class Reloading:
     """Reads the settings again while the service runs, and the tokens.
 
-    `log_level` is put into force; where the setting `tokens` names another file, a start is needed.
+    What is logged, and how, is put into force. To have another file of tokens takes a start.
     """
 
     def __init__(
         self, started: Configuration, flags: dict[str, Any], tokens: TokenFile | None = None
     ) -> None:
         self._started = started
+        self._in_force = started.settings
         self._flags = flags
         self._tokens = tokens
 
     def reload(self) -> None:
-        """Put the level into force, and name what needs a restart; bad settings change nothing."""
+        """Put them into force, and name what needs a restart; bad settings change nothing."""
         if self._tokens:
             self._tokens.refresh()
         try:
@@ -71,16 +75,23 @@ class Reloading:
         except AggregatorError as error:
             log.error("SIGHUP: the settings in force stay: %s", error)
             return
-        level = found.settings.log_level
-        logs.configure(level)
-        log.warning("SIGHUP: log_level is %s%s", level, self._needing_restart(found))
+        before, after = self._in_force, found.settings
+        logs.configure(after.log_level, after.log_format, access=after.access_log)
+        self._in_force = after
+        told = [
+            f"{name} is {getattr(after, name)}"
+            for name in _READ_AGAIN
+            if getattr(before, name) != getattr(after, name)
+        ]
+        changed = "; ".join(told) or "no setting that can be read again has changed"
+        log.warning("SIGHUP: %s%s", changed, self._needing_restart(found))
 
     def _needing_restart(self, found: Configuration) -> str:
         before, after = self._started.settings, found.settings
         changed = [
             name
             for name in found.origins
-            if name != "log_level" and getattr(before, name) != getattr(after, name)
+            if name not in _READ_AGAIN and getattr(before, name) != getattr(after, name)
         ]
         if self._started.stages != found.stages:
             changed.append("[stages]")
