@@ -49,11 +49,11 @@ class Bucket:
             )
         self.fill(now)
         if size > self.level:
-            pause = math.ceil((size - self.level) / self.rate)
+            pause = math.ceil(min(_LONGEST_PAUSE, (size - self.level) / self.rate))
             raise RateExceeded(
                 f"This client is over its rate, {self.rate:,.10g} {self.what} a second, and its "
                 f"burst of {self.burst:,.10g} is used up. Try again.",
-                min(pause, _LONGEST_PAUSE),
+                pause,
             )
 
 

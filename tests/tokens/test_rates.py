@@ -26,6 +26,13 @@ def test_bucket_fills_at_its_rate_up_to_its_burst() -> None:
         bucket.check(11, 1000)
 
 
+def test_pause_is_bounded_however_small_the_rate() -> None:
+    bucket = Bucket("events", 1e-320, 1, 0, 0)
+    with pytest.raises(RateExceeded) as caught:
+        bucket.check(1, 0)
+    assert caught.value.retry_after == 3600
+
+
 async def _publish(client: Client, count: int, first: int = 0) -> tuple[int, str, str]:
     events = [event(str(number)) for number in range(first, first + count)]
     async with client.post("/publish", json=events) as answer:
