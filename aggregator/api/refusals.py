@@ -12,6 +12,7 @@ from aggregator.api.hosts import Hosts
 from aggregator.api.responses import ProblemResponse, problem_response
 from aggregator.core.fault_log import Seldom, in_a_line
 from aggregator.core.quoting import cut
+from aggregator.core.redact import without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -59,5 +60,5 @@ def tell(client: str, what: str, status: int, why: str) -> None:
     """Say that somebody was refused, once in a while for each client and status."""
     if (more := _seldom.told(f"{status} {client}")) is not None:
         who = "somebody at the Unix socket" if client == UNIX else client
-        told = in_a_line(f"{who}: {what} was refused with {status}: {why}", _LONGEST)
-        log.info("%s%s", told, more)
+        told = without_credentials(f"{who}: {what} was refused with {status}: {why}")
+        log.info("%s%s", in_a_line(told, _LONGEST), more)
