@@ -88,6 +88,14 @@ class ClientRates:
             if bucket:
                 bucket.level -= size
 
+    def note_refused(self, request: web.BaseRequest) -> None:
+        """Count a request of which no event could be read: as one event, and what has arrived."""
+        now = self.clock()
+        for bucket, size in (self.events, 1), (self.bytes, request.content.total_bytes):
+            if bucket:
+                bucket.fill(now)
+                bucket.level -= size
+
     def note_conflicts(self, settled: Submission) -> None:
         """Count the conflicts that the client is told of; many keep it from publishing a while."""
         if self.conflicts:

@@ -68,6 +68,17 @@ async def test_bytes_have_a_rate_of_their_own(start: Start) -> None:
     assert (await _publish(client, 20))[0] == 413
 
 
+@pytest.mark.parametrize("rate", ["rate_events", "rate_bytes"])
+async def test_what_cannot_be_read_counts_too(start: Start, rate: str) -> None:
+    client = await start(**{rate: 1.0}, burst=100 if rate == "rate_bytes" else 2)
+    statuses = []
+    for _ in range(4):
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/publish", data=b"x" * 50, headers=headers) as answer:
+            statuses.append(answer.status)
+    assert statuses == [400, 400, 429, 429]
+
+
 async def test_body_in_chunks_counts_as_what_has_arrived(start: Start) -> None:
     client = await start(rate_bytes=1, burst=400)
     status = []
