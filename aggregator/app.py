@@ -28,6 +28,7 @@ from aggregator.api.status import StatusHandlers, gauges
 from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import Budget
+from aggregator.core.fault_log import Seldom, traceback_of
 from aggregator.core.metrics import Metrics
 from aggregator.errors import StoreError
 from aggregator.logs import CountingHandler
@@ -46,6 +47,8 @@ from aggregator.token_file import TokenFile
 from aggregator.watchdog import end_stuck
 
 log = logging.getLogger(__name__)
+
+_seldom = Seldom()
 
 INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
@@ -282,7 +285,11 @@ def _refreshing(tokens: TokenFile) -> Context:
     async def watch() -> None:
         while True:
             await asyncio.sleep(_LOOKED_AT)
-            await asyncio.to_thread(tokens.refresh)  # a file system may hang
+            try:
+                await asyncio.to_thread(tokens.refresh)  # a file system may hang
+            except Exception as error:  # noqa: BLE001, or a revoked token would stay for ever
+                if (more := _seldom.told("tokens")) is not None:
+                    log.error("cannot look at the tokens%s%s", more, traceback_of(error))
 
     async def refreshing(_: web.Application) -> AsyncIterator[None]:
         watching = asyncio.create_task(watch(), name="watch the tokens")

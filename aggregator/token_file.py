@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _MODE = 0o600  # of a new file
 _LARGEST = 16_777_216  # bytes; some 50,000 tokens
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 
 
 class TokenFile:
@@ -25,6 +26,7 @@ class TokenFile:
         """Read the file. Raises SettingError where it is missing or bad."""
         self.path = path
         self._stamp = _stamp_of(path)
+        self._said = ""
         self.tokens = read(path)
         self.index = TokenIndex(self.tokens.tokens)
 
@@ -32,21 +34,32 @@ class TokenFile:
         """Read the file again if it is another one than before.
 
         Where it cannot be read, or is bad, the tokens in force stay, and the log says so, once for
-        each state that the file is in.
+        each fault. It is tried again each time: what was in the way may go without a trace.
         """
         stamp = _stamp_of(self.path)
-        if stamp == self._stamp:
+        if stamp is not None and stamp == self._stamp:
             return
         self._stamp = stamp
         try:
             found = read(self.path)
         except SettingError as error:
-            log.error("the tokens in force stay: %s", error)
+            self._stamp = None
+            if str(error) != self._said:
+                log.error("the tokens in force stay: %s", error)
+            self._said = str(error)
             return
+        self._said = ""
         before = {token.name: token for token in self.tokens.tokens}
         after = {token.name: token for token in found.tokens}
         self.tokens, self.index = found, TokenIndex(found.tokens)
         log.warning("%s", "; ".join(_changes(before, after)) or "tokens: read again, none changed")
+
+    def read_again(self) -> None:
+        """Let the next `refresh` read the file whether it has changed or not, and tell its fault.
+
+        Never waits, as a file system may: for the event loop.
+        """
+        self._stamp, self._said = None, ""
 
 
 def _changes(before: dict[str, Token], after: dict[str, Token]) -> Iterator[str]:
@@ -62,7 +75,9 @@ def _changes(before: dict[str, Token], after: dict[str, Token]) -> Iterator[str]
 def read(path: Path) -> Tokens:
     """The tokens of a file. Raises SettingError, which says what is wrong."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingError(f"tokens: {path} is no ordinary file")
             text = file.read(_LARGEST + 1)
     except FileNotFoundError:
         raise SettingError(
@@ -77,6 +92,11 @@ def read(path: Path) -> Tokens:
         return Tokens.decode(text)
     except ValueError as error:
         raise SettingError(f"tokens: {path}: {error}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open it without waiting for whoever writes to it, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def edit(path: Path, change: Callable[[Tokens], Tokens]) -> None:
@@ -129,4 +149,4 @@ def _stamp_of(path: Path) -> _Stamp | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -10,6 +10,7 @@ from msgspec import Meta
 from aggregator.access import access_of
 from aggregator.api import stored_event
 from aggregator.api.export import Exporter
+from aggregator.api.permitted import check_query, permitted, permitted_topics
 from aggregator.api.query import EventSelector, EventSelectorSchema, PageSchema, TopicsSchema, parse
 from aggregator.api.request.media_type import NDJSON
 from aggregator.api.responses import (
@@ -33,7 +34,7 @@ from aggregator.api.responses import (
     url,
 )
 from aggregator.api.sending import ReadLimiter, Sender
-from aggregator.api.stored_event import payload_state, permitted, render_cloud_event, render_json
+from aggregator.api.stored_event import payload_state, render_cloud_event, render_json
 from aggregator.core import timestamp
 from aggregator.core.identity import key_of
 from aggregator.core.quoting import quoted
@@ -159,8 +160,7 @@ class EventHandlers:
             return await self.exporter.send(request, media_type)
         wanted = parse(PageSchema(), request.query)
         access = access_of(request)
-        if wanted.topic is not None:
-            access.check_topic(wanted.topic)
+        check_query(wanted, access)
         async with self.limiter.acquire(request) as store:
             found = permitted(await store.events(wanted), access)
             page = _page_response(request, found, media_type)
@@ -197,13 +197,16 @@ class EventHandlers:
     async def topics(self, request: web.Request) -> web.StreamResponse:
         """A page of topics, by name."""
         wanted = parse(TopicsSchema(), request.query)
-        async with self.limiter.acquire(request) as store:
-            found = await store.topics(wanted.after, wanted.limit + 1)
+        found: list[StoredTopic] = []
+        async for topic in permitted_topics(
+            self.limiter, request, access_of(request), wanted.after, wanted.limit + 1
+        ):
+            found.append(topic)
+            if len(found) > wanted.limit:
+                break
         shown = found[: wanted.limit]
         after = shown[-1].name if len(found) > len(shown) else None
-        access = access_of(request)
-        covered = [_topic(topic) for topic in shown if access.covers(topic.name)]
-        page = TopicPage(topics=covered, next=after)
+        page = TopicPage(topics=[_topic(topic) for topic in shown], next=after)
         headers = {**NO_CACHE, **next_link(request, after)}
         return await self.sender.send(request, json_response(page, headers=headers))
 

@@ -7,9 +7,10 @@ import msgspec
 from aiohttp import web
 
 from aggregator.access import Access, access_of
+from aggregator.api.permitted import check_query, permitted
 from aggregator.api.query import ExportSchema, parse
 from aggregator.api.sending import ReadLimiter, Sender
-from aggregator.api.stored_event import permitted, render_line
+from aggregator.api.stored_event import render_line
 from aggregator.core.fault_log import Seldom
 from aggregator.errors import InvalidToken, QueueFull, StoreError
 from aggregator.store import Page, Query
@@ -74,8 +75,7 @@ class Exporter:
         """The whole answer. One that cannot be finished is cut off, so that it is seen."""
         wanted = parse(ExportSchema(), request.query)
         access = access_of(request)
-        if wanted.topic is not None:
-            access.check_topic(wanted.topic)
+        check_query(wanted, access)
         async with self.limiter.acquire(request) as store:
             cursor = Cursor(wanted, (await store.span()).newest, access)
             lines = cursor.render(await store.events(cursor.query))

@@ -11,7 +11,7 @@ from multidict import istr
 
 from aggregator.access import EVERYTHING, Access, access_of
 from aggregator.api.client_address import Clients
-from aggregator.api.rates import RateLimits
+from aggregator.api.rates import ClientRates, RateLimits
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.media_type import header_text
 from aggregator.api.request.parsed_event import LONGEST_NAME
@@ -29,10 +29,10 @@ from aggregator.api.responses import (
 )
 from aggregator.api.sending import SMALL, Sender
 from aggregator.core import timestamp
-from aggregator.core.budget import Budget
+from aggregator.core.budget import Budget, Reservation
 from aggregator.core.quoting import cut
 from aggregator.core.tokens import Scope
-from aggregator.errors import InsufficientScope
+from aggregator.errors import InsufficientScope, RequestError
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
@@ -79,13 +79,11 @@ class PublishHandler:
             context = RequestContext(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
                 context.submission,
-                await self.receiver.receive(request, context, reservation),
+                await self._receive(request, context, reservation, rates),
                 is_strict=preferences.is_strict,
                 respond_async=preferences.is_async,
                 headers=headers,
             )
-            if rates:
-                rates.take(request, len(submission.events))
             if access.token is not None:
                 _keep_out(submission, access)
             with self.sender.budget.reserve(client) as results:  # before anything is stored
@@ -101,6 +99,24 @@ class PublishHandler:
         if preferences is not NO_PREFERENCES:
             answer.headers.update(preferences.applied)
         return answer
+
+    async def _receive(
+        self,
+        request: web.Request,
+        context: RequestContext,
+        reservation: Reservation,
+        rates: ClientRates | None,
+    ) -> list[Event]:
+        """The events of the request, held to the client's rates. Raises RequestError."""
+        if rates is None:
+            return await self.receiver.receive(request, context, reservation)
+        try:
+            events = await self.receiver.receive(request, context, reservation)
+        except RequestError:
+            rates.note_refused(request)
+            raise
+        rates.take(request, len(events))
+        return events
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         if not (wanted := self.receiver.decoder.policies.headers):

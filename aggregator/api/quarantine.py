@@ -78,6 +78,7 @@ class QuarantineQuerySchema(ArgumentsSchema):
         return QuarantineQuery(**loaded)
 
 
+_CONFLICT = Fault("", "Another content is stored under its key.")
 _DAMAGED = "What is kept does not match the checksum that was stored with it."
 
 
@@ -143,7 +144,7 @@ class QuarantineHandlers:
         """One event in quarantine."""
         async with self._reader(request) as reader:
             found = await _one(reader, request)
-            answer = await asyncio.to_thread(_entry_response, found)
+            answer = await asyncio.to_thread(_entry_response, request, found)
         return await self.sender.send(request, answer)
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
@@ -246,17 +247,22 @@ async def _one(reader: store.KeepsQuarantine, request: web.Request) -> store.Qua
 def _page_response(request: web.Request, found: store.QuarantinePage) -> web.Response:
     """A page of entries, and where to go on. Slow: call it in a thread."""
     after = next_after(found.next)
-    page = QuarantinePage(quarantined=[_entry(one) for one in found.entries], next=after)
+    access = access_of(request)
+    page = QuarantinePage(quarantined=[_entry(one, access) for one in found.entries], next=after)
     return json_response(page, headers=NO_CACHE | next_link(request, after))
 
 
-def _entry_response(found: store.Quarantined) -> web.Response:
+def _entry_response(request: web.Request, found: store.Quarantined) -> web.Response:
     """One entry. Slow: call it in a thread."""
-    return json_response(_entry(found), headers=NO_CACHE)
+    return json_response(_entry(found, access_of(request)), headers=NO_CACHE)
 
 
-def _entry(found: store.Quarantined) -> Quarantined:
-    """As it was sent; what is no JSON that every reader takes is encoded in base64."""
+def _entry(found: store.Quarantined, access: Access) -> Quarantined:
+    """As it was sent; what is no JSON that every reader takes is encoded in base64.
+
+    In which places it conflicts with what is stored is told to those who may read that.
+    """
+    is_told = found.reason is not QuarantineReason.CONFLICT or access.reads(found.topic)
     entry = Quarantined(
         id=found.id,
         kept_at=timestamp.rfc_3339(found.kept_at),
@@ -264,7 +270,7 @@ def _entry(found: store.Quarantined) -> Quarantined:
         submission=found.submission,
         topic=cut(found.topic, LONGEST_NAME) or None,
         event_id=cut(found.event_id, LONGEST_NAME) or None,
-        errors=_decode_faults(found.detail),
+        errors=_decode_faults(found.detail) if is_told else [_CONFLICT],
         format="cloudevents" if found.is_cloud_event else "event",
     )
     if strict_json.faults(found.body):

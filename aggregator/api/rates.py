@@ -49,11 +49,11 @@ class Bucket:
             )
         self.fill(now)
         if size > self.level:
-            pause = math.ceil((size - self.level) / self.rate)
+            pause = math.ceil(min(_LONGEST_PAUSE, (size - self.level) / self.rate))
             raise RateExceeded(
                 f"This client is over its rate, {self.rate:,.10g} {self.what} a second, and its "
                 f"burst of {self.burst:,.10g} is used up. Try again.",
-                min(pause, _LONGEST_PAUSE),
+                pause,
             )
 
 
@@ -86,6 +86,14 @@ class ClientRates:
                 bucket.check(size, now)
         for bucket, size in sizes:
             if bucket:
+                bucket.level -= size
+
+    def note_refused(self, request: web.BaseRequest) -> None:
+        """Count a request of which no event could be read: as one event, and what has arrived."""
+        now = self.clock()
+        for bucket, size in (self.events, 1), (self.bytes, request.content.total_bytes):
+            if bucket:
+                bucket.fill(now)
                 bucket.level -= size
 
     def note_conflicts(self, settled: Submission) -> None:

@@ -14,6 +14,7 @@ from aggregator.api.responses import ProblemResponse, problem_response
 from aggregator.core.fault_log import Seldom, in_a_line
 from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import cut
+from aggregator.core.redact import without_credentials
 from aggregator.logs import ACCESS
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def _log_access(
     client: str, request: web.BaseRequest, answer: web.StreamResponse, seconds: float
 ) -> None:
     """Without what stands behind the question mark: it may name what payloads have."""
-    path = in_a_line(cut(request.path), _LONGEST)
+    path = in_a_line(without_credentials(cut(request.path)), _LONGEST)
     members = {
         "client": client,
         "method": in_a_line(request.method, _LONGEST),
@@ -107,5 +108,5 @@ def tell(client: str, what: str, status: int, why: str) -> None:
     """Say that somebody was refused, once in a while for each client and status."""
     if (more := _seldom.told(f"{status} {client}")) is not None:
         who = "somebody at the Unix socket" if client == UNIX else client
-        told = in_a_line(f"{who}: {what} was refused with {status}: {why}", _LONGEST)
-        log.info("%s%s", told, more)
+        told = without_credentials(f"{who}: {what} was refused with {status}: {why}")
+        log.info("%s%s", in_a_line(told, _LONGEST), more)

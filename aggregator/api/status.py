@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from aggregator.access import Access, access_of
+from aggregator.api.permitted import permitted_topics
 from aggregator.api.responses import Answer, Count, json_response
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core.budget import Budget
@@ -16,7 +17,7 @@ from aggregator.core.metrics import Gauges
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions, Snapshot, Statistics
-from aggregator.store import OUTCOMES, MeasuresItself, Store, Topic
+from aggregator.store import OUTCOMES, MeasuresItself, Store
 
 _MOST_TOPICS = 1000
 _NO_STORE = {"Cache-Control": "no-store"}  # true for this moment only
@@ -82,7 +83,8 @@ class StatusHandlers:
         """The numbers, which add up."""
         access = access_of(request)
         if not access.is_of_all_topics:
-            return json_response(await self._of_topics(request, access), headers=_NO_STORE)
+            told = json_response(await self._of_topics(request, access), headers=_NO_STORE)
+            return await self.sender.send(request, told)
         async with self.limiter.acquire(request) as store:
             topics = [topic.name for topic in await store.topics("", _MOST_TOPICS)]
         uptime = time.monotonic() - self.started
@@ -90,13 +92,7 @@ class StatusHandlers:
         return await self.sender.send(request, json_response(stats, headers=_NO_STORE))
 
     async def _of_topics(self, request: web.Request, access: Access) -> Stats:
-        found: list[Topic] = []
-        after: str | None = ""
-        while after is not None:
-            async with self.limiter.acquire(request) as store:
-                page = await store.topics(after, _MOST_TOPICS)
-            found += (topic for topic in page if access.covers(topic.name))
-            after = page[-1].name if len(page) == _MOST_TOPICS else None
+        found = [topic async for topic in permitted_topics(self.limiter, request, access)]
         conflicts = sum(topic.conflict for topic in found)
         return Stats(
             unique_processed=sum(topic.stored for topic in found),

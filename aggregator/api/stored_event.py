@@ -9,7 +9,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from aggregator import store
-from aggregator.access import Access
 from aggregator.api.responses import Answer, AsSent, Base64, DateTime, Seq
 from aggregator.core import timestamp
 from aggregator.core.identity import PayloadKind, is_damaged
@@ -35,17 +34,6 @@ _REFERENCE = re.compile(
     rf"|{_AUTHORITY}|{_ABSOLUTE}|{_NO_COLON}+{_MORE}|){_TAIL}",
     re.ASCII,
 )
-
-
-def permitted(page: store.Page, access: Access) -> store.Page:
-    """The page without the events on topics that its reader may not read.
-
-    Of every store: one that did not know of tokens would tell everything.
-    """
-    if access.is_of_all_topics:
-        return page
-    events = [event for event in page.events if access.covers(event.topic)]
-    return store.Page(events, page.next)
 
 
 class StoredEvent(Answer, kw_only=True):

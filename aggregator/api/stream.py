@@ -10,9 +10,10 @@ import msgspec
 from aiohttp import web
 
 from aggregator.access import EVERYTHING, Access, access_of
+from aggregator.api.permitted import check_query, permitted
 from aggregator.api.query import parse_stream
 from aggregator.api.sending import BodyWriter, ReadLimiter, Sender
-from aggregator.api.stored_event import permitted, render_line
+from aggregator.api.stored_event import render_line
 from aggregator.core.budget import Budget
 from aggregator.errors import Gone, InvalidToken, QueueFull, Unavailable, Unparsable
 from aggregator.store import Query, Span, Store, StoredEvent
@@ -193,8 +194,7 @@ class StreamHandler:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Events from now on, or after the one that the client has seen last."""
         wanted = parse_stream(request)
-        if wanted.topic is not None:
-            access_of(request).check_topic(wanted.topic)
+        check_query(wanted, access_of(request))
         if self._is_stopping:
             raise Unavailable("The service is stopping. Try again.")
         with self._following(request):

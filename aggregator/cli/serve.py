@@ -69,7 +69,7 @@ class Reloading:
     def reload(self) -> None:
         """Put them into force, and name what needs a restart; bad settings change nothing."""
         if self._tokens:
-            self._tokens.refresh()
+            self._tokens.read_again()
         try:
             found = load(self._flags, os.environ, Plugins.installed().problems)
         except AggregatorError as error:

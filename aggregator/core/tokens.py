@@ -10,6 +10,7 @@ import re
 import secrets
 import string
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,8 +31,12 @@ _ALPHABET = string.ascii_letters + string.digits
 _ID, _SECRET = 10, 43  # characters; 43 of 62 kinds are 256 bits
 _FORM = re.compile(rf"{_PREFIX}_([A-Za-z0-9]{{{_ID}}})_([A-Za-z0-9]{{{_SECRET}}})_([0-9a-f]{{8}})")
 _VERSION = 1  # of the file
+_LARGEST = 1e15  # of a rate or burst: JSON has no infinity, and it would be lost in the file
 
-Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[
+    str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\\Z")
+]  # no $: that lets a newline pass
+Rate = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -66,10 +71,10 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     topics: Annotated[tuple[str, ...], Meta(min_length=1)] = (EVERYTHING,)
     source: str | None = None
     expires: Moment | None = None
-    rate_events: Annotated[float, Meta(ge=0)] | None = None
+    rate_events: Rate | None = None
     """Events a second, instead of what the setting of that name says; 0 is no limit."""
-    rate_bytes: Annotated[float, Meta(ge=0)] | None = None
-    burst: Annotated[float, Meta(gt=0)] | None = None
+    rate_bytes: Rate | None = None
+    burst: Annotated[float, Meta(gt=0, le=_LARGEST)] | None = None
     """Seconds of these rates that may come at once."""
 
     def __post_init__(self) -> None:
@@ -110,7 +115,7 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [token.name for token in found.tokens]
         ids = [secret.id for token in found.tokens for secret in token.secrets]
         for what, all_of_them in (("name", names), ("id of a secret", ids)):
-            if twice := {one for one in all_of_them if all_of_them.count(one) > 1}:
+            if twice := [one for one, times in Counter(all_of_them).items() if times > 1]:
                 raise ValueError(f"the {what} {min(twice)} stands there twice")
         return found
 
@@ -159,7 +164,7 @@ class TokenIndex:
             raise InvalidToken("The token is not known here; it may have been revoked.")
         end = token.end_of(kept)
         if end is not None and (now or datetime.now(UTC)) >= end:
-            raise InvalidToken(f"The token has expired, at {end:%Y-%m-%dT%H:%M:%SZ}.")
+            raise InvalidToken(f"The token has expired, at {end.isoformat()}.")
         return token, end
 
 

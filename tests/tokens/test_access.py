@@ -289,6 +289,74 @@ async def test_reader_of_some_topics_sees_nothing_of_others(start: Start, path: 
     assert (await app.ask(some, "/events/orders.a/orders.a")).status == 200
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "source=acme",
+        "field=/a&equals=1",
+        "since=2026-01-01T00:00:00Z",
+        "until=2026-01-01T00:00:00Z",
+        "received_since=2026-01-01T00:00:00Z",
+        "received_until=2026-01-01T00:00:00Z",
+    ],
+)
+async def test_whoever_may_not_read_all_cannot_ask_what_others_have(
+    start: Start, path: Path, asked: str
+) -> None:
+    """Where the page ends would tell that something has matched, and as which seq."""
+    app, tokens = await start_with(
+        start, path, {"all": ((Scope.READ,), {}), "some": ((Scope.READ,), {"topics": ("a*",)})}
+    )
+    for target in ("/events", "/events/stream"):
+        answer = await app.ask(tokens["some"], f"{target}?after=0&{asked}", "HEAD")
+        assert answer.status == 403, target
+        for token, more in ((tokens["some"], "&topic=ab"), (tokens["all"], "")):
+            answer = await app.ask(token, f"{target}?after=0&{asked}{more}", "HEAD")
+            assert answer.status == 200, (target, more)
+    lines = {"Accept": "application/x-ndjson"}
+    answer = await app.ask(tokens["some"], f"/events?{asked}", headers=lines)
+    assert answer.status == 403
+    assert "name one of its topics" in answer.body["detail"]
+
+
+async def test_page_of_topics_tells_no_other_name(start: Start, path: Path) -> None:
+    app, tokens = await start_with(
+        start,
+        path,
+        {"all": ((Scope.PUBLISH,), {}), "some": ((Scope.READ,), {"topics": ("b*", "d")})},
+    )
+    await app.publish(tokens["all"], [event("1", topic) for topic in ("a", "b1", "b2", "c", "d")])
+    for after, names, more in (
+        ("", ["b1", "b2"], "b2"),
+        ("b1", ["b2", "d"], None),
+        ("a", ["b1", "b2"], "b2"),
+    ):
+        answer = await app.ask(tokens["some"], f"/topics?limit=2&after={after}")
+        assert [topic["topic"] for topic in answer.body["topics"]] == names
+        assert answer.body["next"] == more
+        assert ("Link" in answer.headers) is (more is not None)
+
+
+async def test_where_a_kept_event_conflicts_is_told_to_readers_alone(
+    start: Start, path: Path
+) -> None:
+    kinds = {
+        "all": ((Scope.PUBLISH, Scope.QUARANTINE, Scope.READ), {}),
+        "blind": ((Scope.PUBLISH, Scope.QUARANTINE), {}),
+    }
+    app, tokens = await start_with(start, path, kinds, on_conflict="quarantine")
+    await app.publish(tokens["all"], {**event("1", "a"), "payload": {"secret": 1}})
+    await app.publish(tokens["blind"], {**event("1", "a"), "payload": {}})
+    for target in ("/quarantine", "/quarantine/1"):
+        told = str((await app.ask(tokens["all"], target)).body)
+        assert "secret" in told
+        assert "event 1" in told
+        cut = str((await app.ask(tokens["blind"], target)).body)
+        assert "Another content is stored under its key." in cut
+        assert "secret" not in cut
+        assert "event 1" not in cut
+
+
 async def test_entries_in_quarantine_on_other_topics_are_not_there(
     start: Start, path: Path
 ) -> None:

@@ -26,6 +26,13 @@ def test_bucket_fills_at_its_rate_up_to_its_burst() -> None:
         bucket.check(11, 1000)
 
 
+def test_pause_is_bounded_however_small_the_rate() -> None:
+    bucket = Bucket("events", 1e-320, 1, 0, 0)
+    with pytest.raises(RateExceeded) as caught:
+        bucket.check(1, 0)
+    assert caught.value.retry_after == 3600
+
+
 async def _publish(client: Client, count: int, first: int = 0) -> tuple[int, str, str]:
     events = [event(str(number)) for number in range(first, first + count)]
     async with client.post("/publish", json=events) as answer:
@@ -59,6 +66,17 @@ async def test_bytes_have_a_rate_of_their_own(start: Start) -> None:
     assert (status, int(again) > 1) == (429, True)
     assert "bytes" in detail
     assert (await _publish(client, 20))[0] == 413
+
+
+@pytest.mark.parametrize("rate", ["rate_events", "rate_bytes"])
+async def test_what_cannot_be_read_counts_too(start: Start, rate: str) -> None:
+    client = await start(**{rate: 1.0}, burst=100 if rate == "rate_bytes" else 2)
+    statuses = []
+    for _ in range(4):
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/publish", data=b"x" * 50, headers=headers) as answer:
+            statuses.append(answer.status)
+    assert statuses == [400, 400, 429, 429]
 
 
 async def test_body_in_chunks_counts_as_what_has_arrived(start: Start) -> None:

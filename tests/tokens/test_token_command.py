@@ -53,6 +53,7 @@ def test_token_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
         (("new", "x", "--scope", "read", "--topics", "a*b", *FLAGS), "pattern of topics"),
         (("new", "x", "--scope", "all", *FLAGS), "all"),
         (("new", "x", *FLAGS), "--scope"),
+        (("new", "x", "--scope", "read", "--rate", "inf", *FLAGS), "float"),
         (("new", "x", "--scope", "read", "--expires", "soon", *FLAGS), "no time"),
         (("rotate", "other", *FLAGS), "there is none named other; there are: web"),
         (("revoke", "other", *FLAGS), "there is none named other"),

@@ -1,9 +1,11 @@
 """Tokens by themselves, the file that keeps them, and when it is read again."""
 
+import asyncio
 import json
 import logging
+import os
 import stat
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from msgspec.structs import replace
 from aggregator.core.tokens import Scope, Secret, Token, TokenIndex, Tokens, new_secret, rotated
 from aggregator.errors import InvalidToken, SettingError
 from aggregator.token_file import TokenFile, edit, read
+from conftest import Start
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -66,7 +69,7 @@ def test_token_ends_when_it_says(whose: str) -> None:
         token = replace(token, secrets=[replace(token.secrets[0], expires=NOW)])
     index = TokenIndex([token])
     assert index.find(text, NOW - HOUR) == (token, NOW)
-    with pytest.raises(InvalidToken, match="expired, at 2026-01-31T00:00:00Z"):
+    with pytest.raises(InvalidToken, match=r"expired, at 2026-01-31T00:00:00\+00:00"):
         index.find(text, NOW)
 
 
@@ -126,6 +129,7 @@ def whole(**members: object) -> bytes:
         (whole(topics=["a*b"]), "pattern of topics"),
         (whole(topics=[""]), "pattern of topics"),
         (whole(name="a b"), "name"),
+        (whole(name="a\n"), "name"),
         (whole(expires="2026-01-31T00:00:00"), "timezone"),
         (whole(scope="read"), "unknown field `scope`"),
         (whole().replace(b'"version": 1', b'"version": 2'), "version"),
@@ -218,6 +222,79 @@ def test_changed_file_is_read_again_and_a_bad_one_keeps_the_old_tokens(
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+
+
+def test_no_change_of_the_file_goes_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    edit(path, lambda tokens: tokens.with_token(made("a")[0]))
+    file = TokenFile(path)
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that keeps times
+    file.refresh()
+    assert file.tokens.named("b")
+
+
+def test_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.json"
+    edit(path, lambda tokens: tokens.with_token(made("a")[0]))
+    file = TokenFile(path)
+    edit(path, lambda tokens: tokens.without("a"))
+
+    def fail(_: Path) -> None:
+        raise SettingError("tokens: cannot read it: Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aggregator.token_file.read", fail)
+        file.refresh()
+        file.refresh()
+        assert len(_errors(caplog)) == 1, "it is said once"
+        file.read_again()
+        file.refresh()
+        assert len(_errors(caplog)) == 2, "and to whoever asks, again"
+    file.refresh()
+    assert not file.tokens.tokens
+
+
+async def test_fault_does_not_end_the_looking(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.json"
+    edit(path, lambda tokens: tokens.with_token(made("a")[0]))
+    monkeypatch.setattr("aggregator.app._LOOKED_AT", 0.01)
+    seen: list[int] = []
+
+    def fail(_: TokenFile) -> None:
+        seen.append(1)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(TokenFile, "refresh", fail)
+    await start(tokens=str(path))
+    while len(seen) < 3:
+        await asyncio.sleep(0.01)
+    assert len(_errors(caplog)) == 1
+
+
+def test_pipe_in_place_of_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    os.mkfifo(path)
+    with pytest.raises(SettingError, match="no ordinary file"):
+        read(path)
+
+
+def test_many_tokens_are_read_soon() -> None:
+    """In a time that grows with their number, not with its square, which would be minutes."""
+    some = [replace(made()[0], name=f"t{number}") for number in range(20_000)]
+    assert len(Tokens.decode(Tokens(some).encode()).tokens) == 20_000
+
+
+def test_end_is_told_with_its_offset() -> None:
+    there = datetime(2026, 1, 31, tzinfo=timezone(5 * HOUR))
+    token, text = made(expires=there)
+    with pytest.raises(InvalidToken, match=r"2026-01-31T00:00:00\+05:00"):
+        TokenIndex([token]).find(text, NOW)
 
 
 def test_secret_is_no_part_of_what_is_kept() -> None:
