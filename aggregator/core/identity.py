@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from hashlib import blake2b
+from typing import Protocol
 
 from aggregator.core import json_pointer, json_values
 
@@ -16,8 +17,9 @@ DEFAULT_KEY_SPEC = "topic,event_id"
 
 KEY_SIZE = 16
 """Bytes of a key."""
-_MEMBERS = ("topic", "event_id", "source", "timestamp")
+_ALWAYS_THERE = ("topic", "event_id", "source")
 _OPTIONAL = "timestamp"
+_MEMBERS = (*_ALWAYS_THERE, _OPTIONAL)
 _HEADER = "header:"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -40,6 +42,26 @@ class MissingKeyPart(ValueError):
         self.is_member = part in _MEMBERS
 
 
+class Members(Protocol):
+    """The members of an event that its key may be made of; the timestamp may be empty."""
+
+    @property
+    def topic(self) -> str:
+        """What the event belongs to."""
+
+    @property
+    def event_id(self) -> str:
+        """What its publisher calls it."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def timestamp(self) -> str:
+        """When it happened."""
+
+
 class KeySpec:
     """The parts of which a key is made, in order.
 
@@ -57,6 +79,7 @@ class KeySpec:
         self.text = ",".join(self.parts)
         self.is_default = self.text == DEFAULT_KEY_SPEC
         self._begun = _begun(self.text)
+        self._is_always_there = set(self.parts) <= set(_ALWAYS_THERE)
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
     def with_source(self) -> "KeySpec":
@@ -69,25 +92,26 @@ class KeySpec:
         found = (part.removeprefix(_HEADER) for part in self.parts if part.startswith(_HEADER))
         return frozenset(found)
 
-    def key(
-        self, members: Mapping[str, str], payload: bytes | None, headers: Mapping[str, str]
-    ) -> bytes:
+    def key(self, event: Members, payload: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The key of an event; `payload` is None if it is no JSON. Raises MissingKeyPart."""
+        if self._is_always_there:
+            return _hashed(self._begun, *[getattr(event, part).encode() for part in self.parts])
         return _hashed(
-            self._begun, *(self._value(part, members, payload, headers) for part in self.parts)
+            self._begun, *[self._value(part, event, payload, headers) for part in self.parts]
         )
 
     def _value(
         self,
         part: str,
-        members: Mapping[str, str],
+        event: Members,
         payload: bytes | None,
         headers: Mapping[str, str],
     ) -> bytes:
         if part in _MEMBERS:
-            if part == _OPTIONAL and not members[part]:
+            value: str = getattr(event, part)
+            if part == _OPTIONAL and not value:
                 raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
-            return members[part].encode()
+            return value.encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):

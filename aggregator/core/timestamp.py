@@ -42,15 +42,9 @@ def try_parse(text: str) -> int | None:
 
     Digits beyond microseconds are cut off.
     """
-    if _WHOLE <= len(text) <= _WHOLE + len(_DIGITS):
-        end = text[_POINT:]
-        fraction = _FRACTIONS.get(end)
-        if fraction is None and end[0] == "." and end[-1] == "Z":
-            digits = end[1:-1]
-            if digits.isdigit() and digits.isascii():
-                fraction = int(digits) * _DIGITS[len(digits)]
-        if fraction is not None and (whole := _second(text[:_POINT])) is not None:
-            return whole + fraction
+    found = _usual(text)
+    if found is not None:
+        return found
     upper = text.upper()
     return _read(upper) if _SHAPE.fullmatch(upper) else None
 
@@ -62,7 +56,23 @@ def rfc_3339(microseconds: int) -> str:
 
 def is_rfc_3339(text: str) -> bool:
     """Whether it is spelled as RFC 3339 asks, which knows fewer spellings than ISO 8601."""
+    if _usual(text) is not None:
+        return True
     return _RFC_3339.fullmatch(text.upper()) is not None and try_parse(text) is not None
+
+
+def _usual(text: str) -> int | None:
+    """The time in microseconds, if it is spelled as by nearly every publisher; None else."""
+    if _WHOLE <= len(text) <= _WHOLE + len(_DIGITS):
+        end = text[_POINT:]
+        fraction = _FRACTIONS.get(end)
+        if fraction is None and end[0] == "." and end[-1] == "Z":
+            digits = end[1:-1]
+            if digits.isdigit() and digits.isascii():
+                fraction = int(digits) * _DIGITS[len(digits)]
+        if fraction is not None and (whole := _second(text[:_POINT])) is not None:
+            return whole + fraction
+    return None
 
 
 @lru_cache(1024)
