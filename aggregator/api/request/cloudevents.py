@@ -64,6 +64,7 @@ class _Reading:
     def __init__(self) -> None:
         self._values: list[bytes] = []
         self._quotes = 0
+        self._is_in_doubt = False
 
     def read(self, raw: bytes) -> ParsedEvent:
         """One event; a member that is null is absent, unless it is `data`. Raises _DECLINED."""
@@ -76,7 +77,7 @@ class _Reading:
         spelled.pop("data_base64", None)
         attributes = _encode(spelled)
         if b"\\" in attributes and any('"' in name for name in spelled):
-            raise _Wrong("No attribute has a quotation mark in its name.")  # it would be miscounted
+            self._is_in_doubt = True  # such a mark may stand in `attributes` and not in `raw`
         self._values += data, attributes
         texts = 3 + (event.time is not None) + (event.data_base64 is not None)
         self._quotes += _QUOTES * (names - len(spelled) + texts)
@@ -92,7 +93,9 @@ class _Reading:
 
     def is_surely_taken(self, text: bytes) -> bool:
         """Whether the text, which holds the events and nothing else, is JSON that is taken."""
-        return strict_json.is_surely_taken(text, self._values, self._quotes)
+        return not self._is_in_doubt and strict_json.is_surely_taken(
+            text, self._values, self._quotes
+        )
 
 
 def _content(encoded: str | None, data: bytes) -> tuple[PayloadKind, bytes]:
