@@ -12,7 +12,15 @@ from aggregator.api.request import strict_json
 from aggregator.core.identity import PayloadKind
 from spellings import values
 
-_TEXTS = [b'"a"', b'"b c"', '"é€😀"'.encode(), b'"\\u0061"', b'"\\"\\\\"', b'"\\ud83d\\ude00"', b'""']
+_TEXTS = [
+    b'"a"',
+    b'"b c"',
+    '"é€😀"'.encode(),
+    b'"\\u0061"',
+    b'"\\"\\\\"',
+    b'"\\ud83d\\ude00"',
+    b'""',
+]
 _ODD = [
     *(b"null", b"1", b"-0", b"1.0", b"true", b"[]", b"{}", b'{"a":"b"}', b"1e400", b"1e0309"),
     *(b'"1e0309"', b'"\\u0000"', b'"\\ud800"', b'"\0"', b'"\xff"', b"nope", b"", b"9" * 400),
@@ -21,7 +29,16 @@ _ODD = [
 ]
 _NAMES = [
     *(b"a", b"subject", b"datacontenttype", b"topic", b"payload", b"event_id", b"A_b", b""),
-    *(b"i\\u0064", b"a\\u0022b", b"c\\u0022d", b'e\\"f', b"time", b"data", b"data_base64", b"\xc3\xa9"),
+    *(
+        b"i\\u0064",
+        b"a\\u0022b",
+        b"c\\u0022d",
+        b'e\\"f',
+        b"time",
+        b"data",
+        b"data_base64",
+        b"\xc3\xa9",
+    ),
 ]
 _TIMES = [b'"2026-01-31T12:00:00Z"', b'"2026-01-31T12:00:00.5+01:00"', b'"soon"', b'""', b"null"]
 _BASE64 = [b'"YQ=="', b'"Y\\u0051=="', b'""', b'"YQ"', b'"Y Q=="', b"null", '"é"'.encode(), b"1"]
@@ -92,9 +109,7 @@ def said(raw: bytes) -> Said | None:
         kind, payload = PayloadKind.JSON, spelled["data"]
     elsewhere = ("type", "id", "source", "time", "data", "data_base64")
     attributes = [
-        (name, text)
-        for name, text in spelled.items()
-        if name in there and name not in elsewhere
+        (name, text) for name, text in spelled.items() if name in there and name not in elsewhere
     ]
     time = there.get("time", "")
     return Said(there["type"], there["id"], time, there["source"], kind, payload, attributes)

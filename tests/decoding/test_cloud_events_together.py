@@ -11,7 +11,7 @@ from aggregator.api.request.decoder import Decoder
 from aggregator.event import Event
 from aggregator.outcome import Invalid
 
-_DECODER = Decoder(30, 100_000, RULES)
+_DECODER = Decoder(30, 1_000_000, RULES)
 _CLOUD = b'{"specversion":"1.0","type":"t","id":"1","source":"s","subject":"b","data":{}}'
 
 
@@ -122,3 +122,15 @@ def test_usual_events_are_decoded_together(way: str, monkeypatch: pytest.MonkeyP
 
 def _never(raw: bytes, begin: strict_json.Place) -> None:
     raise AssertionError("one by one")
+
+
+@pytest.mark.parametrize("rest", [b"}", b',"a":nope}', b","])
+def test_form_is_told_by_the_members_of_the_event(rest: bytes) -> None:
+    cloud = b'{"specversion":1,"a":{"event_id":1}'
+    assert cloudevents.form_of(cloud + rest) is cloudevents.CLOUD
+    for other in (
+        b'{"a":{"specversion":1},"b":1',
+        b'{"specversion":1,"event_id":{}',
+        b'["specversion"',
+    ):
+        assert cloudevents.form_of(other + rest) is not cloudevents.CLOUD
