@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from hypothesis import strategies as st
@@ -41,6 +41,7 @@ _NAMES = [
     ),
 ]
 _TIMES = [b'"2026-01-31T12:00:00Z"', b'"2026-01-31T12:00:00.5+01:00"', b'"soon"', b'""', b"null"]
+_REQUIRED = ("specversion", "type", "id", "source")
 _BASE64 = [b'"YQ=="', b'"Y\\u0051=="', b'""', b'"YQ"', b'"Y Q=="', b"null", '"é"'.encode(), b"1"]
 
 _texts = st.sampled_from(_TEXTS)
@@ -91,20 +92,11 @@ def said(raw: bytes) -> Said | None:
     if any(map(_has_too_many_digits, spelled.values())):
         return None
     there = {name: value for name, value in members.items() if value is not None}
-    required = ("specversion", "type", "id", "source")
-    if not all(isinstance(there.get(name), str) for name in required):
-        return None
-    if not (isinstance(there.get("time", "-"), str) and there.get("time", "-")):
+    if not _has_texts(there):
         return None
     kind, payload = PayloadKind.NOTHING, b""
     if "data_base64" in there:
-        try:
-            payload = base64.b64decode(there["data_base64"], validate=True)
-        except (TypeError, ValueError):
-            return None
-        kind = PayloadKind.BYTES
-        if "data" in there:
-            return None
+        kind, payload = PayloadKind.BYTES, base64.b64decode(there["data_base64"])
     elif "data" in members:
         kind, payload = PayloadKind.JSON, spelled["data"]
     elsewhere = ("type", "id", "source", "time", "data", "data_base64")
@@ -113,6 +105,22 @@ def said(raw: bytes) -> Said | None:
     ]
     time = there.get("time", "")
     return Said(there["type"], there["id"], time, there["source"], kind, payload, attributes)
+
+
+def _has_texts(members: dict[str, Any]) -> bool:
+    """Whether what must be text is, and there is one form of data at most."""
+    if not all(isinstance(members.get(name), str) for name in _REQUIRED):
+        return False
+    time = members.get("time", "some")
+    if not (isinstance(time, str) and time):
+        return False
+    if "data_base64" not in members:
+        return True
+    try:
+        base64.b64decode(members["data_base64"], validate=True)
+    except (TypeError, ValueError):
+        return False
+    return "data" not in members
 
 
 def _has_too_many_digits(spelled: bytes) -> bool:
