@@ -5,9 +5,10 @@ a version, and what keys are made of is kept in the store and compared at every 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Protocol
 
 from aggregator.core import json_pointer, json_values
@@ -30,7 +31,7 @@ def key_of(topic: str, event_id: str) -> bytes:
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
     also the name by which an event is found whose key is made of something else.
     """
-    return _hashed(_DEFAULT, topic.encode(), event_id.encode())
+    return _hashed(_DEFAULT, (topic.encode(), event_id.encode()))
 
 
 class MissingKeyPart(ValueError):
@@ -79,7 +80,9 @@ class KeySpec:
         self.text = ",".join(self.parts)
         self.is_default = self.text == DEFAULT_KEY_SPEC
         self._begun = _begun(self.text)
-        self._is_always_there = set(self.parts) <= set(_ALWAYS_THERE)
+        # The quick way to parts of which none can be missing; of two, for it to return a tuple.
+        is_quick = len(self.parts) > 1 and set(self.parts) <= set(_ALWAYS_THERE)
+        self._always_there = attrgetter(*self.parts) if is_quick else None
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
     def with_source(self) -> "KeySpec":
@@ -94,11 +97,10 @@ class KeySpec:
 
     def key(self, event: Members, payload: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The key of an event; `payload` is None if it is no JSON. Raises MissingKeyPart."""
-        if self._is_always_there:
-            return _hashed(self._begun, *[getattr(event, part).encode() for part in self.parts])
-        return _hashed(
-            self._begun, *[self._value(part, event, payload, headers) for part in self.parts]
-        )
+        if self._always_there:
+            return _hashed(self._begun, self._always_there(event))
+        parts = [self._value(part, event, payload, headers) for part in self.parts]
+        return _hashed(self._begun, parts)
 
     def _value(
         self,
@@ -106,12 +108,12 @@ class KeySpec:
         event: Members,
         payload: bytes | None,
         headers: Mapping[str, str],
-    ) -> bytes:
+    ) -> str | bytes:
         if part in _MEMBERS:
             value: str = getattr(event, part)
             if part == _OPTIONAL and not value:
                 raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
-            return value.encode()
+            return value
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):
@@ -149,10 +151,12 @@ def _begun(key_spec: str) -> blake2b:
     return blake2b(prefix, digest_size=KEY_SIZE)
 
 
-def _hashed(begun: blake2b, *parts: bytes) -> bytes:
+def _hashed(begun: blake2b, parts: Iterable[str | bytes]) -> bytes:
+    """The hash over the parts, each with its length before it; a text is hashed as UTF-8."""
     hashed = begun.copy()
     for part in parts:
-        hashed.update(len(part).to_bytes(4, "big") + part)
+        encoded = part.encode() if isinstance(part, str) else part
+        hashed.update(len(encoded).to_bytes(4, "big") + encoded)
     return hashed.digest()
 
 

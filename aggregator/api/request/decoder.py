@@ -193,9 +193,10 @@ class Decoder:
     ) -> list[Event]:
         """Raises RejectedEvent where a part of a key is missing."""
         submission, received_at = context.submission, context.received_at
+        policies_of = self.policies.of
         events = []
         for index, event in enumerate(parsed, first):
-            policies = self.policies.of(event.topic)
+            policies = policies_of(event.topic)
             key_spec = policies.cloud_key_spec if event.attributes else policies.key_spec
             name = key_of(event.topic, event.event_id)
             key = name if key_spec.is_default else _key(event, key_spec, context)
