@@ -4,7 +4,7 @@
 that ends with the mutant, or in one where a test undoes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -249,9 +249,10 @@ class RunsPartsTogether(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        def hashed(begun: Any, *parts: bytes) -> bytes:
+        def hashed(begun: Any, parts: Iterable[str | bytes]) -> bytes:
             made = begun.copy()
-            made.update(b"".join(parts))
+            for part in parts:
+                made.update(part.encode() if isinstance(part, str) else part)
             return bytes(made.digest())
 
         put(identity, "_hashed", hashed)
