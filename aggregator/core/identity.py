@@ -98,7 +98,7 @@ class KeySpec:
     def key(self, event: Members, payload: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The key of an event; `payload` is None if it is no JSON. Raises MissingKeyPart."""
         if self._always_there:
-            return _hashed(self._begun, self._always_there(event))
+            return _hashed(self._begun, [part.encode() for part in self._always_there(event)])
         parts = [self._value(part, event, payload, headers) for part in self.parts]
         return _hashed(self._begun, parts)
 
@@ -108,12 +108,12 @@ class KeySpec:
         event: Members,
         payload: bytes | None,
         headers: Mapping[str, str],
-    ) -> str | bytes:
+    ) -> bytes:
         if part in _MEMBERS:
             value: str = getattr(event, part)
             if part == _OPTIONAL and not value:
                 raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
-            return value
+            return value.encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):
@@ -151,12 +151,11 @@ def _begun(key_spec: str) -> blake2b:
     return blake2b(prefix, digest_size=KEY_SIZE)
 
 
-def _hashed(begun: blake2b, parts: Iterable[str | bytes]) -> bytes:
-    """The hash over the parts, each with its length before it; a text is hashed as UTF-8."""
+def _hashed(begun: blake2b, parts: Iterable[bytes]) -> bytes:
+    """The hash over the parts, each with its length before it."""
     hashed = begun.copy()
     for part in parts:
-        encoded = part.encode() if isinstance(part, str) else part
-        hashed.update(len(encoded).to_bytes(4, "big") + encoded)
+        hashed.update(len(part).to_bytes(4, "big") + part)
     return hashed.digest()
 
 

@@ -249,10 +249,9 @@ class RunsPartsTogether(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        def hashed(begun: Any, parts: Iterable[str | bytes]) -> bytes:
+        def hashed(begun: Any, parts: Iterable[bytes]) -> bytes:
             made = begun.copy()
-            for part in parts:
-                made.update(part.encode() if isinstance(part, str) else part)
+            made.update(b"".join(parts))
             return bytes(made.digest())
 
         put(identity, "_hashed", hashed)
