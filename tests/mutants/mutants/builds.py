@@ -4,7 +4,7 @@
 that ends with the mutant, or in one where a test undoes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -249,7 +249,7 @@ class RunsPartsTogether(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        def hashed(begun: Any, *parts: bytes) -> bytes:
+        def hashed(begun: Any, parts: Iterable[bytes]) -> bytes:
             made = begun.copy()
             made.update(b"".join(parts))
             return bytes(made.digest())
