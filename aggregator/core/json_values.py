@@ -86,9 +86,10 @@ def may_have(tokens: Tokens, value: bytes) -> Callable[[bytes], bool]:
         digits = spelled.lstrip(b"-").partition(b"e")[0]
 
     def test(within: bytes) -> bool:
-        if all(text in within for text in texts):
-            if not digits or digits in within or digits in within.translate(None, b"."):
-                return True
+        if all(text in within for text in texts) and (
+            digits in within or digits in within.translate(None, b".")
+        ):
+            return True
         return b"\\" in within
 
     return test

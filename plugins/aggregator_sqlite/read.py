@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from heapq import merge
 from typing import Any, TypeVar
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 SCANNED = 20_000  # events that one page examines at most
 READ_BYTES = 4 * PAGE_BYTES  # of blocks that one page reads, about
-_FEW = 16  # events of a block: to decode all of them together takes no longer
 _SCANNED_SOURCES = 20_000  # of one event, by name: further ones are not looked at
 
 # All of them select what is after :after and before :before; a block, if any event of it is.
@@ -111,18 +110,16 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
     is_on_topic, may_match = _topic_test(query), _quick_test(query)
     with closing(_scan(db, query)) as candidates:
         for block, seqs in candidates:
-            if block is None:
-                on_topic = some = seqs
-            else:
-                if block is not before:
-                    if read >= READ_BYTES:
-                        return Page(events, last)
-                    read, before = read + block.size, block
-                on_topic = block.passing(is_on_topic, seqs) if is_on_topic else seqs
-                some = block.passing(may_match, on_topic) if may_match else on_topic
+            if block is not None and block is not before:
+                if read >= READ_BYTES:
+                    return Page(events, last)
+                read, before = read + block.size, block
+            on_topic = _passing(block, is_on_topic, seqs)
+            some = _passing(block, may_match, on_topic)
             if on_topic and len(events) == query.limit:
                 return Page(events, last)
-            for seq, members in zip(some, _members(block, some), strict=True):
+            decoded = block.members_of(some) if block else [Members() for _ in some]
+            for seq, members in zip(some, decoded, strict=True):
                 if looked_into == SCANNED or size >= PAGE_BYTES:
                     return Page(events, last)
                 looked_into, last = looked_into + 1, seq
@@ -135,6 +132,10 @@ def page(db: sqlite3.Connection, query: Query) -> Page:
                         return Page(events, seq)
             last = seqs[-1]
     return Page(events, None)
+
+
+def _passing(block: Block | None, test: QuickTest | None, seqs: Sequence[int]) -> Sequence[int]:
+    return seqs if block is None or test is None else block.passing(test, seqs)
 
 
 def _topic_test(query: Query) -> QuickTest | None:
@@ -152,16 +153,6 @@ def _quick_test(query: Query) -> QuickTest | None:
         return (lambda stored: source in stored) if source else None
     may_have = query.field.may_be_in
     return lambda stored: source in stored and may_have(stored)
-
-
-def _members(block: Block | None, seqs: Sequence[int]) -> Iterable[Members]:
-    """Those of each event; none of one whose block is gone."""
-    if block is None:
-        return [Members() for _ in seqs]
-    if len(seqs) < _FEW:
-        return map(block.members, seqs)
-    every, first = block.all_members(), block.first_seq
-    return [every[seq - first] for seq in seqs]
 
 
 def _is_wanted(query: Query, members: Members) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
+from aggregator.store import Counters, FieldIs, Page, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, sums, write
 from aggregator_sqlite.connection import SqliteThread
