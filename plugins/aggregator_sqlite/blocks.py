@@ -16,7 +16,7 @@ import sqlite3
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import accumulate
 from operator import add
@@ -40,6 +40,7 @@ from aggregator_sqlite.runs import KEY
 log = logging.getLogger(__name__)
 
 EVENTS_PER_BLOCK = 128  # at most
+_FEW = 16  # events that are looked at one by one: as quick as all of their block together
 _BYTES_PER_BLOCK = 65_536  # at most, unless a single event has more
 DIGEST = 17
 _TAKE_AS_THEY_STAND = -1
@@ -136,13 +137,38 @@ class Block:
         except (msgspec.MsgspecError, RecursionError):
             return Members()
 
+    def members_of(self, seqs: Sequence[int]) -> Iterable[Members]:
+        """The members of each of these."""
+        if len(seqs) < _FEW:
+            return map(self.members, seqs)
+        every, first = self._all_members(), self.first_seq
+        return [every[seq - first] for seq in seqs]
+
+    def _all_members(self) -> Sequence[Members]:
+        """The members of each of its events. Decoded together, which takes half of the time.
+
+        A flipped bit in one event cannot make it run on into the next: what was written is a JSON
+        array for each, and with a bracket or a quote too many or too few there is none for all of
+        them, or another number. Then each is decoded by itself.
+        """
+        try:
+            found = _read_all_members(self._events)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found = []
+        return found if len(found) == len(self.seqs) else [self.members(seq) for seq in self.seqs]
+
+    def passing(self, may_match: Callable[[bytes], bool], seqs: Sequence[int]) -> Sequence[int]:
+        """Those of its events whose JSON passes; what passes must do so with more around it."""
+        if len(seqs) < _FEW:
+            return [seq for seq in seqs if may_match(self._text(seq)[0])]
+        if not may_match(self._events):
+            return ()
+        first, texts = self.first_seq, self._texts()
+        return [seq for seq in seqs if may_match(texts[seq - first])]
+
     def payload(self, seq: int, form: PayloadKind) -> bytes | None:
         """Its payload, None if it is not kept any more."""
-        text, size = self._text(seq)
-        stored = text[len(text) - 1 - size : -1] if size else b""
-        if form is PayloadKind.NOTHING:
-            return b""
-        return (_decoded(stored) if form is PayloadKind.BYTES else stored) if size else None
+        return _payload(*self._text(seq), form)
 
     def key(self, seq: int) -> bytes:
         """The key that was stored with it."""
@@ -156,21 +182,19 @@ class Block:
 
     def is_damaged(self, seq: int) -> bool:
         """Whether anything that is stored of it is not as it was written."""
-        text, size = self._text(seq)
-        checksum = zlib.crc32(self.key(seq), seq + size)
-        checksum = zlib.crc32(text, zlib.crc32(self.digest(seq), checksum))
-        return checksum != self._checksums[seq - self.first_seq]
+        return self._is_damaged(seq, *self._text(seq), self.key(seq), self.digest(seq))
 
     def is_whole(self) -> bool:
         """Whether nothing stands between its events but what belongs there."""
-        texts = (self._text(seq)[0] for seq in self.seqs)
-        return self._events == b"[%b]" % b",".join(texts)
+        return self._events == b"[%b]" % b",".join(self._texts())
 
     def event(self, seq: int, members: Members | None = None) -> StoredEvent:
         """The whole event."""
         read = members or self.members(seq)
-        form = payload_kind_of(read.payload_kind)
+        form = _JSON if read.payload_kind == _JSON_CODE else payload_kind_of(read.payload_kind)
         attributes = bytes(read.attributes)
+        text, size = self._text(seq)
+        key, digest = self.key(seq), self.digest(seq)
         return StoredEvent(
             seq,
             read.received_at,
@@ -178,13 +202,21 @@ class Block:
             read.event_id,
             read.timestamp,
             read.source,
-            self.payload(seq, form),
-            self.key(seq),
-            self.digest(seq),
+            _payload(text, size, form),
+            key,
+            digest,
             form,
             b"" if attributes == b"null" else attributes,
-            self.is_damaged(seq),
+            self._is_damaged(seq, text, size, key, digest),
         )
+
+    def _texts(self) -> Sequence[bytes]:
+        begins = (1, *[end + 1 for end in self._ends[:-1]])
+        return [self._events[begin:end] for begin, end in zip(begins, self._ends, strict=True)]
+
+    def _is_damaged(self, seq: int, text: bytes, size: int, key: bytes, digest: bytes) -> bool:
+        checksum = zlib.crc32(text, zlib.crc32(digest, zlib.crc32(key, seq + size)))
+        return checksum != self._checksums[seq - self.first_seq]
 
     def _text(self, seq: int) -> tuple[bytes, int]:
         """The JSON of the event, and how many bytes of it are its payload."""
@@ -410,6 +442,15 @@ def _size(event: Event) -> int:
     return 2 + 4 * -(-len(event.payload) // 3) if event.payload_kind is PayloadKind.BYTES else 0
 
 
+def _payload(text: bytes, size: int, form: PayloadKind) -> bytes | None:
+    """The payload at the end of an event's JSON, None if it is not kept any more."""
+    if form is _JSON:
+        return text[len(text) - 1 - size : -1] if size else None
+    if form is PayloadKind.NOTHING:
+        return b""
+    return _decoded(text[len(text) - 1 - size : -1]) if size else None
+
+
 def _decoded(stored: bytes) -> bytes:
     """The bytes encoded as base64; the text itself where a flipped bit has damaged it."""
     try:
@@ -438,6 +479,7 @@ _JSON, _JSON_CODE = (
 
 _write = msgspec.json.Encoder().encode
 _reader = msgspec.json.Decoder(Members)
+_read_all_members = msgspec.json.Decoder(list[Members]).decode
 
 
 def _read_members(text: bytes) -> Members:

@@ -16,7 +16,7 @@ import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
+from aggregator.store import Counters, FieldIs, Page, QuarantineQuery, Query, Span
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, sums, write
 from aggregator_sqlite.connection import SqliteThread
@@ -85,10 +85,29 @@ async def test_page_looks_at_no_more_than_it_says(
 ) -> None:
     monkeypatch.setattr(read, "SCANNED", 10)
     await _fill(store, 25)
-    page = await store.events(Query(source="nobody's"))
+    page = await store.events(Query(until=0))
     assert (page.events, page.next) == ([], 10)
-    page = await store.events(Query(source="nobody's", after=20))
+    page = await store.events(Query(until=0, after=20))
     assert (page.events, page.next) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(source="nobody's"),
+        Query(topic="logins", source="nobody's"),
+        Query(field=FieldIs("/user", b"snobody")),
+    ],
+)
+async def test_events_that_cannot_match_are_passed_over_by_what_is_read(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    monkeypatch.setattr(blocks, "EVENTS_PER_BLOCK", 4)
+    await _fill(store, 25)
+    monkeypatch.setattr(read, "SCANNED", 1)
+    assert await store.events(query) == Page([], None)
+    monkeypatch.setattr(read, "READ_BYTES", 1)
+    assert await store.events(query) == Page([], 4)
 
 
 GROWING = (
