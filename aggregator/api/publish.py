@@ -370,7 +370,9 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
 
 
 def _shown(name: str) -> str | UnsetType:
-    return cut(name, LONGEST_NAME) if name else UNSET
+    if len(name) > LONGEST_NAME:
+        return cut(name, LONGEST_NAME)
+    return name or UNSET
 
 
 def _result(event: Event) -> AnyResult:

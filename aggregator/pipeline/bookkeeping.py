@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WHY = 500  # bytes
 _SETTLED = (Stored, Duplicate, Filtered)
+_NOT_KEPT = (Stored, Duplicate)  # whatever the settings: they are gone through all at once
 Failed = Sequence[tuple[Submission, AggregatorError]]
 
 
@@ -45,14 +46,16 @@ class _Entries:
     quarantined: list[Quarantined] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     stored_on: list[str] = field(default_factory=list)  # the topic of each event that is stored
+    duplicates_on: list[str] = field(default_factory=list)  # of each duplicate
     counted: Counter[str] = field(default_factory=Counter)
     by_topic: dict[str, Counter[str]] = field(default_factory=dict)
 
     def totals(self) -> tuple[Counters, dict[str, Counters]]:
         """What is to be counted, in all and by topic."""
-        self.counted["stored"] += len(self.stored_on)
-        for topic, stored in Counter(self.stored_on).items():
-            self.by_topic.setdefault(topic, Counter())["stored"] += stored
+        for status, topics in (("stored", self.stored_on), ("duplicate", self.duplicates_on)):
+            self.counted[status] += len(topics)
+            for topic, count in Counter(topics).items():
+                self.by_topic.setdefault(topic, Counter())[status] += count
         by_topic = {topic: Counters(**counts) for topic, counts in self.by_topic.items()}
         return Counters(**self.counted), by_topic
 
@@ -101,11 +104,13 @@ class BatchRecorder:
         if submission.released:
             entries.dropped += _no_longer_needed(submission)
         if len(stored) < len(submission.events):
-            self._note_others(submission, entries)
+            duplicates = _note_duplicates(submission, entries)
+            if len(stored) + duplicates < len(submission.events):
+                self._note_others(submission, entries)
 
     def _note_others(self, submission: Submission, entries: _Entries) -> None:
-        """What became of the events that were not stored."""
-        others = [event for event in submission.events if type(event.verdict) is not Stored]
+        """What became of the events that are neither stored nor duplicates."""
+        others = [event for event in submission.events if type(event.verdict) not in _NOT_KEPT]
         for event in others:
             assert event.outcome
             entries.counted[event.outcome.status] += 1
@@ -134,11 +139,21 @@ def _no_longer_needed(submission: Submission) -> Iterator[int]:
             yield entry
 
 
+def _note_duplicates(submission: Submission, entries: _Entries) -> int:
+    """Count the duplicates, as redeliveries too; how many there are."""
+    again = [
+        (event.topic, Redelivery(event.verdict.seq, event.source, event.received_at))
+        for event in submission.events
+        if type(event.verdict) is Duplicate
+    ]
+    entries.duplicates_on += [topic for topic, _ in again]
+    entries.redeliveries += [redelivery for _, redelivery in again]
+    return len(again)
+
+
 def _note_topic(event: Event, entries: _Entries) -> None:
-    """Count the event on its topic, and as a redelivery if it came again."""
+    """Count a conflict on its topic, and as a redelivery."""
     match event.outcome:
-        case Duplicate(seq=seq):
-            entries.redeliveries.append(Redelivery(seq, event.source, event.received_at))
         case Conflict(seq=int(seq), differences=differences):
             conflicting = ConflictingContent(event.digest, differences)
             entries.redeliveries.append(

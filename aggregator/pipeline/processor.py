@@ -259,14 +259,20 @@ def _check_stored(
 
 
 def _check_others(going: Sequence[Event], work: UnitOfWork, names: str) -> None:
+    held = work.held
     for event in going:
+        verdict = event.verdict
+        if type(verdict) is Stored:  # was looked at
+            continue
+        if type(verdict) is Duplicate and held.get(verdict.seq) == event.key:
+            continue  # as nearly all of the others
         match event.outcome:
             case None:
                 raise StageFault(f"{names}: event {event.index} was lost on the way")
             case outcome if not isinstance(outcome, Outcome):
                 raise StageFault(f"{names}: the verdict of event {event.index} is no outcome")
             case Duplicate(seq=seq) | Conflict(seq=seq) if (
-                seq is None or work.held.get(seq) != event.key
+                seq is None or held.get(seq) != event.key
             ):
                 raise StageFault(f"{names}: no claim has named seq {seq} as the holder of the key")
             case Refused():
