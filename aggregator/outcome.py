@@ -9,7 +9,7 @@ A new outcome has to be told of in all these places:
 - `pipeline/intake.py`: `_NOT_YET`, if it may not be settled with left of the bar;
 - `pipeline/processor.py`: `_refuse` and `_check_others`, for strict submissions and for what a
   stage may not say;
-- `pipeline/bookkeeping.py`: `_SETTLED`, if it lets a released event leave quarantine; `_note_topic`
+- `pipeline/bookkeeping.py`: `_SETTLED`, if it lets a released event leave quarantine; `_Entries`
   and `_reason`, if it is counted by topic or can go into quarantine;
 - `api/publish.py`: a result class, `AnyResult` and `_result`; `Counts` and `_counts`; and
   `_MAY_BE_REFUSED`, if it can be refused;

@@ -47,16 +47,19 @@ class _Entries:
     dropped: list[int] = field(default_factory=list)
     stored_on: list[str] = field(default_factory=list)  # the topic of each event that is stored
     duplicates_on: list[str] = field(default_factory=list)  # of each duplicate
-    counted: Counter[str] = field(default_factory=Counter)
-    by_topic: dict[str, Counter[str]] = field(default_factory=dict)
+    conflicts_on: list[str] = field(default_factory=list)  # of each conflict with a stored event
+    counted: Counter[str] = field(default_factory=Counter)  # of what became of the others
 
     def totals(self) -> tuple[Counters, dict[str, Counters]]:
         """What is to be counted, in all and by topic."""
-        for status, topics in (("stored", self.stored_on), ("duplicate", self.duplicates_on)):
-            self.counted[status] += len(topics)
-            for topic, count in Counter(topics).items():
-                self.by_topic.setdefault(topic, Counter())[status] += count
-        by_topic = {topic: Counters(**counts) for topic, counts in self.by_topic.items()}
+        self.counted["stored"] += len(self.stored_on)
+        self.counted["duplicate"] += len(self.duplicates_on)
+        on = map(Counter, (self.stored_on, self.duplicates_on, self.conflicts_on))
+        stored, duplicates, conflicts = (counted.get for counted in on)
+        by_topic = {
+            topic: Counters(stored(topic, 0), duplicates(topic, 0), conflicts(topic, 0))
+            for topic in {*self.stored_on, *self.duplicates_on, *self.conflicts_on}
+        }
         return Counters(**self.counted), by_topic
 
 
@@ -114,7 +117,8 @@ class BatchRecorder:
         for event in others:
             assert event.outcome
             entries.counted[event.outcome.status] += 1
-            _note_topic(event, entries)
+            if isinstance(event.outcome, Conflict):
+                _note_conflict(event, event.outcome, entries)
         if submission.released:
             return
         kept = [event for event in others if self._is_kept(event, submission)]
@@ -151,17 +155,14 @@ def _note_duplicates(submission: Submission, entries: _Entries) -> int:
     return len(again)
 
 
-def _note_topic(event: Event, entries: _Entries) -> None:
-    """Count a conflict on its topic, and as a redelivery."""
-    match event.outcome:
-        case Conflict(seq=int(seq), differences=differences):
-            conflicting = ConflictingContent(event.digest, differences)
-            entries.redeliveries.append(
-                Redelivery(seq, event.source, event.received_at, conflicting)
-            )
-        case _:
-            return
-    entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
+def _note_conflict(event: Event, conflict: Conflict, entries: _Entries) -> None:
+    """Count a conflict with a stored event on its topic, and as a redelivery."""
+    if conflict.seq is not None:
+        entries.conflicts_on.append(event.topic)
+        content = ConflictingContent(event.digest, conflict.differences)
+        entries.redeliveries.append(
+            Redelivery(conflict.seq, event.source, event.received_at, content)
+        )
 
 
 def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:
