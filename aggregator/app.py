@@ -12,7 +12,7 @@ from aggregator.api.client_address import Clients
 from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
-from aggregator.api.middleware import Cors, Origins, as_problems, with_options
+from aggregator.api.middleware import Cors, Origins, as_problems
 from aggregator.api.protocol import DOORKEEPER, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
@@ -102,7 +102,7 @@ def create_app(
     listed_origins = listed(settings.cors_origins)
     origins = Origins(listed_origins)
     app = web.Application(
-        middlewares=[as_problems, origins.guard, with_options],
+        middlewares=[as_problems, origins.guard],
         client_max_size=settings.max_body,
     )
     app[INTAKE] = intake

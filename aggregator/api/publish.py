@@ -61,11 +61,11 @@ class PublishHandler:
 
     async def _response(self, request: web.Request) -> web.Response:
         self.intake.check_ready()
-        self.sender.check_room(request)
+        client = self.clients.of(request)
+        self.sender.budget.check_room(client)
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         if preferences.is_async and not self.has_quarantine:
             preferences = replace(preferences, is_async=False)
-        client = self.clients.of(request)
         with self.budget.reserve(client) as reservation:
             headers = self._key_headers(request)
             context = RequestContext(new_submission_id(), timestamp.now(), headers)
@@ -370,7 +370,9 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
 
 
 def _shown(name: str) -> str | UnsetType:
-    return cut(name, LONGEST_NAME) if name else UNSET
+    if len(name) > LONGEST_NAME:
+        return cut(name, LONGEST_NAME)
+    return name or UNSET
 
 
 def _result(event: Event) -> AnyResult:

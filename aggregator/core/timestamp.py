@@ -50,7 +50,8 @@ def try_parse(text: str) -> int | None:
 
 def rfc_3339(microseconds: int) -> str:
     """The time as RFC 3339 writes it, in UTC."""
-    return (_EPOCH + microseconds * _MICROSECOND).isoformat().replace("+00:00", "Z")
+    second, fraction = divmod(microseconds, 1_000_000)
+    return f"{_shown(second)}.{fraction:06}Z" if fraction else f"{_shown(second)}Z"
 
 
 def is_rfc_3339(text: str) -> bool:
@@ -77,6 +78,12 @@ def _usual(text: str) -> int | None:
 def _second(text: str) -> int | None:
     """A second in UTC, without the Z; None if it is none, or spelled otherwise."""
     return _read(text + "Z") if _SECOND.fullmatch(text) else None
+
+
+@lru_cache(1024)
+def _shown(second: int) -> str:
+    """A second since 1970 as RFC 3339 writes it, without the Z."""
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
 def _read(text: str) -> int | None:

@@ -179,7 +179,7 @@ class CountsOnOneTopic(Build):
 
         def on_one(self: bookkeeping._Entries) -> Any:
             counted, by_topic = totals(self)
-            first = next(iter(self.by_topic), "")
+            first = next(iter(self.duplicates_on), "")
             moved = {
                 topic: counts if topic == first else msgspec.structs.replace(counts, duplicate=0)
                 for topic, counts in by_topic.items()
