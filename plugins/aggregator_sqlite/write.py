@@ -11,6 +11,7 @@ from aggregator.store import MOST_CONFLICTS, Counters, KeyOwner, Redelivery
 from aggregator_sqlite import arrivals, blocks, sums
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyClaims
+from aggregator_sqlite.runs import KEY, Named
 from aggregator_sqlite.sums import CONFLICT, COUNTERS, REDELIVERY, TOPIC
 
 # What is added to a row is added to its checksum by the same statement: `sums.py` says how.
@@ -34,7 +35,6 @@ ON CONFLICT (name) DO UPDATE SET
         },
     )
 )
-ADD_NAMES = MultiRowStatement("INSERT INTO names (name, seq) VALUES (?, ?)")
 COUNT_BY_TOPIC = MultiRowStatement(
     TOPIC.into(
         """
@@ -119,29 +119,36 @@ class EncodedBatch:
     rows: list[tuple[blocks.Row, arrivals.Times]]  # blocks
     rows_on: list[tuple[str, int]]  # the topics in each block, by its first seq
     topics: Sequence[tuple[object, ...]]  # the bounds of each, and the hash of its name
-    names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
+    names: list[Named]  # by which events are found besides their key
 
     @classmethod
     def of(cls, first: int, events: Sequence[Event]) -> "EncodedBatch":
         """Encode events from that seq on. Raises TypeError or ValueError if one cannot be."""
+        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
+        _check_names(names)
         rows, rows_on = [], []
         for row, some in blocks.pack(first, events):
             rows.append((row, arrivals.times_of(some)))
             rows_on += [(topic, row[0]) for topic in {event.topic for event in some}]
-        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
         topics = list(_topics(first, events))
-        _check(topics, names)
+        _check_topics(topics)
         with_hashes = [(*bounds, sums.over(bounds[0])) for bounds in topics]
         return cls(first + len(events) - 1, rows, rows_on, with_hashes, names)
 
 
-def _check(topics: list[TopicBounds], names: list[tuple[bytes, int]]) -> None:
+def _check_topics(topics: list[TopicBounds]) -> None:
     """Raise TypeError or ValueError for what SQLite would refuse later, on its thread."""
     for topic, *numbers in topics:
         if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
             raise ValueError(f"events on topic {topic!r} that were received at {numbers[1::2]}")
+
+
+def _check_names(names: list[Named]) -> None:
+    """Raise TypeError or ValueError for what is no name."""
     if any(not isinstance(name, bytes) for name, _ in names):
         raise TypeError("the name of an event should be bytes")
+    if {len(name) for name, _ in names} - {KEY}:
+        raise ValueError(f"a name has {KEY} bytes")
 
 
 def _topics(first: int, events: Sequence[Event]) -> Iterator[TopicBounds]:
@@ -183,12 +190,11 @@ def _owner(
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
-    """Store events, and what they are found by besides their keys: topics and names."""
+    """Store events, and which topics they are on."""
     ADD_TOPICS(db, batch.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [one[:1] for one in batch.topics])}
     arrivals.add_blocks(db, batch.rows)
     blocks.ADD_TO_TOPICS(db, [(ids[topic], first) for topic, first in batch.rows_on])
-    ADD_NAMES(db, batch.names)
     db.execute(SET_LAST_SEQ, {"last": batch.last})
 
 
