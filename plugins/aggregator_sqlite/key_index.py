@@ -122,6 +122,19 @@ class State:
             return seq
         return next((seq for run in self.runs if (seq := run.find(db, key))), None)
 
+    def find_all(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, with their seqs: each page is read once for all."""
+        recent = self.recent
+        found = {key: recent[key] for key in keys if key in recent}
+        missing = sorted(set(keys) - found.keys())
+        for run in self.runs:
+            if not missing:
+                break
+            if in_run := run.find_all(db, missing):
+                found |= in_run
+                missing = [key for key in missing if key not in in_run]
+        return found
+
     def named(self, db: sqlite3.Connection, name: bytes, after: int) -> list[int]:
         """The seqs of the first events after that one with the name, in order."""
         older = _named(db, self.runs, name, after)
@@ -209,11 +222,10 @@ class KeyIndex:
         self.check_valid()
         return self.key_filter.may_hold(keys)
 
-    def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+    def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
         """Look the keys up: those that committed events hold, with the seqs."""
         self.check_valid()
-        state = self.state
-        return {key: seq for key in keys if (seq := state.find(db, key))}
+        return self.state.find_all(db, keys)
 
     def begin_commit(self) -> None:
         """Be invalid until `add` follows a commit that succeeded: no key may be called new."""

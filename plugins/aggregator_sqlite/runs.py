@@ -76,16 +76,28 @@ class Run:
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the event that holds the key, if any. Raises StoreError for a damaged page."""
-        prefix = _prefix(key)
-        # The last page whose fence is less, then those whose fence is the same.
-        first = max(bisect_left(self.fences, prefix) - 1, 0)
-        for number in range(first, bisect_right(self.fences, prefix)):
-            with _readable():
-                page = db.execute(PAGE, (self._id(number),)).fetchone()
-            seq = _find(_verified(page[0] if page else b""), key)
-            if seq is not None:
-                return seq
-        return None
+        return self.find_all(db, [key]).get(key)
+
+    def find_all(self, db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, with their seqs. The keys are in order.
+
+        So each page is read once for all keys that may be in it. Raises StoreError for a damaged
+        page.
+        """
+        found: dict[bytes, int] = {}
+        page, at = b"", -1
+        for key in keys:
+            prefix = _prefix(key)
+            # The last page whose fence is less, then those whose fence is the same.
+            first = max(bisect_left(self.fences, prefix) - 1, 0)
+            for number in range(first, bisect_right(self.fences, prefix)):
+                if number != at:
+                    page, at = self._page(db, number), number
+                seq = _find(page, key)
+                if seq is not None:
+                    found[key] = seq
+                    break
+        return found
 
     def named(self, db: sqlite3.Connection, name: bytes) -> Iterator[int]:
         """The seqs of the events with that name, in order. Raises StoreError for a damaged page."""
@@ -93,7 +105,7 @@ class Run:
         prefix = _prefix(entry)
         first = max(bisect_left(self.fences, prefix) - 1, 0)
         for number in range(first, bisect_right(self.fences, prefix)):
-            page = b"".join(self._pages(db, number, number))
+            page = self._page(db, number)
             for found in _prefixes([page], ENTRY) if entry in page else ():
                 if found.startswith(entry):
                     yield int.from_bytes(found[KEY:])
@@ -150,6 +162,12 @@ class Run:
         if len(rows) != last - first + 1:
             raise damaged()
         return [_verified(page) for (page,) in rows]
+
+    def _page(self, db: sqlite3.Connection, number: int) -> bytes:
+        """The entries of that page. Raises StoreError if it is damaged."""
+        with _readable():
+            row = db.execute(PAGE, (self._id(number),)).fetchone()
+        return _verified(row[0] if row else b"")
 
     def _id(self, number: int) -> int:
         return self.id * _MOST_PAGES + number

@@ -72,10 +72,13 @@ _TIMES = {
     "first_at": "min(first_at, excluded.first_at) - first_at",
     "last_at": "max(last_at, excluded.last_at) - last_at",
 }
-ADD_SIGHTING = REDELIVERY.into(
-    """
+ADD_REDELIVERIES = MultiRowStatement(
+    REDELIVERY.into(
+        """
+WITH added (seq, source, duplicates, conflicts, first_at, last_at, hash)
+    AS (VALUES (?, ?, ?, ?, ?, ?, ?))
 INSERT INTO redeliveries (seq, source, duplicates, conflicts, first_at, last_at, checksum)
-VALUES (:seq, :source, :duplicates, :conflicts, :first_at, :last_at, :hash + $new)
+SELECT seq, source, duplicates, conflicts, first_at, last_at, hash + $new FROM added WHERE true
 ON CONFLICT (seq, source) DO UPDATE SET
     duplicates = duplicates + excluded.duplicates,
     conflicts = conflicts + excluded.conflicts,
@@ -83,8 +86,9 @@ ON CONFLICT (seq, source) DO UPDATE SET
     last_at = max(last_at, excluded.last_at),
     checksum = checksum + $more
 """,
-    new={name: f":{name}" for name in ("seq", "duplicates", "conflicts", "first_at", "last_at")},
-    more={"duplicates": "excluded.duplicates", "conflicts": "excluded.conflicts", **_TIMES},
+        new={name: name for name in ("seq", "duplicates", "conflicts", "first_at", "last_at")},
+        more={"duplicates": "excluded.duplicates", "conflicts": "excluded.conflicts", **_TIMES},
+    )
 )
 ADD_CLASH = CONFLICT.into(
     """
@@ -214,21 +218,27 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
 
 def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
     """Count what came again by event and source, and keep the first contents that differed."""
-    db.executemany(ADD_SIGHTING, map(_counted, redeliveries))
+    ADD_REDELIVERIES(db, _summed(redeliveries))
     db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
 
 
-def _counted(seen: Redelivery) -> dict[str, object]:
-    is_conflict = seen.conflicting is not None
-    return {
-        "seq": seen.seq,
-        "source": seen.source,
-        "duplicates": int(not is_conflict),
-        "conflicts": int(is_conflict),
-        "first_at": seen.seen_at,
-        "last_at": seen.seen_at,
-        "hash": sums.over(seen.source),
-    }
+def _summed(redeliveries: Sequence[Redelivery]) -> list[tuple[object, ...]]:
+    """A row for each event and source, in the order of seq, with the hash over the source."""
+    summed: dict[tuple[int, str], tuple[int, int, int, int]] = {}
+    for seen in redeliveries:
+        is_conflict = seen.conflicting is not None
+        one = (int(not is_conflict), int(is_conflict), seen.seen_at, seen.seen_at)
+        if before := summed.get((seen.seq, seen.source)):
+            duplicates, conflicts, first_at, last_at = before
+            one = (
+                duplicates + one[0],
+                conflicts + one[1],
+                min(first_at, seen.seen_at),
+                max(last_at, seen.seen_at),
+            )
+        summed[seen.seq, seen.source] = one
+    hashes = {source: sums.over(source) for _, source in summed}
+    return [(*key, *summed[key], hashes[key[1]]) for key in sorted(summed)]
 
 
 def _clash(seen: Redelivery) -> dict[str, object]:

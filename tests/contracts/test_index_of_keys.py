@@ -433,6 +433,20 @@ async def test_damaged_page_is_told_and_hides_no_key(store: SqliteStore) -> None
         await store.find(events[0].key, 1)
 
 
+def test_keys_looked_up_together_read_each_page_once(db: sqlite3.Connection) -> None:
+    keys = sorted(os.urandom(16) for _ in range(10 * runs.PER_PAGE))
+    run = Run(1)
+    run.write(db, runs.sorted_entries({key: seq for seq, key in enumerate(keys, 1)}))
+    wanted = sorted([*keys, *(os.urandom(16) for _ in range(1000))])
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    found = run.find_all(db, wanted)
+    db.set_trace_callback(None)
+    assert found == {key: seq for seq, key in enumerate(keys, 1)}
+    assert found == {key: seq for key in wanted if (seq := run.find(db, key))}
+    assert len(statements) == len(run.fences)
+
+
 def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:
     """Where one page ends and the next one begins they may differ only in what no fence shows."""
     alike = [bytes(8) + number.to_bytes(8) for number in range(1, 2 * runs.PER_PAGE)]
