@@ -47,18 +47,20 @@ _TAKE_AS_THEY_STAND = -1
 _UNREADABLE = "the block of event %d cannot be read: %s; docs/reliability.md tells what to do"
 _NUMBER = 4  # bytes of an entry in `ends`, in `sizes` and in `checksums`
 _NULL = len(b"null")
+_NO_NAME = bytes(KEY)
 _ARRIVAL = re.compile(rb"\[\[([0-9]{1,18}),")
 
 ADD_BLOCKS = MultiRowStatement(
-    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, digests, ends, sizes, "
+    "INSERT INTO blocks (first_seq, first_seq_copy, checksum, keys, names, digests, ends, sizes, "
     "checksums, events, newest_at, behind, arrivals_checksum) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     most=4,
 )
 ADD_TO_TOPICS = MultiRowStatement("INSERT INTO blocks_by_topic (topic_id, first_seq) VALUES (?, ?)")
 # CAST and coalesce: in SQLite's header of a row a flipped bit turns bytes into text, or NULL.
 BLOCK = """
 SELECT first_seq, first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
+    CAST(coalesce(names, '') AS BLOB),
     CAST(coalesce(digests, '') AS BLOB), CAST(coalesce(ends, '') AS BLOB),
     CAST(coalesce(sizes, '') AS BLOB), CAST(coalesce(checksums, '') AS BLOB),
     CAST(coalesce(events, '') AS BLOB)
@@ -79,10 +81,12 @@ ORDER BY first_seq
 BLOCK_AT = "SELECT max(first_seq) FROM blocks WHERE first_seq <= ?"
 ALL_BLOCKS = "SELECT first_seq FROM blocks ORDER BY first_seq DESC"
 KEYS = """
-SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB) FROM blocks WHERE first_seq = ?
+SELECT first_seq_copy, checksum, CAST(coalesce(keys, '') AS BLOB),
+    CAST(coalesce(names, '') AS BLOB)
+FROM blocks WHERE first_seq = ?
 """
 
-Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, bytes]
+Row = tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 """A row of the table, as `schema.py` describes it, without what `arrivals.py` adds."""
 
 
@@ -103,7 +107,10 @@ class Block:
     """Consecutive events, decoded one by one. Raises ValueError if its parts do not match."""
 
     def __init__(self, row: Row) -> None:
-        self.first_seq, copy, _, self._keys, self._digests, ends, sizes, sums, self._events = row
+        self.first_seq, copy, _, self._keys, self._names, self._digests, *numbers, self._events = (
+            row
+        )
+        ends, sizes, sums = numbers
         count = len(ends) // _NUMBER
         if not count or (len(self._keys), len(self._digests)) != (KEY * count, DIGEST * count):
             raise ValueError("its parts do not fit each other")
@@ -175,6 +182,10 @@ class Block:
         place = KEY * (seq - self.first_seq)
         return self._keys[place : place + KEY]
 
+    def name(self, seq: int) -> bytes:
+        """The name that was stored with it; empty where it is found by its key."""
+        return _name_at(self._names, seq - self.first_seq)
+
     def digest(self, seq: int) -> bytes:
         """The digest that was stored with it."""
         place = DIGEST * (seq - self.first_seq)
@@ -240,12 +251,13 @@ def pack(first: int, events: Sequence[Event]) -> Iterator[tuple[Row, Sequence[Ev
             raise ValueError(f"a digest has {DIGEST} bytes")
         sizes = [len(one.payload) if one.payload_kind is _JSON else _size(one) for one in some]
         sums = checksums(first + done, texts[done:upto], keys, digests, sizes)
-        joined = b"".join(keys)
+        joined, names = b"".join(keys), _joined_names(some)
         row = (
             first + done,
             first + done,
-            zlib.crc32(joined),
+            _keys_checksum(joined, names),
             joined,
+            names,
             b"".join(digests),
             struct.pack(f"<{count}I", *ends[:count]),
             struct.pack(f"<{count}I", *sizes),
@@ -352,8 +364,10 @@ def since(db: sqlite3.Connection, seq: int) -> Generator[Block, None, None]:
 
 def keys_since(
     db: sqlite3.Connection, seq: int, last: int
-) -> Generator[tuple[bytes, int], None, None]:
-    """The key and seq of each event from that seq on, up to the `last` one. To be closed.
+) -> Generator[tuple[bytes, bytes, int], None, None]:
+    """Key, name and seq of each event from that seq on, up to the `last` one. To be closed.
+
+    A name is empty where the event is found by its key.
 
     Raises StoreError if keys are damaged: events whose keys are not found would be stored twice. A
     bit that flips in SQLite's B-tree can hide a block, or show its neighbour in its place.
@@ -361,13 +375,14 @@ def keys_since(
     due = None
     with closing(db.execute(BLOCKS_SINCE, {"seq": seq})) as firsts:
         for (first,) in firsts:
-            keys = _keys_at(db, first)
+            keys, names = _keys_at(db, first)
             if due is None:
                 _check_beginning(db, seq, first)
             elif first < due:
                 raise _damaged_keys(first)
             for place in range(max(0, seq - first), len(keys) // KEY):
-                yield keys[KEY * place : KEY * (place + 1)], first + place
+                key = keys[KEY * place : KEY * (place + 1)]
+                yield key, _name_at(names, place), first + place
             due = first + len(keys) // KEY
     if due is None:
         _check_beginning(db, seq, last + 1)
@@ -392,19 +407,35 @@ def _first_at(db: sqlite3.Connection, seq: int) -> int:
     return first or 0
 
 
-def _keys_at(db: sqlite3.Connection, first: int) -> bytes:
+def _keys_at(db: sqlite3.Connection, first: int) -> tuple[bytes, bytes]:
     try:
-        copy, checksum, keys = read_row(db, KEYS, first) or (None, 0, b"")
+        copy, checksum, keys, names = read_row(db, KEYS, first) or (None, 0, b"", b"")
     except UnreadableRow:
-        copy, checksum, keys = None, 0, b""
-    if copy != first or checksum not in (_TAKE_AS_THEY_STAND, zlib.crc32(keys)):
+        copy, checksum, keys, names = None, 0, b"", b""
+    if copy != first or checksum not in (_TAKE_AS_THEY_STAND, _keys_checksum(keys, names)):
         raise _damaged_keys(first)
-    return bytes(keys)
+    return keys, names
+
+
+def _joined_names(events: Sequence[Event]) -> bytes:
+    """The names of the events of a block; nothing at all where each is found by its key."""
+    if not any(event.name for event in events):
+        return b""
+    return b"".join([event.name or _NO_NAME for event in events])
+
+
+def _name_at(names: bytes, place: int) -> bytes:
+    name = names[KEY * place : KEY * (place + 1)]
+    return b"" if name == _NO_NAME or len(name) < KEY else name
+
+
+def _keys_checksum(keys: bytes, names: bytes) -> int:
+    return zlib.crc32(names, zlib.crc32(keys))
 
 
 def has_whole_keys(row: Row) -> bool:
     """Whether its keys are as they were written, or are taken as they stand."""
-    return row[2] in (_TAKE_AS_THEY_STAND, zlib.crc32(row[3]))
+    return row[2] in (_TAKE_AS_THEY_STAND, _keys_checksum(row[3], row[4]))
 
 
 def _damaged_keys(first: int) -> StoreError:

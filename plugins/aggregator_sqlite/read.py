@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from heapq import merge
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from aggregator.store import (
 from aggregator_sqlite import arrivals, blocks, fields, sums
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
 from aggregator_sqlite.key_index import KeyIndex, KeysInFile
+from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.sums import WHAT_TO_DO
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,6 @@ WHERE pointer_id = :pointer_id AND value = :value AND seq > :after AND seq < :be
 ORDER BY seq DESC
 """
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
-SEQS_OF_NAME = "SELECT CAST(seq AS INTEGER) FROM names WHERE name = ? ORDER BY seq"
 SPAN = "SELECT (SELECT min(first_seq) FROM blocks), last_seq FROM counters"
 TOPICS = """
 SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at, checksum
@@ -221,20 +221,26 @@ def find(
 ) -> list[StoredEvent]:
     """The first events with that key or name, from one source or from any."""
     events: list[StoredEvent] = []
-    # Before the SELECT below: while that is open, this connection sees the file as it was then, and
-    # runs that are newer than that would look damaged.
+    if len(name) != KEY:
+        return []
     owner = index.find(db, name)
-    with closing(db.execute(SEQS_OF_NAME, (name,))) as rows:
-        seqs = merge([owner] if owner else [], (seq for (seq,) in rows))
-        for block, seq in blocks.for_seqs(db, seqs):
-            if block is None:
-                continue
-            members = block.members(seq)
-            if source in (None, members.source) and not (events and events[-1].seq == seq):
-                events.append(block.event(seq, members))
-            if len(events) == limit:
-                break
+    seqs = merge([owner] if owner else [], _named(db, index, name))
+    for block, seq in blocks.for_seqs(db, seqs):
+        if block is None:
+            continue
+        members = block.members(seq)
+        if source in (None, members.source) and not (events and events[-1].seq == seq):
+            events.append(block.event(seq, members))
+        if len(events) == limit:
+            break
     return events
+
+
+def _named(db: sqlite3.Connection, index: KeyIndex | KeysInFile, name: bytes) -> Iterator[int]:
+    after = 0
+    while seqs := index.named(db, name, after):
+        yield from seqs
+        after = seqs[-1]
 
 
 def contents(

@@ -18,7 +18,7 @@ from aggregator.pipeline.batch import BatchItem, BatchResult
 from aggregator.store import NewestSeq
 from aggregator.transaction import UnitOfWork
 from aggregator_memory.queue import MemoryQueue
-from aggregator_sqlite import blocks, key_index, quarantine, runs, write
+from aggregator_sqlite import blocks, key_index, quarantine, runs
 from aggregator_sqlite.store import SqliteStore
 from mutants.stores import Mutant
 
@@ -303,7 +303,7 @@ class ForgetsNames(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        put(write, "ADD_NAMES", nothing)
+        put(key_index.State, "named", lambda *args: [])
 
 
 class EvictsTheNewest(Build):
