@@ -15,7 +15,7 @@ from aggregator.api.client_address import Clients
 from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
-from aggregator.api.middleware import Cors, Origins, as_problems, with_options
+from aggregator.api.middleware import Cors, Origins, as_problems
 from aggregator.api.protocol import DOORKEEPER, METRICS, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
@@ -143,7 +143,7 @@ def create_app(
 
     origins = Origins(listed(settings.cors_origins))
     app = web.Application(
-        middlewares=[as_problems, origins.guard, with_options],
+        middlewares=[as_problems, origins.guard],
         client_max_size=settings.max_body,
     )
     app[METRICS] = metrics

@@ -12,7 +12,7 @@ Times are microseconds since 1970 (UTC). Keys are 16 bytes, digests 17.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
@@ -101,6 +101,11 @@ class FieldIs(msgspec.Struct, frozen=True):
     def is_in(self, payload: bytes | None, form: PayloadKind) -> bool:
         """Whether that payload has the value there. One that is damaged or gone has nothing."""
         return value_at(self.pointer, payload, form) == self.value
+
+    @property
+    def may_be_in(self) -> Callable[[bytes], bool]:
+        """A quick test of bytes: False only where no payload within them has the value there."""
+        return json_values.may_have(json_pointer.parse(self.pointer), self.value)
 
 
 def value_at(where: str, payload: bytes | None, form: PayloadKind) -> bytes | None:

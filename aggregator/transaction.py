@@ -116,7 +116,10 @@ class Transaction:
         pipeline waits for: the submissions of those events come again once that has been compared.
         """
         work = self._work
-        left = list(rivals(pair for pair in pairs if _is_open(*pair, work.verdicts)))
+        differing = [pair for pair in pairs if pair[0].digest != pair[1].digest]
+        if not differing:
+            return [None] * len(pairs)
+        left = list(rivals(pair for pair in differing if contents_of(*pair) not in work.verdicts))
         while left and (done := await self._compare_some(left)):
             left = left[done:]
         if left:
@@ -226,10 +229,6 @@ class Transaction:
             except BaseException as error:
                 self._work.failure = error
                 raise
-
-
-def _is_open(event: Event, owner: KeyOwner, verdicts: Verdicts) -> bool:
-    return event.digest != owner.digest and contents_of(event, owner) not in verdicts
 
 
 def _verdict(event: Event, owner: KeyOwner, verdicts: Verdicts) -> Conflict | None:

@@ -38,6 +38,7 @@ def as_sent(block: blocks.Block, seq: int) -> Event:
         "timestamp": stored.timestamp or "",
         "payload": stored.payload or b"",
         "known_timestamp_us": block.members(seq).time,
+        "name": block.name(seq),
     }
     del members["seq"], members["is_damaged"]
     return Event(0, "", **members)

@@ -1,13 +1,14 @@
 """Every outcome is known where it is counted and answered."""
 
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
+import msgspec
 import pytest
 
 from aggregator import outcome
 from aggregator.api.publish import AnyResult
 from aggregator.core.identity import DEFAULT_KEY_SPEC
-from aggregator.outcome import Outcome
+from aggregator.outcome import Duplicate, Outcome
 from aggregator.store import Counters
 from aggregator_sqlite.store import SqliteStore
 from conftest import Start
@@ -41,3 +42,29 @@ async def test_every_outcome_is_told_by_the_stats(
         stats = await response.json()
     assert stats.pop("received_total") == 7
     assert 7 in stats.values()
+
+
+@pytest.mark.parametrize("second", [0, -1, 2**63 - 1, 2**63, 2**64, 10**30, True, 1.0, "1", None])
+@pytest.mark.parametrize("first", [1, -1, 2**63, 10**30, True, None])
+def test_duplicate_is_checked_as_any_other_outcome(first: Any, second: Any) -> None:
+    for duplicate in (Duplicate(first, second), Duplicate(second, first)):
+        assert _is_taken(duplicate) == _can_be_told(duplicate)
+
+
+def _is_taken(duplicate: Duplicate) -> bool:
+    try:
+        outcome.check(duplicate)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _can_be_told(duplicate: Duplicate) -> bool:
+    """Whether msgspec takes it for one, and can write it."""
+    members = {"type": "Duplicate", **msgspec.structs.asdict(duplicate)}
+    try:
+        return msgspec.convert(members, Duplicate, strict=True) == duplicate and bool(
+            msgspec.json.encode(duplicate)
+        )
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -67,7 +67,7 @@ _seldom = Seldom()
 
 @web.middleware
 async def as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error with a problem."""
+    """Answer every error with a problem, and OPTIONS on every path there is."""
     try:
         answer = await handler(request)
         if not isinstance(answer, web.StreamResponse):
@@ -82,12 +82,24 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
                 return answer
         return _unexpected(request, error)
     except web.HTTPException as error:
-        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
-        return problem_response(error.status, _detail(error, request), kept)
+        return _refused(request, error)
     except Exception as error:  # noqa: BLE001, it is logged, and the publisher must be answered
         return _unexpected(request, error)
     else:
         return answer
+
+
+def _refused(request: web.Request, error: web.HTTPException) -> web.Response:
+    """The answer where aiohttp refuses; it knows nothing of OPTIONS."""
+    is_asked = request.method == "OPTIONS"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        if is_asked:
+            return _options_response(request, error.allowed_methods)
+        error = web.HTTPMethodNotAllowed(request.method, {*error.allowed_methods, "OPTIONS"})
+    elif isinstance(error, web.HTTPNotFound) and is_asked and request.raw_path == "*":
+        return _options_response(request, _EVERYWHERE)
+    kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+    return problem_response(error.status, _detail(error, request), kept)
 
 
 def _detail(error: web.HTTPException, request: web.Request) -> str:
@@ -178,23 +190,6 @@ def _add_preflight(request: web.Request, answer: web.StreamResponse) -> None:
     if asked := request.headers.get("Access-Control-Request-Headers"):
         answer.headers["Access-Control-Allow-Headers"] = asked
     answer.headers["Access-Control-Max-Age"] = _MAX_AGE
-
-
-@web.middleware
-async def with_options(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer OPTIONS on every path there is, and name it among the methods allowed."""
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as refused:
-        if request.method == "OPTIONS":
-            return _options_response(request, refused.allowed_methods)
-        raise web.HTTPMethodNotAllowed(
-            request.method, {*refused.allowed_methods, "OPTIONS"}
-        ) from refused
-    except web.HTTPNotFound:
-        if request.method == "OPTIONS" and request.raw_path == "*":
-            return _options_response(request, _EVERYWHERE)
-        raise
 
 
 def _options_response(request: web.Request, methods: Collection[str]) -> web.Response:

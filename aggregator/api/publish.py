@@ -66,12 +66,12 @@ class PublishHandler:
 
     async def _response(self, request: web.Request) -> web.Response:
         self.intake.check_ready()
-        self.sender.check_room(request)
+        client = self.clients.of(request)
+        self.sender.budget.check_room(client)
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         if preferences.is_async and not self.has_quarantine:
             preferences = replace(preferences, is_async=False)
         access = access_of(request)
-        client = self.clients.of(request)
         if rates := self.rates.of(client, access):
             rates.check(request)
         with self.budget.reserve(client) as reservation:
@@ -453,7 +453,9 @@ def _cut(result: AnyResult, access: Access) -> AnyResult:
 
 
 def _shown(name: str) -> str | UnsetType:
-    return cut(name, LONGEST_NAME) if name else UNSET
+    if len(name) > LONGEST_NAME:
+        return cut(name, LONGEST_NAME)
+    return name or UNSET
 
 
 def _result(event: Event) -> AnyResult:

@@ -5,9 +5,11 @@ a version, and what keys are made of is kept in the store and compared at every 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
+from operator import attrgetter
+from typing import Protocol
 
 from aggregator.core import json_pointer, json_values
 
@@ -16,8 +18,9 @@ DEFAULT_KEY_SPEC = "topic,event_id"
 
 KEY_SIZE = 16
 """Bytes of a key."""
-_MEMBERS = ("topic", "event_id", "source", "timestamp")
+_ALWAYS_THERE = ("topic", "event_id", "source")
 _OPTIONAL = "timestamp"
+_MEMBERS = (*_ALWAYS_THERE, _OPTIONAL)
 _HEADER = "header:"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -28,7 +31,7 @@ def key_of(topic: str, event_id: str) -> bytes:
     A cryptographic hash, because whoever can forge a collision can make an event disappear. It is
     also the name by which an event is found whose key is made of something else.
     """
-    return _hashed(_DEFAULT, topic.encode(), event_id.encode())
+    return _hashed(_DEFAULT, (topic.encode(), event_id.encode()))
 
 
 class MissingKeyPart(ValueError):
@@ -38,6 +41,26 @@ class MissingKeyPart(ValueError):
         super().__init__(detail)
         self.part = part
         self.is_member = part in _MEMBERS
+
+
+class Members(Protocol):
+    """The members of an event that its key may be made of; the timestamp may be empty."""
+
+    @property
+    def topic(self) -> str:
+        """What the event belongs to."""
+
+    @property
+    def event_id(self) -> str:
+        """What its publisher calls it."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def timestamp(self) -> str:
+        """When it happened."""
 
 
 class KeySpec:
@@ -57,6 +80,9 @@ class KeySpec:
         self.text = ",".join(self.parts)
         self.is_default = self.text == DEFAULT_KEY_SPEC
         self._begun = _begun(self.text)
+        # The quick way to parts of which none can be missing; of two, for it to return a tuple.
+        is_quick = len(self.parts) > 1 and set(self.parts) <= set(_ALWAYS_THERE)
+        self._always_there = attrgetter(*self.parts) if is_quick else None
         self._pointers = {part: json_pointer.parse(part) for part in self.parts if part[0] == "/"}
 
     def with_source(self) -> "KeySpec":
@@ -69,25 +95,25 @@ class KeySpec:
         found = (part.removeprefix(_HEADER) for part in self.parts if part.startswith(_HEADER))
         return frozenset(found)
 
-    def key(
-        self, members: Mapping[str, str], payload: bytes | None, headers: Mapping[str, str]
-    ) -> bytes:
+    def key(self, event: Members, payload: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The key of an event; `payload` is None if it is no JSON. Raises MissingKeyPart."""
-        return _hashed(
-            self._begun, *(self._value(part, members, payload, headers) for part in self.parts)
-        )
+        if self._always_there:
+            return _hashed(self._begun, [part.encode() for part in self._always_there(event)])
+        parts = [self._value(part, event, payload, headers) for part in self.parts]
+        return _hashed(self._begun, parts)
 
     def _value(
         self,
         part: str,
-        members: Mapping[str, str],
+        event: Members,
         payload: bytes | None,
         headers: Mapping[str, str],
     ) -> bytes:
         if part in _MEMBERS:
-            if part == _OPTIONAL and not members[part]:
+            value: str = getattr(event, part)
+            if part == _OPTIONAL and not value:
                 raise MissingKeyPart(part, f"The key is made of the {part}, which is missing.")
-            return members[part].encode()
+            return value.encode()
         if part.startswith(_HEADER):
             name = part.removeprefix(_HEADER)
             if not headers.get(name):
@@ -125,7 +151,8 @@ def _begun(key_spec: str) -> blake2b:
     return blake2b(prefix, digest_size=KEY_SIZE)
 
 
-def _hashed(begun: blake2b, *parts: bytes) -> bytes:
+def _hashed(begun: blake2b, parts: Iterable[bytes]) -> bytes:
+    """The hash over the parts, each with its length before it."""
     hashed = begun.copy()
     for part in parts:
         hashed.update(len(part).to_bytes(4, "big") + part)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cached_property
@@ -67,6 +67,36 @@ def scalar_of(text: str) -> bytes:
     if spelled is None:
         raise ValueError("Only strings, numbers and booleans can be compared.")
     return spelled
+
+
+def may_have(tokens: Tokens, value: bytes) -> Callable[[bytes], bool]:
+    """A quick test: False only for bytes within which no payload has that value there.
+
+    Where no backslash escapes anything, names and strings stand in a payload as they are, and the
+    digits of a number as they are but for a point. `value` and `tokens` are those of `scalar`.
+    """
+    kind, spelled = value[:1], value[1:]
+    texts = [b'"%b"' % _encoded(token) for token in tokens if not _INDEX.fullmatch(token)]
+    digits = b""
+    if kind == b"s":
+        texts.append(b'"%b"' % spelled)
+    elif kind == b"b":
+        texts.append(b"true" if spelled == b"1" else b"false")
+    else:
+        digits = spelled.lstrip(b"-").partition(b"e")[0]
+
+    def test(within: bytes) -> bool:
+        if all(text in within for text in texts) and (
+            digits in within or digits in within.translate(None, b".")
+        ):
+            return True
+        return b"\\" in within
+
+    return test
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # as `json.loads` reads it
 
 
 class JsonValue:
@@ -162,5 +192,5 @@ def _spelled(value: object) -> bytes | None:
     if isinstance(value, bool):
         return b"b1" if value else b"b0"
     if isinstance(value, str):
-        return b"s" + value.encode(errors="surrogatepass")
+        return b"s" + _encoded(value)
     return None

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WHY = 500  # bytes
 _SETTLED = (Stored, Duplicate, Filtered)
+_NOT_KEPT = (Stored, Duplicate)  # whatever the settings: they are gone through all at once
 Failed = Sequence[tuple[Submission, AggregatorError]]
 
 
@@ -45,15 +46,20 @@ class _Entries:
     quarantined: list[Quarantined] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     stored_on: list[str] = field(default_factory=list)  # the topic of each event that is stored
-    counted: Counter[str] = field(default_factory=Counter)
-    by_topic: dict[str, Counter[str]] = field(default_factory=dict)
+    duplicates_on: list[str] = field(default_factory=list)  # of each duplicate
+    conflicts_on: list[str] = field(default_factory=list)  # of each conflict with a stored event
+    counted: Counter[str] = field(default_factory=Counter)  # of what became of the others
 
     def totals(self) -> tuple[Counters, dict[str, Counters]]:
         """What is to be counted, in all and by topic."""
         self.counted["stored"] += len(self.stored_on)
-        for topic, stored in Counter(self.stored_on).items():
-            self.by_topic.setdefault(topic, Counter())["stored"] += stored
-        by_topic = {topic: Counters(**counts) for topic, counts in self.by_topic.items()}
+        self.counted["duplicate"] += len(self.duplicates_on)
+        on = map(Counter, (self.stored_on, self.duplicates_on, self.conflicts_on))
+        stored, duplicates, conflicts = (counted.get for counted in on)
+        by_topic = {
+            topic: Counters(stored(topic, 0), duplicates(topic, 0), conflicts(topic, 0))
+            for topic in {*self.stored_on, *self.duplicates_on, *self.conflicts_on}
+        }
         return Counters(**self.counted), by_topic
 
 
@@ -103,15 +109,18 @@ class BatchRecorder:
         if submission.released:
             entries.dropped += _no_longer_needed(submission)
         if len(stored) < len(submission.events):
-            self._note_others(submission, entries)
+            duplicates = _note_duplicates(submission, entries)
+            if len(stored) + duplicates < len(submission.events):
+                self._note_others(submission, entries)
 
     def _note_others(self, submission: Submission, entries: _Entries) -> None:
-        """What became of the events that were not stored."""
-        others = [event for event in submission.events if type(event.verdict) is not Stored]
+        """What became of the events that are neither stored nor duplicates."""
+        others = [event for event in submission.events if type(event.verdict) not in _NOT_KEPT]
         for event in others:
             assert event.outcome
             entries.counted[event.outcome.status] += 1
-            _note_topic(event, entries)
+            if isinstance(event.outcome, Conflict):
+                _note_conflict(event, event.outcome, entries)
         if submission.released:
             return
         kept = [event for event in others if self._is_kept(event, submission)]
@@ -136,19 +145,26 @@ def _no_longer_needed(submission: Submission) -> Iterator[int]:
             yield entry
 
 
-def _note_topic(event: Event, entries: _Entries) -> None:
-    """Count the event on its topic, and as a redelivery if it came again."""
-    match event.outcome:
-        case Duplicate(seq=seq):
-            entries.redeliveries.append(Redelivery(seq, event.source, event.received_at))
-        case Conflict(seq=int(seq), differences=differences):
-            conflicting = ConflictingContent(event.digest, differences)
-            entries.redeliveries.append(
-                Redelivery(seq, event.source, event.received_at, conflicting)
-            )
-        case _:
-            return
-    entries.by_topic.setdefault(event.topic, Counter())[event.outcome.status] += 1
+def _note_duplicates(submission: Submission, entries: _Entries) -> int:
+    """Count the duplicates, as redeliveries too; how many there are."""
+    again = [
+        (event.topic, Redelivery(event.verdict.seq, event.source, event.received_at))
+        for event in submission.events
+        if type(event.verdict) is Duplicate
+    ]
+    entries.duplicates_on += [topic for topic, _ in again]
+    entries.redeliveries += [redelivery for _, redelivery in again]
+    return len(again)
+
+
+def _note_conflict(event: Event, conflict: Conflict, entries: _Entries) -> None:
+    """Count a conflict with a stored event on its topic, and as a redelivery."""
+    if conflict.seq is not None:
+        entries.conflicts_on.append(event.topic)
+        content = ConflictingContent(event.digest, conflict.differences)
+        entries.redeliveries.append(
+            Redelivery(conflict.seq, event.source, event.received_at, content)
+        )
 
 
 def _note_failed(submission: Submission, fault: AggregatorError, entries: _Entries) -> None:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 _NOT_TRIED = "Earlier submissions of the batch took all its time. Try again."
+_OF_HELD_KEYS = (Duplicate, Conflict)
 _MOST_ATTEMPTS = 10  # at one transaction
 _PAUSE = 0.005  # seconds; each retry waits so much longer than the one before, the first not at all
 
@@ -272,15 +273,17 @@ def _check_stored(
 
 
 def _check_others(going: Sequence[Event], work: UnitOfWork, names: str) -> None:
+    held = work.held
     for event in going:
-        match event.outcome:
-            case None:
-                raise StageFault(f"{names}: event {event.index} was lost on the way")
-            case outcome if not isinstance(outcome, Outcome):
-                raise StageFault(f"{names}: the verdict of event {event.index} is no outcome")
-            case Duplicate(seq=seq) | Conflict(seq=seq) if (
-                seq is None or work.held.get(seq) != event.key
-            ):
-                raise StageFault(f"{names}: no claim has named seq {seq} as the holder of the key")
-            case Refused():
-                raise StageFault(f"{names}: refusing a submission is not for a stage")
+        verdict = event.verdict
+        if isinstance(verdict, _OF_HELD_KEYS):
+            if verdict.seq is None or held.get(verdict.seq) != event.key:
+                raise StageFault(
+                    f"{names}: no claim has named seq {verdict.seq} as the holder of the key"
+                )
+        elif event.outcome is None:
+            raise StageFault(f"{names}: event {event.index} was lost on the way")
+        elif not isinstance(verdict, Outcome):
+            raise StageFault(f"{names}: the verdict of event {event.index} is no outcome")
+        elif isinstance(verdict, Refused):
+            raise StageFault(f"{names}: refusing a submission is not for a stage")

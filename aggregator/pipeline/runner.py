@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Generator,
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import is_, itemgetter
 from types import coroutine
-from typing import Any
+from typing import Any, cast
 
 from msgspec.structs import astuple, force_setattr
 
@@ -220,7 +219,7 @@ class StageRunner:
             if work is None:
                 # Most stages left of the bar never wait: nothing could interrupt them, and setting
                 # timers costs more than running them. So start the call, and time it if it waits.
-                call = _process(named.stage, events)
+                call = _process(cast("IntakeStage", named.stage), events)
                 try:
                     awaited = call.send(None)
                 except StopIteration as end:
@@ -291,25 +290,24 @@ def _raised(
     return StageFault(f"{name}: {type(error).__name__}: {in_a_line(text_of(error), _LONGEST)}")
 
 
-async def _process(stage: Stage, events: Sequence[Event]) -> Sequence[Event]:
-    assert isinstance(stage, IntakeStage)
+async def _process(stage: IntakeStage, events: Sequence[Event]) -> Sequence[Event]:
     return _listed(await _begun(stage.process(list(events))))
 
 
 async def _process_batch(
     named: NamedStage, events: Sequence[Event], work: UnitOfWork, limit: asyncio.Timeout
 ) -> Sequence[Event]:
-    assert isinstance(named.stage, BatchStage)
+    stage = cast("BatchStage", named.stage)
     tx = Transaction(work, limit, named.name)
     try:
-        return _listed(await _begun(named.stage.process(list(events), tx)))
+        return _listed(await _begun(stage.process(list(events), tx)))
     finally:
         await tx.end()
 
 
 def _begun(call: Call) -> Call:
     """The call of `process`; as Python has it, one that is no coroutine fails in odd words."""
-    if not isinstance(call, Awaitable):
+    if not hasattr(call, "__await__"):
         raise StageFault("process should be an `async def`")
     return call
 

@@ -2,8 +2,9 @@
 
 What happens after a failed write or fsync: `Worker._recover`.
 
-While one commit is on its way, what arrives gathers into the next batch: batches are large under
-load and immediate when idle, without a timer.
+While one commit is on its way, what arrives gathers into the next batch, and so does what the
+publishers send who were answered just now: batches are large under load and immediate when idle,
+without a timer.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from aggregator.store import OUTCOMES, Store
 
 log = logging.getLogger(__name__)
 
+_TURNS = 5  # of the event loop, from an answer to the next request of who reads it at once
 _LONGEST_BATCH = 10.0  # seconds
 _LONGEST_COMPARISON = 5.0  # seconds that contents are still compared once the service stops
 _MOST_LAST_FAILURES = 20  # of the store while the service stops, though it could be opened again
@@ -119,7 +121,7 @@ class Worker:
         """What the queue gives; nothing if something else is due first, or has been compared."""
         waited: set[asyncio.Future[Any]] = set()
         if not self._is_drained:
-            self._taking = self._taking or asyncio.create_task(self.queue.take(self.batch_events))
+            self._taking = self._taking or await self._begin_to_take()
             waited.add(self._taking)
         if self._comparing:
             self._compared = asyncio.get_running_loop().create_future()
@@ -134,6 +136,13 @@ class Worker:
         for submission in taken:
             self.metrics.queue_wait_seconds.observe(self.pending.waited(submission))
         return list(map(BatchItem.of, taken))
+
+    async def _begin_to_take(self) -> "asyncio.Task[list[Submission]]":
+        # Who was answered just now may send again at once. Without these turns publishers would
+        # fall into two halves, of which one waits while the other commits: twice the commits.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return asyncio.create_task(self.queue.take(self.batch_events))
 
     def _compare(self, item: BatchItem) -> None:
         """Have its contents compared beside; then it is kept, and due."""

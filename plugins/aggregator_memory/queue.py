@@ -1,6 +1,7 @@
-"""A queue in memory: an `asyncio.Queue`, bounded by events."""
+"""A queue in memory, bounded by events."""
 
 import asyncio
+from collections import deque
 
 from aggregator.errors import QueueFull, SettingError
 from aggregator.event import Submission
@@ -14,35 +15,38 @@ class MemoryQueue(Queue):
         if url != "memory:":
             raise SettingError(f"queue: {url!r} should be 'memory:', which takes nothing more")
         super().__init__(url, max_events)
-        self._waiting: asyncio.Queue[Submission | None] = asyncio.Queue()
+        self._waiting: deque[Submission] = deque()
         self._events = 0
         self._closed = False
+        self._has_news = asyncio.Event()
+        """Set when something is put, and by the end."""
 
     async def put(self, submission: Submission) -> None:
         """Add a submission, or raise QueueFull."""
         if self._closed:
             raise QueueFull("The service is stopping. Try again.")
-        if self._events + _size(submission) > self.max_events:
+        events = self._events + _size(submission)
+        if events > self.max_events:
             raise QueueFull("Too many events are under way (queue_events). Try again.")
-        self._events += _size(submission)
-        self._waiting.put_nowait(submission)
+        self._events = events
+        self._waiting.append(submission)
+        self._has_news.set()
 
     async def take(self, most: int) -> list[Submission]:
         """The oldest submissions; an empty list once the queue is closed and drained."""
+        while not (self._waiting or self._closed):
+            self._has_news.clear()
+            await self._has_news.wait()
         batch: list[Submission] = []
         taken = 0
-        while taken < most and (not batch or not self._waiting.empty()):
-            submission = await self._waiting.get()
-            if submission is None:
-                self._waiting.put_nowait(None)
-                break
-            batch.append(submission)
-            taken += _size(submission)
+        while self._waiting and taken < most:
+            batch.append(self._waiting.popleft())
+            taken += _size(batch[-1])
         return batch
 
     async def done(self, batch: list[Submission]) -> None:
         """Free the room of a batch that is settled."""
-        self._events -= sum(_size(submission) for submission in batch)
+        self._events -= sum(map(_size, batch))
 
     async def failed(self, batch: list[Submission]) -> None:
         """Nothing is redelivered: publishers are told, and send it again."""
@@ -50,10 +54,9 @@ class MemoryQueue(Queue):
 
     async def close(self) -> None:
         """Refuse further submissions; what waits can still be taken."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put_nowait(None)
+        self._closed = True
+        self._has_news.set()
 
 
 def _size(submission: Submission) -> int:
-    return max(1, len(submission.events))
+    return len(submission.events) or 1

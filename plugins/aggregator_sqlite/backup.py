@@ -21,7 +21,8 @@ from aggregator_sqlite.sums import check_counters
 
 COPY = "VACUUM INTO ?"
 CONTENTS = """
-SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks), (SELECT total(keys) FROM runs),
+SELECT (SELECT total(length(CAST(keys AS BLOB))) FROM blocks),
+    (SELECT total(entries - names) FROM runs),
     (SELECT coalesce(max(upto), 0) FROM runs), stored, last_seq
 FROM counters
 """

@@ -20,11 +20,9 @@ BLOCKS_AT_ONCE = 32  # in a transaction
 NEXT_BLOCKS = "SELECT first_seq FROM blocks WHERE first_seq > ? ORDER BY first_seq LIMIT ?"
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
 IS_BY_TOPIC = "SELECT 1 FROM blocks_by_topic WHERE topic_id = ? AND first_seq = ?"
-IS_NAMED = "SELECT 1 FROM names WHERE name = ? AND seq = ?"
 IS_FIELD = "SELECT 1 FROM fields WHERE pointer_id = ? AND value = ? AND seq = ?"
 ALL_TOPICS = "SELECT * FROM topics"
 COUNT_BY_TOPIC = "SELECT count(*) FROM blocks_by_topic"
-COUNT_NAMES = "SELECT count(*) FROM names"
 COUNT_FIELDS = "SELECT count(*) FROM fields WHERE pointer_id = ?"
 IN_QUARANTINE = "SELECT count(*), coalesce(sum(size), 0), coalesce(max(id), 0) FROM quarantine"
 
@@ -44,7 +42,6 @@ class Events:
     topics: dict[str, dict[str, int]] = field(default_factory=dict)
     ids: dict[str, int | None] = field(default_factory=dict)  # of topics
     by_topic: int = 0  # entries that the index by topic should have
-    names: int = 0
     pointers: Pointers | None = None  # whose index is complete all the while
     fields: dict[int, int] = field(default_factory=dict)  # entries by pointer
     ends: "array[int]" = field(default_factory=lambda: array("Q", [0]))  # of blocks
@@ -88,7 +85,8 @@ class Events:
         self._add_events(db, block)
 
     def _add_keys(self, block: Block) -> None:
-        entries = sorted_entries({block.key(seq): seq for seq in block.seqs})
+        names = [(name, seq) for seq in block.seqs if (name := block.name(seq))]
+        entries = sorted_entries({block.key(seq): seq for seq in block.seqs}, names)
         self.ends.append(self.last)
         self.keys.append((self.keys[-1] + sum(map(hash, entries))) % SUMS)
 
@@ -104,6 +102,8 @@ class Events:
             topics.add(event.topic)
             self._count(event)
             self._look_up(db, event)
+            if block.name(seq) != _name_of(event):
+                self.found.add(findings.NAMES, seq)
         for topic in topics:
             self._look_up_topic(db, topic, block.first_seq)
 
@@ -114,11 +114,6 @@ class Events:
         counted["last_seq"], counted["last_at"] = event.seq, event.received_at
 
     def _look_up(self, db: sqlite3.Connection, event: StoredEvent) -> None:
-        name = key_of(event.topic, event.event_id)
-        if name != event.key:
-            self.names += 1
-            if not db.execute(IS_NAMED, (name, event.seq)).fetchone():
-                self.found.add(findings.NAMES, f"seq {event.seq} is missing")
         self.has_all_payloads &= event.payload is not None
         for entry in fields.entries(self.pointers or (), event):
             self.fields[entry[0]] = self.fields.get(entry[0], 0) + 1
@@ -196,15 +191,11 @@ class Events:
                 )
 
     def _compare_entries(self, db: sqlite3.Connection) -> None:
-        (by_topic,), (names,) = (
-            db.execute(statement).fetchone() for statement in (COUNT_BY_TOPIC, COUNT_NAMES)
-        )
+        (by_topic,) = db.execute(COUNT_BY_TOPIC).fetchone()
         if by_topic != self.by_topic:
             self.found.add(
                 findings.BY_TOPIC, f"{by_topic:,} entries where {self.by_topic:,} belong"
             )
-        if names != self.names:
-            self.found.add(findings.NAMES, f"{names:,} entries where {self.names:,} belong")
         for number, where in (self.pointers or ()) if self.has_all_payloads else ():
             (entries,) = db.execute(COUNT_FIELDS, (number,)).fetchone()
             belong = self.fields.get(number, 0)
@@ -212,6 +203,11 @@ class Events:
                 self.found.add(
                     findings.FIELDS, f"{where}: {entries:,} entries where {belong:,} belong"
                 )
+
+
+def _name_of(event: StoredEvent) -> bytes:
+    name = key_of(event.topic, event.event_id)
+    return b"" if name == event.key else name
 
 
 def _range(first: int, last: int) -> str:

@@ -58,8 +58,8 @@ BY_TOPIC = Kind(
     f"make it anew: {_REPAIRS}",
 )
 NAMES = Kind(
-    "the index by topic and event_id of events whose key is another one",
-    "events are not found by `GET /events/{topic}/{event_id}`, or are looked for in vain",
+    "the names of events whose key is not topic and event_id, by seq",
+    "they are not found by `GET /events/{topic}/{event_id}`",
 )
 FIELDS = Kind(
     "the index of fields of payloads, by pointer",

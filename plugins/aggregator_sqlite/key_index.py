@@ -1,4 +1,4 @@
-"""The index of keys: which event holds a key.
+"""The index of keys: which event holds a key, and which have a name.
 
 It is derived from the events, which are the truth, and works as a log-structured merge tree: the
 newest keys are in memory alone, and are read from the events again when the store is opened; enough
@@ -10,9 +10,9 @@ import asyncio
 import logging
 import sqlite3
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from threading import RLock
 
@@ -21,11 +21,20 @@ from rbloom import Bloom
 from aggregator.errors import KeyHeld, StoreError
 from aggregator_sqlite import blocks
 from aggregator_sqlite.connection import SqliteThread, UnreadableRows, immediate_transaction
-from aggregator_sqlite.runs import KEY, PAGES_AT_ONCE, Compactor, Run, load_runs, sorted_entries
+from aggregator_sqlite.runs import (
+    KEY,
+    PAGES_AT_ONCE,
+    Compactor,
+    Named,
+    Run,
+    load_runs,
+    sorted_entries,
+)
 
 log = logging.getLogger(__name__)
 
 KEYS_IN_MEMORY = 16_384  # so many become a run
+MOST_NAMED = 10_000  # seqs that `named` gives at once, about
 
 LAST_SEQ = "SELECT last_seq FROM counters"
 
@@ -92,15 +101,19 @@ class State:
     """
 
     recent: dict[bytes, int] = field(default_factory=dict)
+    names: dict[bytes, list[int]] = field(default_factory=dict)
+    """The events with each of the recent names."""
     runs: tuple[Run, ...] = ()  # newest events first
     entries: list[list[bytes]] = field(default_factory=list)
-    """The recent keys again, as entries of a run: a sorted list a commit. To merge these takes a
-    moment; to sort all keys at once held up everybody."""
+    """The recent keys and names again, as entries of a run: a sorted list a commit. To merge these
+    takes a moment; to sort all keys at once held up everybody."""
 
-    def add(self, seqs: dict[bytes, int], entries: list[bytes]) -> None:
-        """Add committed keys with their seqs, and the same as sorted entries of a run."""
+    def add(self, seqs: dict[bytes, int], names: Iterable[Named], entries: list[bytes]) -> None:
+        """Add committed keys and names with their seqs, and the same as sorted entries of a run."""
         if seqs:
             self.recent.update(seqs)
+            for name, seq in names:
+                self.names.setdefault(name, []).append(seq)
             self.entries.append(entries)
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
@@ -108,6 +121,25 @@ class State:
         if seq := self.recent.get(key):
             return seq
         return next((seq for run in self.runs if (seq := run.find(db, key))), None)
+
+    def find_all(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, with their seqs: each page is read once for all."""
+        recent = self.recent
+        found = {key: recent[key] for key in keys if key in recent}
+        missing = sorted(set(keys) - found.keys())
+        for run in self.runs:
+            if not missing:
+                break
+            if in_run := run.find_all(db, missing):
+                found |= in_run
+                missing = [key for key in missing if key not in in_run]
+        return found
+
+    def named(self, db: sqlite3.Connection, name: bytes, after: int) -> list[int]:
+        """The seqs of the first events after that one with the name, in order."""
+        older = _named(db, self.runs, name, after)
+        recent = (seq for seq in self.names.get(name, ()) if seq > after)
+        return list(islice(chain(older, recent), MOST_NAMED))
 
     @property
     def indexed_to(self) -> int:
@@ -129,8 +161,8 @@ class KeyIndex:
         self.unreadable = unreadable
         self.key_filter = key_filter
         found = load_runs(db)
-        key_filter.reserve(2 * sum(run.keys for run in found))
-        self.state = State({}, tuple(found))
+        key_filter.reserve(2 * sum(run.entries for run in found))
+        self.state = State(runs=tuple(found))
         self.last_seq: int = db.execute(LAST_SEQ).fetchone()[0]
         """That of the last committed event."""
         self._compactor = Compactor(db, found, unreadable)
@@ -147,11 +179,13 @@ class KeyIndex:
             rows = list(islice(keys, KEYS_IN_MEMORY))
         if len(self.state.recent) >= KEYS_IN_MEMORY:
             with immediate_transaction(db):
-                state = self.prepare_commit(db, len(self.state.recent))
+                state = self.prepare_commit(db, sum(map(len, self.state.entries)))
             self.committed(state)
-        self.key_filter.add(self.key_filter.missing(key for key, _ in rows))
-        self.state.add(seqs := dict(rows), sorted_entries(seqs))
-        self.read_to = rows[-1][1] if rows else self.read_to
+        seqs = {key: seq for key, _, seq in rows}
+        names = [(name, seq) for _, name, seq in rows if name]
+        self.key_filter.add(self.key_filter.missing(seqs))
+        self.state.add(seqs, names, sorted_entries(seqs, names))
+        self.read_to = rows[-1][2] if rows else self.read_to
         return len(rows) == KEYS_IN_MEMORY
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
@@ -170,44 +204,60 @@ class KeyIndex:
                 if seq or state is self.state:
                     return seq
 
+    def named(self, db: sqlite3.Connection, name: bytes, after: int) -> list[int]:
+        """The seqs of the first committed events after that one with the name, in order.
+
+        Looks again as `find` does.
+        """
+        while True:
+            state = self.state
+            try:
+                return state.named(db, name, after)
+            except StoreError:
+                if state is self.state:
+                    raise
+
     def may_hold(self, keys: Set[bytes]) -> Set[bytes]:
         """The keys that have to be looked up. None of the others is held."""
         self.check_valid()
         return self.key_filter.may_hold(keys)
 
-    def held(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+    def held(self, db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
         """Look the keys up: those that committed events hold, with the seqs."""
         self.check_valid()
-        state = self.state
-        return {key: seq for key in keys if (seq := state.find(db, key))}
+        return self.state.find_all(db, keys)
 
     def begin_commit(self) -> None:
         """Be invalid until `add` follows a commit that succeeded: no key may be called new."""
         self.check_valid()
         self._is_valid = False
 
-    def prepare_commit(self, db: sqlite3.Connection, keys: int) -> State:
-        """Write and compact runs in the transaction that has appended so many keys.
+    def prepare_commit(self, db: sqlite3.Connection, appended: int) -> State:
+        """Write and compact runs in the transaction that has appended so many entries.
 
         Returns the state that holds once it is committed, for `committed`.
         """
         state = self.state
         if len(state.recent) >= KEYS_IN_MEMORY:
             entries = sorted(chain.from_iterable(state.entries))
-            run = self._compactor.write(db, entries, state.indexed_to, max(state.recent.values()))
-            state = State({}, (run, *state.runs))
-        runs = self._compactor.compact(db, state.runs, keys, pause=self.key_filter.is_warming_up)
-        return state if runs is state.runs else State(state.recent, runs, state.entries)
+            names = sum(map(len, state.names.values()))
+            upto = max(state.recent.values())
+            run = self._compactor.write(db, entries, names, state.indexed_to, upto)
+            state = State(runs=(run, *state.runs))
+        runs = self._compactor.compact(
+            db, state.runs, appended, pause=self.key_filter.is_warming_up
+        )
+        return state if runs is state.runs else replace(state, runs=runs)
 
     def committed(self, state: State) -> None:
         """Take over the state that `prepare_commit` has returned."""
         self.state = state
         self._compactor.committed()
 
-    def add(self, appended: dict[bytes, int], entries: list[bytes]) -> None:
-        """Add the keys that were committed, and be valid again. On the event loop."""
+    def add(self, appended: dict[bytes, int], names: Iterable[Named], entries: list[bytes]) -> None:
+        """Add the keys and names that were committed, and be valid again. On the event loop."""
         self.key_filter.add(appended)
-        self.state.add(appended, entries)
+        self.state.add(appended, names, entries)
         self.last_seq += len(appended)
         self._is_valid = True
 
@@ -233,9 +283,29 @@ class KeysInFile:
             last_seq = db.execute(LAST_SEQ).fetchone()[0]
             indexed_to = found[0].upto if found else 0
             with closing(blocks.keys_since(db, indexed_to + 1, last_seq)) as newest:
-                return next((seq for held, seq in newest if held == key), None)
+                return next((seq for held, _, seq in newest if held == key), None)
         finally:
             db.execute("COMMIT")
+
+    def named(self, db: sqlite3.Connection, name: bytes, after: int) -> list[int]:
+        """The seqs of the first committed events after that one with the name, in order."""
+        db.execute("BEGIN")
+        try:
+            found = load_runs(db)
+            last_seq = db.execute(LAST_SEQ).fetchone()[0]
+            since = max(found[0].upto if found else 0, after) + 1
+            with closing(blocks.keys_since(db, since, last_seq)) as newest:
+                recent = (seq for _, held, seq in newest if held == name)
+                return list(islice(chain(_named(db, found, name, after), recent), MOST_NAMED))
+        finally:
+            db.execute("COMMIT")
+
+
+def _named(db: sqlite3.Connection, runs: Sequence[Run], name: bytes, after: int) -> Iterator[int]:
+    """The seqs after that one of the events in these runs that have the name, in order."""
+    for run in reversed(runs):
+        if run.names and run.upto > after:
+            yield from (seq for seq in run.named(db, name) if seq > after)
 
 
 class KeyClaims:
@@ -248,6 +318,7 @@ class KeyClaims:
     def __init__(self, index: KeyIndex) -> None:
         self._index = index
         self._appended: dict[bytes, int] = {}
+        self._names: list[Named] = []  # of what was appended
         self._new: set[bytes] = set()  # asked for, and no event holds them
         self._entries: list[bytes] | None = None
 
@@ -275,8 +346,10 @@ class KeyClaims:
         self._new |= keys - held.keys()
         return held
 
-    def assign_seqs(self, keys: Sequence[bytes]) -> list[int]:
+    def assign_seqs(self, keys: Sequence[bytes], names: Sequence[Named] = ()) -> list[int]:
         """Give the next seqs to events with these keys, which were asked for before.
+
+        `names` are those of them that are found by one, with the seqs that they are given.
 
         Raises KeyHeld if one is held already or stands twice among them.
         """
@@ -290,6 +363,7 @@ class KeyClaims:
             raise KeyHeld("an event was appended under a key that is held")
         self._new.difference_update(taken)
         self._appended |= taken
+        self._names += names
         return list(taken.values())
 
     @property
@@ -297,11 +371,18 @@ class KeyClaims:
         """How many keys are appended up to now: what `undo_to` goes back to."""
         return len(self._appended)
 
+    @property
+    def entries(self) -> int:
+        """How many entries the index gets."""
+        return len(self._appended) + len(self._names)
+
     def undo_to(self, appended: int) -> None:
         """Forget the keys appended since then: they are new again."""
         while len(self._appended) > appended:
             key, _ = self._appended.popitem()
             self._new.add(key)
+        while self._names and self._names[-1][1] >= self.next_seq:
+            self._names.pop()
 
     @property
     def unreadable(self) -> set[int]:
@@ -310,7 +391,7 @@ class KeyClaims:
 
     def sort_entries(self) -> None:
         """Prepare `add_to_index` while the disk is busy with the commit."""
-        self._entries = sorted_entries(self._appended)
+        self._entries = sorted_entries(self._appended, self._names)
 
     def add_to_index(self, committing: Future[None]) -> None:
         """Add the appended keys to the index if the commit has succeeded.
@@ -318,7 +399,7 @@ class KeyClaims:
         If it has failed, or `sort_entries` has, the index stays invalid.
         """
         if not committing.exception() and self._entries is not None:
-            self._index.add(self._appended, self._entries)
+            self._index.add(self._appended, self._names, self._entries)
 
 
 async def warm_up(

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from heapq import merge
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from aggregator.store import (
     ConflictStats,
     Content,
     Counters,
+    FieldIs,
     History,
     Page,
     Query,
@@ -26,6 +27,7 @@ from aggregator.store import (
 from aggregator_sqlite import arrivals, blocks, fields, sums
 from aggregator_sqlite.blocks import Block, Members, payload_kind_of
 from aggregator_sqlite.key_index import KeyIndex, KeysInFile
+from aggregator_sqlite.runs import KEY
 from aggregator_sqlite.sums import WHAT_TO_DO
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,6 @@ WHERE pointer_id = :pointer_id AND value = :value AND seq > :after AND seq < :be
 ORDER BY seq DESC
 """
 TOPIC_ID = "SELECT id FROM topics WHERE name = ?"
-SEQS_OF_NAME = "SELECT CAST(seq AS INTEGER) FROM names WHERE name = ? ORDER BY seq"
 SPAN = "SELECT (SELECT min(first_seq) FROM blocks), last_seq FROM counters"
 TOPICS = """
 SELECT name, stored, duplicate, conflict, first_seq, first_at, last_seq, last_at, checksum
@@ -91,53 +92,82 @@ WHERE seq = ? ORDER BY first_at, digest LIMIT ?
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-Candidates = Generator[tuple[Block | None, int], None, None]
-"""Events that may match: each one's block, None if it is gone or unreadable, and its seq."""
+QuickTest = Callable[[bytes], bool]
+"""False only for bytes within which no event that is wanted can stand."""
+Candidates = Generator[tuple[Block | None, Sequence[int]], None, None]
+"""Events that may match, by block, which is None if it is gone or unreadable: their seqs."""
 
 
 def page(db: sqlite3.Connection, query: Query) -> Page:
     """One page of the events that match. Its work is bounded, however few match.
 
-    It examines no more than SCANNED events and PAGE_BYTES of them, and reads no more than
+    It looks into no more than SCANNED events and PAGE_BYTES of them, and reads no more than
     READ_BYTES of blocks. Then it ends, and says where to go on.
     """
     events: list[StoredEvent] = []
-    examined = size = read = last = 0
+    looked_into = size = read = last = 0
     before = None
+    is_on_topic, may_match = _topic_test(query), _quick_test(query)
     with closing(_scan(db, query)) as candidates:
-        for block, seq in candidates:
-            members = block.members(seq) if block else Members()
-            is_on_topic = block is not None and query.topic in (None, members.topic)
-            is_full = len(events) == query.limit and is_on_topic
-            is_next_block = block is not before
-            is_enough = is_next_block and read >= READ_BYTES
-            if is_full or is_enough or examined == SCANNED or size >= PAGE_BYTES:
-                return Page(events, last)
-            examined, last = examined + 1, seq
-            if block is None:
-                continue
-            size += block.size_of(seq)
-            if is_next_block:
+        for block, seqs in candidates:
+            if block is not None and block is not before:
+                if read >= READ_BYTES:
+                    return Page(events, last)
                 read, before = read + block.size, block
-            if is_on_topic and _is_wanted(query, block, seq, members):
-                events.append(block.event(seq, members))
+            on_topic = _passing(block, is_on_topic, seqs)
+            some = _passing(block, may_match, on_topic)
+            if on_topic and len(events) == query.limit:
+                return Page(events, last)
+            decoded = block.members_of(some) if block else [Members() for _ in some]
+            for seq, members in zip(some, decoded, strict=True):
+                if looked_into == SCANNED or size >= PAGE_BYTES:
+                    return Page(events, last)
+                looked_into, last = looked_into + 1, seq
+                if block is None or not _is_wanted(query, members):
+                    continue
+                size += block.size_of(seq)
+                if query.field is None or _has_field(query.field, block, seq, members):
+                    events.append(block.event(seq, members))
+                    if len(events) == query.limit and seq != on_topic[-1]:
+                        return Page(events, seq)
+            last = seqs[-1]
     return Page(events, None)
 
 
-def _is_wanted(query: Query, block: Block, seq: int, members: Members) -> bool:
-    """Whether an event on the topic matches. Its payload, which takes longest, comes last."""
+def _passing(block: Block | None, test: QuickTest | None, seqs: Sequence[int]) -> Sequence[int]:
+    return seqs if block is None or test is None else block.passing(test, seqs)
+
+
+def _topic_test(query: Query) -> QuickTest | None:
+    """Whether the JSON of an event may be of one on the topic: its members decide."""
+    if query.topic is None:
+        return None
+    text = b",%b," % msgspec.json.encode(query.topic)
+    return lambda stored: text in stored
+
+
+def _quick_test(query: Query) -> QuickTest | None:
+    """Whether the JSON of an event may be of one that matches: its members and payload decide."""
+    source = b"" if query.source is None else b",%b," % msgspec.json.encode(query.source)
+    if query.field is None:
+        return (lambda stored: source in stored) if source else None
+    may_have = query.field.may_be_in
+    return lambda stored: source in stored and may_have(stored)
+
+
+def _is_wanted(query: Query, members: Members) -> bool:
+    """Whether an event matches, but for its payload, which takes longest."""
     return (
-        query.source in (None, members.source)
+        query.topic in (None, members.topic)
+        and query.source in (None, members.source)
         and _is_within(query.received_since, query.received_until, members.received_at)
         and _is_within(query.since, query.until, members.time)
-        and (query.field is None or _has_field(query, block, seq, members))
     )
 
 
-def _has_field(query: Query, block: Block, seq: int, members: Members) -> bool:
-    assert query.field
+def _has_field(field: FieldIs, block: Block, seq: int, members: Members) -> bool:
     form = payload_kind_of(members.payload_kind)
-    return query.field.is_in(block.payload(seq, form), form)
+    return field.is_in(block.payload(seq, form), form)
 
 
 def _is_within(since: int | None, until: int | None, time: int | None) -> bool:
@@ -166,7 +196,8 @@ def _scan(db: sqlite3.Connection, query: Query) -> Candidates:
 def _by_field(db: sqlite3.Connection, query: Query, wanted: dict[str, Any]) -> Candidates:
     statement = BACKWARD_BY_FIELD if query.descending else FORWARD_BY_FIELD
     with closing(db.execute(statement, wanted)) as found:
-        yield from blocks.for_seqs(db, (seq for (seq,) in found))
+        for block, seq in blocks.for_seqs(db, (seq for (seq,) in found)):
+            yield block, (seq,)
 
 
 def _among(
@@ -176,9 +207,9 @@ def _among(
     after, before = wanted["after"], wanted["before"]
     with closing(blocks.read_each(db, statement, wanted)) as found:
         for block in found:
-            for seq in reversed(block.seqs) if query.descending else block.seqs:
-                if after < seq < before:
-                    yield block, seq
+            seqs = range(max(block.seqs[0], after + 1), min(block.seqs[-1] + 1, before))
+            if seqs:
+                yield block, seqs[::-1] if query.descending else seqs
 
 
 def find(
@@ -190,20 +221,26 @@ def find(
 ) -> list[StoredEvent]:
     """The first events with that key or name, from one source or from any."""
     events: list[StoredEvent] = []
-    # Before the SELECT below: while that is open, this connection sees the file as it was then, and
-    # runs that are newer than that would look damaged.
+    if len(name) != KEY:
+        return []
     owner = index.find(db, name)
-    with closing(db.execute(SEQS_OF_NAME, (name,))) as rows:
-        seqs = merge([owner] if owner else [], (seq for (seq,) in rows))
-        for block, seq in blocks.for_seqs(db, seqs):
-            if block is None:
-                continue
-            members = block.members(seq)
-            if source in (None, members.source) and not (events and events[-1].seq == seq):
-                events.append(block.event(seq, members))
-            if len(events) == limit:
-                break
+    seqs = merge([owner] if owner else [], _named(db, index, name))
+    for block, seq in blocks.for_seqs(db, seqs):
+        if block is None:
+            continue
+        members = block.members(seq)
+        if source in (None, members.source) and not (events and events[-1].seq == seq):
+            events.append(block.event(seq, members))
+        if len(events) == limit:
+            break
     return events
+
+
+def _named(db: sqlite3.Connection, index: KeyIndex | KeysInFile, name: bytes) -> Iterator[int]:
+    after = 0
+    while seqs := index.named(db, name, after):
+        yield from seqs
+        after = seqs[-1]
 
 
 def contents(

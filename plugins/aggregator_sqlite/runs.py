@@ -1,8 +1,10 @@
 """The index of keys on disk: sorted runs, as in a log-structured merge tree, and their compaction.
 
-A run is a list of entries, key and seq, in the order of the keys. It stands in pages that are
-appended and never changed; each fills one page of the database. The first 8 bytes of every page's
-first key, its *fence*, are held in memory, so that a lookup reads one page of a run, seldom two.
+A run is a list of entries, key and seq, in the order of the keys. The name by which an event is
+found besides its key is an entry too, inverted; several events may have the same. A run stands in
+pages that are appended and never changed; each fills one page of the database. The first 8 bytes of
+every page's first key, its *fence*, are held in memory, so that a lookup reads one page of a run,
+seldom two.
 """
 
 import logging
@@ -35,6 +37,7 @@ PAGES_AT_ONCE = 50  # read or removed; about as many keys as KEYS_PER_STEP
 _ENTRY = struct.Struct(f">{KEY}sQ")
 _CUTS = {size: struct.Struct(f"{size}s{ENTRY - size}x" * PER_PAGE) for size in (KEY, ENTRY)}
 _CHECKSUM = 4
+_INVERTED = bytes(reversed(range(256)))
 _FENCE = 8
 END = 2 ** (8 * _FENCE)  # more than any fence
 RUNS_PER_LEVEL = 8  # so many of one level are merged into one of the next
@@ -49,35 +52,63 @@ REMOVE_PAGES = """
 DELETE FROM run_pages WHERE id IN (SELECT id FROM run_pages WHERE id >= ? AND id < ? LIMIT ?)
 """
 ADD_RUN = """
-INSERT INTO runs (id, level, keys, after, upto, fences, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO runs (id, level, entries, names, after, upto, fences, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 REMOVE_RUN = "DELETE FROM runs WHERE id = ?"
-RUNS = "SELECT id, level, keys, after, upto, fences, checksum FROM runs"
+RUNS = "SELECT id, level, entries, names, after, upto, fences, checksum FROM runs"
+
+Named = tuple[bytes, int]
+"""A name, and the seq of an event that is found by it."""
 
 
 @dataclass(eq=False)
 class Run:
-    """The keys of all events with `after` < seq <= `upto`; complete on disk, or being written."""
+    """Keys and names of all events with `after` < seq <= `upto`, on disk or being written."""
 
     id: int
     level: int = 0
     after: int = 0
     upto: int = 0
-    keys: int = 0
+    entries: int = 0
+    names: int = 0  # so many of the entries
     fences: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def find(self, db: sqlite3.Connection, key: bytes) -> int | None:
         """The seq of the event that holds the key, if any. Raises StoreError for a damaged page."""
-        prefix = _prefix(key)
-        # The last page whose fence is less, then those whose fence is the same.
+        return self.find_all(db, [key]).get(key)
+
+    def find_all(self, db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Those of the keys that events hold, with their seqs. The keys are in order.
+
+        So each page is read once for all keys that may be in it. Raises StoreError for a damaged
+        page.
+        """
+        found: dict[bytes, int] = {}
+        page, at = b"", -1
+        for key in keys:
+            prefix = _prefix(key)
+            # The last page whose fence is less, then those whose fence is the same.
+            first = max(bisect_left(self.fences, prefix) - 1, 0)
+            for number in range(first, bisect_right(self.fences, prefix)):
+                if number != at:
+                    page, at = self._page(db, number), number
+                seq = _find(page, key)
+                if seq is not None:
+                    found[key] = seq
+                    break
+        return found
+
+    def named(self, db: sqlite3.Connection, name: bytes) -> Iterator[int]:
+        """The seqs of the events with that name, in order. Raises StoreError for a damaged page."""
+        entry = name_entry(name)
+        prefix = _prefix(entry)
         first = max(bisect_left(self.fences, prefix) - 1, 0)
         for number in range(first, bisect_right(self.fences, prefix)):
-            with _readable():
-                page = db.execute(PAGE, (self._id(number),)).fetchone()
-            seq = _find(_verified(page[0] if page else b""), key)
-            if seq is not None:
-                return seq
-        return None
+            page = self._page(db, number)
+            for found in _prefixes([page], ENTRY) if entry in page else ():
+                if found.startswith(entry):
+                    yield int.from_bytes(found[KEY:])
 
     def between(self, db: sqlite3.Connection, low: int, high: int) -> list[bytes]:
         """The entries whose keys' first 8 bytes are at least `low` and less than `high`."""
@@ -108,13 +139,13 @@ class Run:
         pages = [entries[at : at + PER_PAGE] for at in range(0, len(entries), PER_PAGE)]
         first = len(self.fences)
         self.fences.extend(_prefix(page[0]) for page in pages)
-        self.keys += len(entries)
+        self.entries += len(entries)
         ids = range(self._id(first), self._id(first + len(pages)))
         ADD_PAGES(db, list(zip(ids, map(_with_checksum, pages), strict=True)))
 
     def finish(self, db: sqlite3.Connection) -> None:
         """Enter it in the list of runs, once all its pages are written."""
-        numbers = self.id, self.level, self.keys, self.after, self.upto
+        numbers = self.id, self.level, self.entries, self.names, self.after, self.upto
         fences = _byteswapped(self.fences).tobytes()
         db.execute(ADD_RUN, (*numbers, fences, _run_checksum(fences, numbers)))
 
@@ -131,6 +162,12 @@ class Run:
         if len(rows) != last - first + 1:
             raise damaged()
         return [_verified(page) for (page,) in rows]
+
+    def _page(self, db: sqlite3.Connection, number: int) -> bytes:
+        """The entries of that page. Raises StoreError if it is damaged."""
+        with _readable():
+            row = db.execute(PAGE, (self._id(number),)).fetchone()
+        return _verified(row[0] if row else b"")
 
     def _id(self, number: int) -> int:
         return self.id * _MOST_PAGES + number
@@ -149,26 +186,28 @@ class Compactor:
         self._replaced: list[Run] = []  # in the current transaction
         self._obsolete = [run for run in orphans if run not in unreadable.runs]
         self._last_run = max((*(run.id for run in runs), *orphans), default=0)
-        self._due = 0  # keys to merge
+        self._due = 0  # entries to merge
 
-    def write(self, db: sqlite3.Connection, entries: Sequence[bytes], after: int, upto: int) -> Run:
+    def write(
+        self, db: sqlite3.Connection, entries: Sequence[bytes], names: int, after: int, upto: int
+    ) -> Run:
         """Write a run of sorted entries, those of the events with `after` < seq <= `upto`."""
-        run = Run(self._new_id(), 0, after, upto)
+        run = Run(self._new_id(), 0, after, upto, names=names)
         run.write(db, entries)
         run.finish(db)
         return run
 
     def compact(
-        self, db: sqlite3.Connection, runs: tuple[Run, ...], keys: int, *, pause: bool
+        self, db: sqlite3.Connection, runs: tuple[Run, ...], entries: int, *, pause: bool
     ) -> tuple[Run, ...]:
-        """Do the share of compaction that so many new keys make due; return the runs after it.
+        """Do the share of compaction that so many new entries make due; return the runs after it.
 
         Nothing is merged during a pause: the filter's warm-up is reading the runs.
         """
         levels = len({run.level for run in runs})
-        # Each key is merged once a level, so that one level more lets compaction never fall behind.
-        # Twice as much had large ones done early, all at once, which slowed everybody down.
-        self._due += keys * (levels + 1)
+        # Each entry is merged once a level, so that with one level more compaction never falls
+        # behind. Twice as much had large ones done early, all at once, which slowed everybody down.
+        self._due += entries * (levels + 1)
         while self._due >= KEYS_PER_STEP:
             self._due -= KEYS_PER_STEP
             if self._obsolete and not self._remove_pages(db, self._obsolete[-1]):
@@ -244,10 +283,11 @@ class Compaction:
         """Merge these adjacent runs, newest events first, into a new run with that id."""
         self.runs = runs
         self.level = runs[0].level
-        self.into = Run(into, self.level + 1, runs[-1].after, runs[0].upto)
+        names = sum(run.names for run in runs)
+        self.into = Run(into, self.level + 1, runs[-1].after, runs[0].upto, names=names)
         self.is_done = False
-        keys = sum(run.keys for run in runs)
-        self._slices = max(1, keys // KEYS_PER_STEP)
+        entries = sum(run.entries for run in runs)
+        self._slices = max(1, entries // KEYS_PER_STEP)
         self._slice = 0
         self._rest: list[bytes] = []  # entries too few for a page
 
@@ -265,7 +305,7 @@ class Compaction:
         self.into.write(db, entries[:whole])
         self._rest = entries[whole:]
         if self.is_done:
-            if self.into.keys != sum(run.keys for run in self.runs):
+            if self.into.entries != sum(run.entries for run in self.runs):
                 raise damaged()
             self.into.finish(db)
             for run in self.runs:
@@ -286,10 +326,10 @@ def load_runs(db: sqlite3.Connection) -> list[Run]:
 
 
 def _read(*row: Any) -> Run:
-    number, level, keys, after, upto, fences, checksum = row
-    if not isinstance(fences, bytes) or checksum != _run_checksum(fences, row[:5]):
+    number, level, entries, names, after, upto, fences, checksum = row
+    if not isinstance(fences, bytes) or checksum != _run_checksum(fences, row[:6]):
         raise damaged()
-    return Run(number, level, after, upto, keys, _byteswapped(array("Q", fences)))
+    return Run(number, level, after, upto, entries, names, _byteswapped(array("Q", fences)))
 
 
 def _orphans(db: sqlite3.Connection, runs: Iterable[Run]) -> Iterator[int]:
@@ -310,9 +350,16 @@ def _remove_pages(db: sqlite3.Connection, run: int) -> bool:
         return db.execute(REMOVE_PAGES, (*bounds, PAGES_AT_ONCE)).rowcount == PAGES_AT_ONCE
 
 
-def sorted_entries(seqs: Mapping[bytes, int]) -> list[bytes]:
-    """Keys and their seqs as entries of a run, in order."""
-    return sorted(map(_ENTRY.pack, seqs, seqs.values()))
+def sorted_entries(seqs: Mapping[bytes, int], names: Iterable[Named] = ()) -> list[bytes]:
+    """Keys and names, with their seqs, as entries of a run, in order."""
+    entries = [*map(_ENTRY.pack, seqs, seqs.values())]
+    entries += [_ENTRY.pack(name_entry(name), seq) for name, seq in names]
+    return sorted(entries)
+
+
+def name_entry(name: bytes) -> bytes:
+    """A name as it stands among keys: inverted, for it may be the key of another event."""
+    return name.translate(_INVERTED)
 
 
 def _prefixes(pages: Iterable[bytes], length: int) -> list[bytes]:

@@ -1,9 +1,9 @@
 """The tables, made by numbered steps that also bring an older file up to date.
 
 `blocks` has the events, and is only ever appended to, in the order of seq. `runs` and `run_pages`
-are the index of their keys, derived from them, and are appended to as well. `redeliveries` and
-`conflicting_contents` are written only when an event comes again, `names` only for events whose key
-is made of something else than the default, `fields` only where pointers are indexed.
+are the index of their keys and names, derived from them, and are appended to as well.
+`redeliveries` and `conflicting_contents` are written only when an event comes again, `fields` only
+where pointers are indexed.
 """
 
 import sqlite3
@@ -65,8 +65,9 @@ STEPS = (
             newest_at INTEGER NOT NULL, -- the newest arrival up to its end, in µs since 1970
             behind INTEGER NOT NULL,    -- how far any event up to its end came behind that, in µs
             arrivals_checksum INTEGER NOT NULL, -- over these two and first_seq
-            checksum INTEGER NOT NULL, -- over the keys; -1: take them as they stand
+            checksum INTEGER NOT NULL, -- over keys and names; -1: take them as they stand
             keys BLOB NOT NULL,        -- 16 bytes an event: hash over the parts of the key
+            names BLOB NOT NULL,       -- the same over topic and event_id; zeros: that is the key
             digests BLOB NOT NULL,     -- 17 bytes an event: hash over source and payload
             ends BLOB NOT NULL,        -- 4 bytes an event, little-endian: where in `events` it ends
             sizes BLOB NOT NULL,       -- 4 bytes an event, the same: of its payload in `events`
@@ -111,23 +112,19 @@ STEPS = (
             first_seq INTEGER NOT NULL, -- of a block that has events on the topic
             PRIMARY KEY (topic_id, first_seq)
         ) WITHOUT ROWID""",
-        """CREATE TABLE names (
-            name BLOB NOT NULL, -- hash by which an event is found whose key is another one
-            seq INTEGER NOT NULL,
-            PRIMARY KEY (name, seq)
-        ) WITHOUT ROWID""",
         """CREATE TABLE runs (
             id INTEGER PRIMARY KEY,
             level INTEGER NOT NULL, -- how often its keys were merged
-            keys INTEGER NOT NULL,
-            after INTEGER NOT NULL, -- the keys of the events whose seq is more than this
+            entries INTEGER NOT NULL,
+            names INTEGER NOT NULL, -- so many of these are names; the others are keys
+            after INTEGER NOT NULL, -- the keys and names of the events whose seq is more than this
             upto INTEGER NOT NULL,  -- and not more than this
             fences BLOB NOT NULL,   -- the first 8 bytes of each page
             checksum INTEGER NOT NULL
         )""",
         """CREATE TABLE run_pages (
             id INTEGER PRIMARY KEY, -- the run's id, and the page's number in it
-            entries BLOB NOT NULL   -- key and seq, in the order of the keys, and a checksum
+            entries BLOB NOT NULL   -- key or inverted name, and seq, in order; and a checksum
         )""",
         """CREATE TABLE pointers (
             id INTEGER PRIMARY KEY,

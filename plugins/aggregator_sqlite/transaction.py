@@ -105,7 +105,7 @@ class SqliteTransaction(HistoryTransaction, QuarantineTransaction):
             return
         self._index.begin_commit()
         is_ready = Signal()
-        committing = self._submit(_commit, self._index, self._claims.appended, is_ready)
+        committing = self._submit(_commit, self._index, self._claims.entries, is_ready)
         self._error = _over()
         committing.add_done_callback(self._claims.add_to_index)
         # Wait here, blocking the event loop for at most _HEAD_START, until the writer's thread is
@@ -143,7 +143,7 @@ class SqliteTransaction(HistoryTransaction, QuarantineTransaction):
         if not events:
             return []
         batch = EncodedBatch.of(self._claims.next_seq, events)
-        seqs = self._claims.assign_seqs(keys)
+        seqs = self._claims.assign_seqs(keys, batch.names)
         self._defer(write.append, batch)
         return seqs
 
@@ -208,8 +208,8 @@ def _begin(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")  # the write lock at once: no other program writes in between
 
 
-def _commit(db: sqlite3.Connection, index: KeyIndex, keys: int, is_ready: Signal) -> None:
-    state = index.prepare_commit(db, keys)
+def _commit(db: sqlite3.Connection, index: KeyIndex, entries: int, is_ready: Signal) -> None:
+    state = index.prepare_commit(db, entries)
     is_ready.set()
     db.execute("COMMIT")  # appends to the log and syncs it: synchronous = FULL, see connection.py
     index.committed(state)

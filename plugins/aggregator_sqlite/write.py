@@ -11,6 +11,7 @@ from aggregator.store import MOST_CONFLICTS, Counters, KeyOwner, Redelivery
 from aggregator_sqlite import arrivals, blocks, sums
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyClaims
+from aggregator_sqlite.runs import KEY, Named
 from aggregator_sqlite.sums import CONFLICT, COUNTERS, REDELIVERY, TOPIC
 
 # What is added to a row is added to its checksum by the same statement: `sums.py` says how.
@@ -34,7 +35,6 @@ ON CONFLICT (name) DO UPDATE SET
         },
     )
 )
-ADD_NAMES = MultiRowStatement("INSERT INTO names (name, seq) VALUES (?, ?)")
 COUNT_BY_TOPIC = MultiRowStatement(
     TOPIC.into(
         """
@@ -72,10 +72,13 @@ _TIMES = {
     "first_at": "min(first_at, excluded.first_at) - first_at",
     "last_at": "max(last_at, excluded.last_at) - last_at",
 }
-ADD_SIGHTING = REDELIVERY.into(
-    """
+ADD_REDELIVERIES = MultiRowStatement(
+    REDELIVERY.into(
+        """
+WITH added (seq, source, duplicates, conflicts, first_at, last_at, hash)
+    AS (VALUES (?, ?, ?, ?, ?, ?, ?))
 INSERT INTO redeliveries (seq, source, duplicates, conflicts, first_at, last_at, checksum)
-VALUES (:seq, :source, :duplicates, :conflicts, :first_at, :last_at, :hash + $new)
+SELECT seq, source, duplicates, conflicts, first_at, last_at, hash + $new FROM added WHERE true
 ON CONFLICT (seq, source) DO UPDATE SET
     duplicates = duplicates + excluded.duplicates,
     conflicts = conflicts + excluded.conflicts,
@@ -83,8 +86,9 @@ ON CONFLICT (seq, source) DO UPDATE SET
     last_at = max(last_at, excluded.last_at),
     checksum = checksum + $more
 """,
-    new={name: f":{name}" for name in ("seq", "duplicates", "conflicts", "first_at", "last_at")},
-    more={"duplicates": "excluded.duplicates", "conflicts": "excluded.conflicts", **_TIMES},
+        new={name: name for name in ("seq", "duplicates", "conflicts", "first_at", "last_at")},
+        more={"duplicates": "excluded.duplicates", "conflicts": "excluded.conflicts", **_TIMES},
+    )
 )
 ADD_CLASH = CONFLICT.into(
     """
@@ -119,29 +123,36 @@ class EncodedBatch:
     rows: list[tuple[blocks.Row, arrivals.Times]]  # blocks
     rows_on: list[tuple[str, int]]  # the topics in each block, by its first seq
     topics: Sequence[tuple[object, ...]]  # the bounds of each, and the hash of its name
-    names: list[tuple[bytes, int]]  # by which events are found besides their key, and their seqs
+    names: list[Named]  # by which events are found besides their key
 
     @classmethod
     def of(cls, first: int, events: Sequence[Event]) -> "EncodedBatch":
         """Encode events from that seq on. Raises TypeError or ValueError if one cannot be."""
+        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
+        _check_names(names)
         rows, rows_on = [], []
         for row, some in blocks.pack(first, events):
             rows.append((row, arrivals.times_of(some)))
             rows_on += [(topic, row[0]) for topic in {event.topic for event in some}]
-        names = [(event.name, seq) for seq, event in enumerate(events, first) if event.name]
         topics = list(_topics(first, events))
-        _check(topics, names)
+        _check_topics(topics)
         with_hashes = [(*bounds, sums.over(bounds[0])) for bounds in topics]
         return cls(first + len(events) - 1, rows, rows_on, with_hashes, names)
 
 
-def _check(topics: list[TopicBounds], names: list[tuple[bytes, int]]) -> None:
+def _check_topics(topics: list[TopicBounds]) -> None:
     """Raise TypeError or ValueError for what SQLite would refuse later, on its thread."""
     for topic, *numbers in topics:
         if not isinstance(topic, str) or any(not 0 <= number < 2**63 for number in numbers):
             raise ValueError(f"events on topic {topic!r} that were received at {numbers[1::2]}")
+
+
+def _check_names(names: list[Named]) -> None:
+    """Raise TypeError or ValueError for what is no name."""
     if any(not isinstance(name, bytes) for name, _ in names):
         raise TypeError("the name of an event should be bytes")
+    if {len(name) for name, _ in names} - {KEY}:
+        raise ValueError(f"a name has {KEY} bytes")
 
 
 def _topics(first: int, events: Sequence[Event]) -> Iterator[TopicBounds]:
@@ -183,12 +194,11 @@ def _owner(
 
 
 def append(db: sqlite3.Connection, batch: EncodedBatch) -> None:
-    """Store events, and what they are found by besides their keys: topics and names."""
+    """Store events, and which topics they are on."""
     ADD_TOPICS(db, batch.topics)
     ids = {topic: id_ for topic, id_, _ in TOPICS(db, [one[:1] for one in batch.topics])}
     arrivals.add_blocks(db, batch.rows)
     blocks.ADD_TO_TOPICS(db, [(ids[topic], first) for topic, first in batch.rows_on])
-    ADD_NAMES(db, batch.names)
     db.execute(SET_LAST_SEQ, {"last": batch.last})
 
 
@@ -208,21 +218,27 @@ def count(db: sqlite3.Connection, counted: Counters, by_topic: Mapping[str, Coun
 
 def record(db: sqlite3.Connection, redeliveries: Sequence[Redelivery]) -> None:
     """Count what came again by event and source, and keep the first contents that differed."""
-    db.executemany(ADD_SIGHTING, map(_counted, redeliveries))
+    ADD_REDELIVERIES(db, _summed(redeliveries))
     db.executemany(ADD_CLASH, (_clash(seen) for seen in redeliveries if seen.conflicting))
 
 
-def _counted(seen: Redelivery) -> dict[str, object]:
-    is_conflict = seen.conflicting is not None
-    return {
-        "seq": seen.seq,
-        "source": seen.source,
-        "duplicates": int(not is_conflict),
-        "conflicts": int(is_conflict),
-        "first_at": seen.seen_at,
-        "last_at": seen.seen_at,
-        "hash": sums.over(seen.source),
-    }
+def _summed(redeliveries: Sequence[Redelivery]) -> list[tuple[object, ...]]:
+    """A row for each event and source, in the order of seq, with the hash over the source."""
+    summed: dict[tuple[int, str], tuple[int, int, int, int]] = {}
+    for seen in redeliveries:
+        is_conflict = seen.conflicting is not None
+        one = (int(not is_conflict), int(is_conflict), seen.seen_at, seen.seen_at)
+        if before := summed.get((seen.seq, seen.source)):
+            duplicates, conflicts, first_at, last_at = before
+            one = (
+                duplicates + one[0],
+                conflicts + one[1],
+                min(first_at, seen.seen_at),
+                max(last_at, seen.seen_at),
+            )
+        summed[seen.seq, seen.source] = one
+    hashes = {source: sums.over(source) for _, source in summed}
+    return [(*key, *summed[key], hashes[key[1]]) for key in sorted(summed)]
 
 
 def _clash(seen: Redelivery) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Holds each event to the schema of an event, and says everything that is wrong with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
@@ -10,7 +11,7 @@ import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from msgspec import UNSET
 
-from aggregator.core import json_pointer
+from aggregator.core import json_pointer, timestamp
 from aggregator.event import Event
 from aggregator.outcome import Fault, Invalid
 from aggregator.stage import IntakeStage
@@ -19,6 +20,7 @@ from aggregator_stages.schemas import (
     UNKNOWN,
     CloudEventSchema,
     EventSchema,
+    InternetTime,
     OneLine,
     Timestamp,
     extension_faults,
@@ -34,7 +36,10 @@ _OWN = ("topic", "event_id", "timestamp", "source")
 _LONGEST_ATTRIBUTES = 65_536  # bytes
 _TOO_LONG = Fault("", f"The attributes come to more than {_LONGEST_ATTRIBUTES:,} bytes.")
 _MOST = 10  # faults of one event
-_MOST_KNOWN = 1000  # topics and sources
+_MOST_KNOWN = 1000  # topics, sources, attributes
+_LONGEST_KNOWN = 1024  # bytes of attributes that are remembered
+# A fraction is not among them: as a key of a set it is the same as the integer of its value.
+_KNOWN_BY_VALUE = (str, int, bool)
 
 _object = msgspec.json.Decoder(dict[str, Any])
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -56,12 +61,14 @@ class Validate(IntakeStage):
     async def process(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return the events that keep the schema."""
         invalid: list[tuple[Event, Fault]] = []
-        async for some in _slices(events, _MOST_CHECKED, lambda event: len(event.attributes)):
+        sizes = [len(event.attributes) for event in events]
+        async for some in _slices(events, sizes, _MOST_CHECKED):
             invalid += self._invalid(some)
         if not invalid:
             return events
         told = 0
-        async for few in _slices(invalid, _MOST_TOLD, lambda one: len(one[0].raw)):
+        sizes = [len(event.raw) for event, _ in invalid]
+        async for few in _slices(invalid, sizes, _MOST_TOLD):
             self._refuse(few, told)
             told += len(few)
         return [event for event in events if event.outcome is None]
@@ -87,8 +94,8 @@ class Contract:
     """What a schema asks of events.
 
     An event that could be parsed has members of the right types, so `first_fault` only runs the
-    schema's own validators, and not on topics and sources that they have accepted before.
-    marshmallow itself looks at what they decline, and lists every fault.
+    schema's own validators, and not on topics, sources and attributes that they have accepted
+    before. marshmallow itself looks at what they decline, and lists every fault.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -100,9 +107,18 @@ class Contract:
         self._attributes = [check for check in checks if check[0] not in _OWN]
         self._optional = {name for name, field in texts.items() if not field.required}
         self._shortest, self._longest = _lengths(texts["event_id"], OneLine)
-        _, self._longest_timestamp = _lengths(texts["timestamp"], Timestamp)
+        time = texts["timestamp"]
+        _, self._longest_timestamp = _lengths(time, Timestamp, InternetTime)
+        self._takes_any_spelling = type(_checks(time)[-1]) is Timestamp
+        self._takes_no_timestamp = not time.required
         self._topics: set[str] = set()
         self._sources: set[str] = set()
+        self._lines = {self._names[name] for name, field in texts.items() if _takes_a_line(field)}
+        """The named attributes of which any line that is not empty is accepted."""
+        self._known_lines = set(self._lines)
+        """The same, and extensions of which one was accepted."""
+        self._known_attributes: set[tuple[str, object]] = set()
+        """Others by name and value."""
 
     def first_fault(self, event: Event) -> Fault | None:
         """What is wrong with the event, or None."""
@@ -113,9 +129,15 @@ class Contract:
             and event.source in self._sources
             and self._shortest <= len(event.event_id) <= self._longest
             and event.event_id.isprintable()
-            and event.known_timestamp_us is not None
-            and event.known_timestamp_us is not UNSET
-            and len(event.timestamp) <= self._longest_timestamp
+            and (
+                (
+                    event.known_timestamp_us is not None
+                    and event.known_timestamp_us is not UNSET
+                    and len(event.timestamp) <= self._longest_timestamp
+                    and (self._takes_any_spelling or timestamp.is_rfc_3339(event.timestamp))
+                )
+                or (not event.timestamp and self._takes_no_timestamp)
+            )
         )
         if not is_plainly_good and (fault := self._fault_of_members(event)):
             return fault
@@ -138,22 +160,43 @@ class Contract:
                 continue
             if fault := _fault(shown, value, checks):
                 return fault
-        for known, value in ((self._topics, event.topic), (self._sources, event.source)):
-            if len(known) >= _MOST_KNOWN:
-                known.clear()
-            known.add(value)
+        _learn(self._topics, event.topic)
+        _learn(self._sources, event.source)
         return None
 
     def _fault_of_attributes(self, attributes: bytes) -> Fault | None:
         if len(attributes) > _LONGEST_ATTRIBUTES:
             return _TOO_LONG
         members = _object.decode(attributes)
+        if self._are_plainly_good(members):
+            return None
         for _, shown, checks in self._attributes:
             if shown in members and (fault := _fault(shown, members[shown], checks)):
                 return fault
         for name, told in extension_faults(members):
             return Fault(json_pointer.to(name), told)
+        if len(attributes) <= _LONGEST_KNOWN:
+            self._learn_attributes(members)
         return None
+
+    def _are_plainly_good(self, attributes: Mapping[str, Any]) -> bool:
+        for name, value in attributes.items():
+            kind = type(value)
+            if kind is str and name in self._known_lines and value and value.isprintable():
+                continue
+            if kind not in _KNOWN_BY_VALUE or (name, value) not in self._known_attributes:
+                return False
+        return True
+
+    def _learn_attributes(self, accepted: Mapping[str, Any]) -> None:
+        named = self._names.values()
+        for name, value in accepted.items():
+            if type(value) is str and name not in named:
+                if len(self._known_lines) >= _MOST_KNOWN:
+                    self._known_lines = set(self._lines)
+                self._known_lines.add(name)
+            elif name not in self._lines:
+                _learn(self._known_attributes, (name, value))
 
     def _odd(self, members: Mapping[str, Any]) -> Iterator[str]:
         """The names of members that the schema has none for and would not let pass."""
@@ -174,18 +217,24 @@ class Contract:
 T = TypeVar("T")
 
 
+def _learn(known: set[T], value: T) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known.add(value)
+
+
 async def _slices(
-    items: Sequence[T], most: int, size: Callable[[T], int]
+    items: Sequence[T], sizes: Sequence[int], most: int
 ) -> AsyncIterator[Sequence[T]]:
     """So many items at a time, and bytes of them, with a turn of the event loop between them."""
-    if len(items) <= most and sum(map(size, items)) <= _LARGE:
+    if len(items) <= most and sum(sizes) <= _LARGE:
         yield items
         return
     some: list[T] = []
     held = 0
-    for item in items:
+    for item, size in zip(items, sizes, strict=True):
         some.append(item)
-        held += size(item)
+        held += size
         if len(some) >= most or held > _LARGE:
             yield some
             some, held = [], 0
@@ -223,18 +272,22 @@ def _checks(field: fields.Field[Any]) -> list[validate.Validator]:
     return [check for check in field.validators if isinstance(check, validate.Validator)]
 
 
-def _lengths(field: fields.Field[Any], kind: type[validate.Validator]) -> tuple[int, int]:
-    """The shortest and the longest text that the field accepts where `kind` accepts it.
+def _lengths(field: fields.Field[Any], *kinds: type[validate.Validator]) -> tuple[int, int]:
+    """The shortest and the longest text that the field accepts where one of `kinds` accepts it.
 
-    None at all unless its validators are one of lengths and one of exactly that kind.
+    None at all unless its validators are one of lengths and one of exactly such a kind.
     """
     checks = _checks(field)
-    if [type(check) for check in checks] != [validate.Length, kind]:
+    if [type(check) for check in checks] not in [[validate.Length, kind] for kind in kinds]:
         return 0, -1
     length = checks[0]
     assert isinstance(length, validate.Length)
-    assert length.max is not None
-    return length.min or 0, length.max
+    return length.min or 0, sys.maxsize if length.max is None else length.max
+
+
+def _takes_a_line(field: fields.Field[Any]) -> bool:
+    """Whether the field accepts every line that is not empty."""
+    return _lengths(field, OneLine) in ((0, sys.maxsize), (1, sys.maxsize))
 
 
 def _fault(name: str, value: object, checks: Sequence[validate.Validator]) -> Fault | None:

@@ -45,7 +45,7 @@ def keys_of(path: Path, since: int, last: int) -> dict[bytes, int] | None:
     """None if they are said to be damaged."""
     with closing(sqlite3.connect(path)) as db:
         try:
-            return dict(blocks.keys_since(db, since, last))
+            return {key: seq for key, _, seq in blocks.keys_since(db, since, last)}
         except (StoreError, sqlite3.DatabaseError):
             return None
 

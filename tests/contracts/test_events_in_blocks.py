@@ -249,6 +249,23 @@ def test_events_are_taken_apart_as_they_were_put_together() -> None:
         )
 
 
+def test_bit_that_flips_leaves_the_members_of_other_events_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are decoded together, where one event must not run on into the next."""
+    ((row, _),) = blocks.pack(5, every_kind())
+    block = blocks.Block(row)
+    monkeypatch.setattr(blocks, "_FEW", 1)
+    written = [block.members(seq) for seq in block.seqs]
+    assert list(block.members_of(block.seqs)) == written
+    stored = row[-1]
+    for bit in range(8 * len(stored)):
+        flipped = bytearray(stored)
+        flipped[bit // 8] ^= 1 << bit % 8
+        found = blocks.Block((*row[:-1], bytes(flipped))).members_of(block.seqs)
+        assert sum(one != other for one, other in zip(found, written, strict=True)) <= 1
+
+
 async def test_owner_of_a_large_event_is_found_without_reading_it(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -16,8 +16,8 @@ from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback
-from aggregator_sqlite import key_index, runs
-from aggregator_sqlite.key_index import KeyFilter, KeyIndex, State
+from aggregator_sqlite import findings, key_index, read, runs
+from aggregator_sqlite.key_index import KeyFilter, KeyIndex, KeysInFile, State
 from aggregator_sqlite.runs import Run
 from aggregator_sqlite.store import SqliteStore
 from small_runs import make_runs_small
@@ -229,7 +229,7 @@ DAMAGE = {
     "half a fence": "UPDATE runs SET fences = substr(fences, 1, length(fences) - 1)",
     "what fences are": "UPDATE runs SET fences = 'fences'",
     "where a run ends": "UPDATE runs SET upto = upto + 64",
-    "how many keys there are": "UPDATE runs SET keys = keys + 1",
+    "how many keys there are": "UPDATE runs SET entries = entries + 1",
     "the oldest run": "DELETE FROM runs WHERE after = 0",
     "one in between": "DELETE FROM runs WHERE after > 0 AND upto < (SELECT max(upto) FROM runs)",
 }
@@ -329,6 +329,70 @@ async def test_pages_go_after_the_commit_that_replaces_them(
     assert asked_between == [None, 1, 1, 1]  # the first keys are added after their commit
 
 
+def make_named(count: int, names: int) -> list[Event]:
+    """Events of which several have the same name, which is the key of none."""
+    shared = [event.key for event in make(names, first=1_000_000)]
+    return [
+        msgspec.structs.replace(event, name=shared[place % names])
+        for place, event in enumerate(make(count))
+    ]
+
+
+async def test_names_are_found_in_memory_in_runs_and_after_a_start(store: SqliteStore) -> None:
+    events = make_named(3000, names=40)
+    plain = msgspec.structs.replace(make_event("plain"), key=events[7].name)
+    await append(store, [*events, plain])
+    assert max(level for (level,) in asked(store.path, "SELECT level FROM runs")) > 1
+    assert asked(store.path, "SELECT sum(entries) - sum(names) - max(upto) FROM runs") == [(0,)]
+    keys_in_file = KeysInFile()
+    for _ in range(2):
+        for place in range(40):
+            seqs = list(range(place + 1, 3001, 40)) + ([3001] if place == 7 else [])
+            found = await store.find(events[place].name, 100)
+            assert [event.seq for event in found] == seqs
+            with closing(sqlite3.connect(store.path)) as reader:
+                seen = read.find(reader, keys_in_file, events[place].name, 100, None)
+            assert [event.seq for event in seen] == seqs
+        assert await seqs_told(store, events) == list(range(1, 3001))
+        await store.reopen()
+    told = (await store.check()).findings
+    assert not any(finding.what.startswith(findings.RUNS.what) for finding in told)
+
+
+async def test_name_is_not_taken_for_the_key_of_an_event(store: SqliteStore) -> None:
+    events = make_named(2000, names=2000)
+    await append(store, events)
+    others = [msgspec.structs.replace(make_event("other"), key=event.name) for event in events]
+    assert await seqs_told(store, others) == [0] * len(others)
+    assert await append(store, others, at_once=1000) == list(range(2001, 4001))
+
+
+async def test_names_of_what_is_undone_are_forgotten(store: SqliteStore) -> None:
+    first, second, third = make_named(3, names=1)
+    async with store.transaction() as tx:
+        await tx.append([first])
+        with suppress(Rollback):
+            async with tx.savepoint():
+                await tx.append([second])
+                raise Rollback
+        await tx.append([third])
+    found = await store.find(first.name, 10)
+    assert [(event.seq, event.event_id) for event in found] == [(1, "1"), (2, "3")]
+
+
+async def test_names_beyond_what_is_read_at_once_are_found(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_index, "MOST_NAMED", 7)
+    events = make_named(1000, names=3)
+    await append(store, events)
+    for index in (store._index, KeysInFile()):
+        with closing(sqlite3.connect(store.path)) as reader:
+            assert index
+            found = read.find(reader, index, events[0].name, 500, None)
+        assert [event.seq for event in found] == list(range(1, 1001, 3))
+
+
 async def test_event_that_was_removed_by_hand_is_not_found(store: SqliteStore) -> None:
     (event,) = make(1)
     other = msgspec.structs.replace(make_event("other"), name=event.key)
@@ -367,6 +431,20 @@ async def test_damaged_page_is_told_and_hides_no_key(store: SqliteStore) -> None
         await claim(store, events[:1])
     with pytest.raises(StoreError, match="the index of keys is damaged"):
         await store.find(events[0].key, 1)
+
+
+def test_keys_looked_up_together_read_each_page_once(db: sqlite3.Connection) -> None:
+    keys = sorted(os.urandom(16) for _ in range(10 * runs.PER_PAGE))
+    run = Run(1)
+    run.write(db, runs.sorted_entries({key: seq for seq, key in enumerate(keys, 1)}))
+    wanted = sorted([*keys, *(os.urandom(16) for _ in range(1000))])
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    found = run.find_all(db, wanted)
+    db.set_trace_callback(None)
+    assert found == {key: seq for seq, key in enumerate(keys, 1)}
+    assert found == {key: seq for key in wanted if (seq := run.find(db, key))}
+    assert len(statements) == len(run.fences)
 
 
 def test_keys_that_begin_alike_are_all_found(db: sqlite3.Connection) -> None:

@@ -44,7 +44,6 @@ TABLES = {
     "topics": ("topics", "sqlite_autoindex_topics_1"),
     "blocks": ("blocks",),
     "blocks_by_topic": ("blocks_by_topic",),
-    "names": ("names",),
     "runs": ("runs",),
     "run_pages": ("run_pages",),
     "redeliveries": ("redeliveries",),

@@ -16,7 +16,17 @@ import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
 from aggregator.errors import SettingError, StoreError
-from aggregator.store import Counters, FieldIs, QuarantineQuery, Query, Span
+from aggregator.store import (
+    ConflictingContent,
+    Counters,
+    FieldIs,
+    Page,
+    QuarantineQuery,
+    Query,
+    Redelivery,
+    RedeliveryStats,
+    Span,
+)
 from aggregator.testing import make_entry, make_event
 from aggregator_sqlite import blocks, fields, quarantine, read, runs, schema, sums, write
 from aggregator_sqlite.connection import SqliteThread
@@ -85,10 +95,29 @@ async def test_page_looks_at_no_more_than_it_says(
 ) -> None:
     monkeypatch.setattr(read, "SCANNED", 10)
     await _fill(store, 25)
-    page = await store.events(Query(source="nobody's"))
+    page = await store.events(Query(until=0))
     assert (page.events, page.next) == ([], 10)
-    page = await store.events(Query(source="nobody's", after=20))
+    page = await store.events(Query(until=0, after=20))
     assert (page.events, page.next) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(source="nobody's"),
+        Query(topic="logins", source="nobody's"),
+        Query(field=FieldIs("/user", b"snobody")),
+    ],
+)
+async def test_events_that_cannot_match_are_passed_over_by_what_is_read(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    monkeypatch.setattr(blocks, "EVENTS_PER_BLOCK", 4)
+    await _fill(store, 25)
+    monkeypatch.setattr(read, "SCANNED", 1)
+    assert await store.events(query) == Page([], None)
+    monkeypatch.setattr(read, "READ_BYTES", 1)
+    assert await store.events(query) == Page([], 4)
 
 
 GROWING = (
@@ -96,7 +125,6 @@ GROWING = (
     "blocks_by_topic",
     "quarantine",
     "run_pages",
-    "names",
     "fields",
     "redeliveries",
     "conflicting_contents",
@@ -431,8 +459,9 @@ async def test_index_is_no_oracle_for_what_the_payload_does_not_say(store: Sqlit
 
 async def test_usual_events_cost_no_row_more(store: SqliteStore) -> None:
     await _fill(store, 3)
-    for table in ("names", "fields", "conflicting_contents", "quarantine"):
+    for table in ("fields", "conflicting_contents", "quarantine"):
         assert await _by_hand(store, f"SELECT * FROM {table}") == []
+    assert await _by_hand(store, "SELECT DISTINCT length(names) FROM blocks") == [(0,)]
 
 
 async def test_span_and_topics_know_what_was_removed_by_hand(store: SqliteStore) -> None:
@@ -505,3 +534,25 @@ async def test_second_process_is_told_before_the_key_spec_is_looked_at(store: Sq
         await SqliteStore(store.url).open("topic,source", replaces=DEFAULT_KEY_SPEC)
     await store.close()
     await store.open(DEFAULT_KEY_SPEC)
+
+
+async def test_what_comes_again_often_in_one_batch_is_summed(store: SqliteStore) -> None:
+    await _fill(store, 2)
+    conflicting = ConflictingContent(b"d" * 17, ("/a",))
+    again = [
+        Redelivery(2, "b", 30),
+        Redelivery(1, "a", 20),
+        Redelivery(1, "a", 10, conflicting),
+        Redelivery(1, "b", 40),
+        Redelivery(1, "a", 25),
+    ]
+    for _ in range(2):
+        async with store.transaction() as tx:
+            await tx.record(again)
+    first, second = await store.history(1, 10), await store.history(2, 10)
+    assert first.redeliveries == [
+        RedeliveryStats("a", 4, 2, 10, 25),
+        RedeliveryStats("b", 2, 0, 40, 40),
+    ]
+    assert second.redeliveries == [RedeliveryStats("b", 2, 0, 30, 30)]
+    assert first.conflicts[0].times == 2

@@ -119,7 +119,7 @@ def change(store: SqliteStore, statement: str) -> None:
 
 
 DISAGREEING = {
-    "INSERT INTO runs VALUES (1, 0, 0, 0, 1, '', 0)": "3 events, 2 keys, 3 stored",
+    "INSERT INTO runs VALUES (1, 0, 0, 0, 0, 1, '', 0)": "3 events, 2 keys, 3 stored",
     "UPDATE counters SET stored = 2, checksum = checksum - 3": "3 events, 3 keys, 2 stored",
     "UPDATE counters SET last_seq = 2, checksum = checksum - 29": "last_seq is 2, and event 3",
     "UPDATE counters SET duplicate = 64": "duplicate is 64 and was 0",

@@ -21,7 +21,7 @@ from aggregator.store import Counters, Query, Redelivery
 from aggregator.testing import make_event
 from aggregator.testing.making import Rollback, make_entry
 from aggregator.transaction import Transaction, UnitOfWork
-from aggregator_sqlite import key_index, quarantine, write
+from aggregator_sqlite import blocks, key_index, quarantine
 from aggregator_sqlite.connection import MultiRowStatement
 from aggregator_sqlite.key_index import KeyFilter
 from aggregator_sqlite.store import SqliteStore
@@ -176,7 +176,7 @@ async def test_nothing_is_committed_once_something_that_waited_has_failed(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        write, "ADD_NAMES", MultiRowStatement("INSERT INTO names (name) VALUES (?)")
+        blocks, "ADD_TO_TOPICS", MultiRowStatement("INSERT INTO blocks_by_topic (wrong) VALUES (?)")
     )
     with pytest.raises(StoreError, match="append: "):
         async with store.transaction() as tx:
@@ -240,7 +240,7 @@ async def test_nobody_waits_with_a_commit_that_waits_for_a_lock(store: SqliteSto
 async def test_key_that_was_committed_and_could_not_be_added_is_new_to_nobody(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_memory(_: object) -> list[bytes]:
+    def without_memory(*_: object) -> list[bytes]:
         raise MemoryError
 
     async def store_it() -> None:

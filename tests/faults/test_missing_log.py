@@ -212,7 +212,7 @@ async def test_start_that_fails_in_sqlite_once_the_file_is_marked_needs_no_repai
     ("damage", "repair"),
     [
         ("UPDATE counters SET stored = 64", "UPDATE counters SET stored = 0"),
-        ("INSERT INTO runs VALUES (1, 0, 0, 0, 1, '', 0)", "DELETE FROM runs"),
+        ("INSERT INTO runs VALUES (1, 0, 0, 0, 0, 1, '', 0)", "DELETE FROM runs"),
     ],
 )
 @pytest.mark.parametrize("was_killed", [True, False])

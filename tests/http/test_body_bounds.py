@@ -214,3 +214,23 @@ async def test_who_decodes_much_waits_in_turn(
     answers = await asyncio.gather(*(publish(client, doubtful, kind) for _ in range(4)))
     assert [status for status, _ in answers] == [207] * 4
     assert most == 1
+
+
+_NUMBERS = range(1000)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (array(good(str(number)) for number in _NUMBERS), JSON),
+        (array(cloud(id=f'"{number}"') for number in _NUMBERS), BATCH),
+    ],
+    ids=["plain", "CloudEvents"],
+)
+async def test_what_is_decoded_quickly_needs_no_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sent: bytes, kind: str
+) -> None:
+    assert receiver._SMALL < len(sent) < receiver._IN_THE_LOOP
+    monkeypatch.setattr(receiver.Receiver, "_aside", None)
+    status, answer = await publish(client, sent, kind)
+    assert (status, len(answer["results"])) == (200, len(_NUMBERS))

@@ -1,5 +1,8 @@
 """Which times are taken, and that each is taken for what it says."""
 
+from datetime import UTC, datetime, timedelta
+from random import Random
+
 import pytest
 
 from aggregator.core import timestamp
@@ -48,3 +51,14 @@ def test_time_is_taken_for_what_it_says(text: str, microseconds: int) -> None:
 def test_time_that_says_nothing_clear_is_refused_in_our_words(text: str) -> None:
     with pytest.raises(ValueError, match=r"^not an ISO 8601 date and time with an offset, such as"):
         timestamp.parse(text)
+
+
+def test_time_is_shown_as_python_shows_it() -> None:
+    random = Random(17)
+    seconds = [0, -1, NOON // 1_000_000, *(random.randrange(-(10**9), 10**10) for _ in range(500))]
+    for second in seconds:
+        for fraction in (0, 1, 250_000, 999_999, random.randrange(1_000_000)):
+            known = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(0, second, fraction)
+            shown = timestamp.rfc_3339(1_000_000 * second + fraction)
+            assert shown == known.isoformat().replace("+00:00", "Z")
+            assert timestamp.parse(shown) == 1_000_000 * second + fraction

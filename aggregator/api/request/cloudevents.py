@@ -6,75 +6,150 @@
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from aggregator.api.request import splitting, strict_json
 from aggregator.api.request.media_type import check_json_charset, header_text, is_utf8
 from aggregator.api.request.parsed_event import OWN, EventParser, ParsedEvent, RejectedEvent
 from aggregator.api.request.strict_json import Place
-from aggregator.core.cloudevents import has_data_twice, is_base64
+from aggregator.core.cloudevents import is_base64
 from aggregator.core.identity import PayloadKind
 from aggregator.errors import Unparsable
 
-_REQUIRED = ("specversion", "type", "id", "source")
-_ELSEWHERE = ("type", "id", "source", "time", "data", "data_base64")
-_QUOTES = 2  # around the name of a member
+_QUOTES = 2  # around the name of a member, or a string
+_NULL = b"null"
 
 _LARGE = 65_536  # bytes; what is larger is no attribute that is taken, and is not looked into
 
+
+class _Members(msgspec.Struct):
+    """The members of which something is asked before the event is validated."""
+
+    specversion: str
+    type: str
+    id: str
+    source: str
+    time: str | None = None
+    data_base64: str | None = None
+
+
+class _FormMembers(msgspec.Struct):
+    """The members that tell the form of an event."""
+
+    specversion: msgspec.Raw | UnsetType = UNSET
+    event_id: msgspec.Raw | UnsetType = UNSET
+
+
+_typed = msgspec.json.Decoder(_Members)
 _spelled = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_form = msgspec.json.Decoder(_FormMembers)
+_encode = msgspec.json.Encoder().encode
+
+
+class _Wrong(Exception):
+    """It has not the shape of a CloudEvent."""
+
+
+_DECLINED = (_Wrong, *strict_json.UNREADABLE)
+
+
+class _Reading:
+    """Reads CloudEvents in the structured mode, and whether they are JSON that is taken."""
+
+    def __init__(self) -> None:
+        self._values: list[bytes] = []
+        self._quotes = 0
+        self._is_in_doubt = False
+
+    def read(self, raw: bytes) -> ParsedEvent:
+        """One event; a member that is null is absent, unless it is `data`. Raises _DECLINED."""
+        event = _typed.decode(raw)
+        spelled = _spelled.decode(raw)
+        names = len(spelled)
+        data = bytes(spelled.pop("data", b""))
+        del spelled["type"], spelled["id"], spelled["source"]
+        spelled.pop("time", None)
+        spelled.pop("data_base64", None)
+        attributes = _encode(spelled)
+        if b"\\" in attributes and any('"' in name for name in spelled):
+            self._is_in_doubt = True  # such a mark may stand in `attributes` and not in `raw`
+        self._values += data, attributes
+        texts = 3 + (event.time is not None) + (event.data_base64 is not None)
+        self._quotes += _QUOTES * (names - len(spelled) + texts)
+        if _NULL in attributes:
+            there = {name: value for name, value in spelled.items() if bytes(value) != _NULL}
+            attributes = _encode(there)
+        if event.time == "":
+            raise _Wrong("The time of a CloudEvent is a timestamp, if it has one.")
+        kind, payload = _content(event.data_base64, data)
+        return ParsedEvent(
+            event.type, event.id, event.time or "", event.source, payload, kind, attributes
+        )
+
+    def is_surely_taken(self, text: bytes) -> bool:
+        """Whether the text, which holds the events and nothing else, is JSON that is taken."""
+        return not self._is_in_doubt and strict_json.is_surely_taken(
+            text, self._values, self._quotes
+        )
+
+
+def _content(encoded: str | None, data: bytes) -> tuple[PayloadKind, bytes]:
+    """The payload; `data` is empty where there is none. Raises _Wrong."""
+    if encoded is None:
+        return (PayloadKind.JSON, data) if data else (PayloadKind.NOTHING, b"")
+    if data not in (b"", _NULL):
+        raise _Wrong("A CloudEvent has data or data_base64, not both.")
+    if not is_base64(encoded):
+        raise _Wrong("The data_base64 of a CloudEvent is base64.")
+    return PayloadKind.BYTES, base64.b64decode(encoded)
 
 
 def _parse(raw: bytes, begin: Place) -> ParsedEvent:
-    """One event in the structured mode; a member that is null is absent, unless it is `data`.
-
-    Raises RejectedEvent.
-    """
+    """One event in the structured mode. Raises RejectedEvent."""
+    reading = _Reading()
     try:
-        spelled = {name: bytes(value) for name, value in _spelled.decode(raw).items()}
-        members = {name: _value(name, value) for name, value in spelled.items()}
-    except strict_json.UNREADABLE as error:
+        event = reading.read(raw)
+        if reading.is_surely_taken(raw):
+            return event
+        if faults := strict_json.faults(raw, begin):
+            raise RejectedEvent.of_json(faults)
+        _check_values(raw)
+    except _DECLINED as error:
         raise RejectedEvent.explained(raw, begin, str(error)) from error
-    values = list(spelled.values())
-    is_in_doubt = not strict_json.is_surely_taken(raw, values, _QUOTES * len(values))
-    if is_in_doubt and (faults := strict_json.faults(raw, begin)):
-        raise RejectedEvent.of_json(faults)
-    if why := _wrong(members):
-        raise RejectedEvent.explained(raw, begin, why)
-    form, payload = _content(members, spelled)
-    attributes = {
-        name: msgspec.Raw(value)
-        for name, value in spelled.items()
-        if name not in _ELSEWHERE and members[name] is not None
-    }
-    return ParsedEvent(
-        members["type"],
-        members["id"],
-        members.get("time") or "",
-        members["source"],
-        payload,
-        form,
-        msgspec.json.encode(attributes),
-    )
+    return event
 
 
-def _value(name: str, spelled: bytes) -> Any:
-    """The value of a member; of one that may be anything, or is too large, only of which type."""
-    if spelled[:1] in _EMPTY and (name == "data" or len(spelled) > _LARGE):
-        return _EMPTY[spelled[:1]]
-    return msgspec.json.decode(spelled)
+def _parse_together(raws: Sequence[bytes]) -> list[ParsedEvent]:
+    """The same for many; none where any of them is in doubt."""
+    reading = _Reading()
+    try:
+        parsed = [reading.read(raw) for raw in raws]
+        return parsed if reading.is_surely_taken(b",".join(raws)) else []
+    except _DECLINED:
+        return []
 
 
-_EMPTY: dict[bytes, Any] = {b"{": {}, b"[": []}
+def _check_values(raw: bytes) -> None:
+    """Raise what msgspec does if it cannot read one: a number of too many digits, say."""
+    for name, value in _spelled.decode(raw).items():
+        spelled = bytes(value)
+        is_any = spelled[:1] in (b"{", b"[") and (name == "data" or len(spelled) > _LARGE)
+        if not is_any:
+            msgspec.json.decode(spelled)
 
 
 CLOUD = EventParser(
-    _parse, b"{}", "type", "id", "Several are application/cloudevents-batch+json, an array."
+    _parse,
+    _parse_together,
+    b"{}",
+    "type",
+    "id",
+    "Several are application/cloudevents-batch+json, an array.",
 )
 
 
@@ -86,31 +161,13 @@ def form_of(raw: bytes) -> EventParser:
     """
     if b'"specversion"' not in raw:
         return OWN
-    names = {name for name, _ in splitting.members(raw)}
-    return CLOUD if "specversion" in names and "event_id" not in names else OWN
-
-
-def _wrong(members: Mapping[str, Any]) -> str:
-    """Why this has not the shape of a CloudEvent; empty if it has."""
-    for name in _REQUIRED:
-        if not isinstance(members.get(name), str):
-            return f"A CloudEvent has a {name}, which is a string."
-    time = members.get("time")
-    if time is not None and not (isinstance(time, str) and time):
-        return "The time of a CloudEvent is a timestamp, if it has one."
-    if has_data_twice(members):
-        return "A CloudEvent has data or data_base64, not both."
-    encoded = members.get("data_base64")
-    if encoded is not None and not is_base64(encoded):
-        return "The data_base64 of a CloudEvent is base64."
-    return ""
-
-
-def _content(members: Mapping[str, Any], spelled: Mapping[str, bytes]) -> tuple[PayloadKind, bytes]:
-    encoded = members.get("data_base64")
-    if encoded is not None:
-        return PayloadKind.BYTES, base64.b64decode(encoded)
-    return (PayloadKind.JSON, spelled["data"]) if "data" in spelled else (PayloadKind.NOTHING, b"")
+    try:
+        members = _form.decode(raw)
+    except strict_json.UNREADABLE:
+        names = {name for name, _ in splitting.members(raw)}
+        return CLOUD if "specversion" in names and "event_id" not in names else OWN
+    is_cloud = members.specversion is not UNSET and members.event_id is UNSET
+    return CLOUD if is_cloud else OWN
 
 
 _PREFIX = "ce-"

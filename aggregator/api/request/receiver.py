@@ -183,11 +183,10 @@ class Receiver:
         if not is_batch and not (format_ is Format.JSON and splitting.is_array(read)):
             return await self._one(format_, request, read, context, reservation)
         is_worth_a_try = (
-            not is_batch
-            and len(read) <= _IN_THE_LOOP
-            and read.count(b"[") + read.count(b"{") < _BRACKETS
+            len(read) <= _IN_THE_LOOP and read.count(b"[") + read.count(b"{") < _BRACKETS
         )
-        if is_worth_a_try and (events := self.decoder.short_array(read, context)):
+        at_once = self.decoder.short_batch if is_batch else self.decoder.short_array
+        if is_worth_a_try and (events := at_once(read, context)):
             _charge(reservation, len(events))
             return events
         split = partial(self.decoder.elements, is_batch=is_batch)

@@ -166,10 +166,13 @@ def elements(array: bytes, most: int, begin: Place) -> list[Piece]:
 def _placed(array: bytes, texts: Sequence[bytes], begin: Place) -> Iterator[Piece]:
     """The elements with their places: between them are only commas and blanks."""
     line, column = begin
-    before, end = 0, 1
+    before, end = 0, 0  # the bracket, as a comma after the others
+    has_breaks = b"\n" in array
     for text in texts:
-        start = array.index(text, end)
-        if breaks := array.count(b"\n", before, start):
+        start = end + 1
+        if not array.startswith(text, start):  # looked for only behind blanks: that takes longer
+            start = array.index(text, start)
+        if has_breaks and (breaks := array.count(b"\n", before, start)):
             line, column = line + breaks, start - array.rindex(b"\n", before, start)
         else:
             column += start - before

@@ -45,12 +45,14 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST = 10
 
 _SMALL = 200  # bytes; a smaller value is neither nested too deep nor holds a number too long
-# With every digit replaced by 0 and the signs removed, a number beyond a double contains _LARGE, an
-# exponent of three digits, or _LONG, _SMALL digits in a row.
-_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
-_SIGNS = b"+-"
-_LARGE = b"0e000"
+# With every digit replaced by 0, the signs and the points removed, and all that may stand before a
+# number replaced by a comma, a number beyond a double has _LARGE, an exponent of three digits,
+# behind a comma and digits, or _LONG, _SMALL digits in a row.
+_ALIKE = bytes.maketrans(b"123456789E:[ \t\r\n", b"000000000e,,,,,,")
+_REMOVED = b"+-."
+_LARGE = b"e000"
 _LONG = b"0" * _SMALL
+_FEW = 1_000  # places that look like an exponent
 
 
 def is_surely_taken(text: bytes, values: Sequence[bytes], quotes: int) -> bool:
@@ -60,7 +62,7 @@ def is_surely_taken(text: bytes, values: Sequence[bytes], quotes: int) -> bool:
     It is one event or many, and `values` are the members of these that may hold anything. `quotes`
     is how many quotation marks the text has outside of them if no member of an event stands twice.
     """
-    joined = b"".join(values)
+    joined = b",".join(values)
     large = [value for value in values if len(value) >= _SMALL]
     return (
         text.count(b'"') == joined.count(b'"') + quotes  # one that stands twice has more
@@ -86,11 +88,16 @@ def _is_utf8(text: bytes) -> bool:
 
 def _are_numbers_held(values: Sequence[bytes], joined: bytes) -> bool:
     """Whether a double holds every number."""
-    alike = joined.translate(_ALIKE, _SIGNS)
+    alike = b"," + joined.translate(_ALIKE, _REMOVED)
     if len(joined) >= len(_LONG) and _LONG in alike:
         return False
-    # Most often it is in a hash in hexadecimal.
-    return _LARGE not in alike or all(map(_HAS_NO_LARGE.fullmatch, values))
+    if _LARGE not in alike:
+        return True
+    # Most often it is in an id or a hash in hexadecimal, behind a letter or a quotation mark.
+    *parts, rest = alike.split(_LARGE, _FEW)
+    if _LARGE not in rest and all(part.rstrip(b"0")[-1:] != b"," for part in parts):
+        return True
+    return all(map(_HAS_NO_LARGE.fullmatch, values))
 
 
 def is_too_deep(raw: bytes) -> bool:

@@ -192,7 +192,7 @@ def check_file(folder: Path) -> None:
     hold(SOUND, said == [("ok",)], said[:3])
     hold(SOUND, keys == events, f"{keys} keys, {events} events")
     told = f"{indexed} events up to {upto} of {newest}, {found}"
-    hold(SOUND, upto <= newest and sum(run.keys for run in found) == indexed, told)
+    hold(SOUND, upto <= newest and sum(run.entries - run.names for run in found) == indexed, told)
 
 
 EVENTS = "SELECT count(*), count(DISTINCT key), coalesce(max(seq), 0) FROM events"

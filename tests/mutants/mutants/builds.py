@@ -4,7 +4,7 @@
 that ends with the mutant, or in one where a test undoes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from aggregator.pipeline.batch import BatchItem, BatchResult
 from aggregator.store import NewestSeq
 from aggregator.transaction import UnitOfWork
 from aggregator_memory.queue import MemoryQueue
-from aggregator_sqlite import blocks, key_index, quarantine, runs, write
+from aggregator_sqlite import blocks, key_index, quarantine, runs
 from aggregator_sqlite.store import SqliteStore
 from mutants.stores import Mutant
 
@@ -179,7 +179,7 @@ class CountsOnOneTopic(Build):
 
         def on_one(self: bookkeeping._Entries) -> Any:
             counted, by_topic = totals(self)
-            first = next(iter(self.by_topic), "")
+            first = next(iter(self.duplicates_on), "")
             moved = {
                 topic: counts if topic == first else msgspec.structs.replace(counts, duplicate=0)
                 for topic, counts in by_topic.items()
@@ -249,7 +249,7 @@ class RunsPartsTogether(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        def hashed(begun: Any, *parts: bytes) -> bytes:
+        def hashed(begun: Any, parts: Iterable[bytes]) -> bytes:
             made = begun.copy()
             made.update(b"".join(parts))
             return bytes(made.digest())
@@ -303,7 +303,7 @@ class ForgetsNames(Build):
 
     @staticmethod
     def change(put: Put) -> None:
-        put(write, "ADD_NAMES", nothing)
+        put(key_index.State, "named", lambda *args: [])
 
 
 class EvictsTheNewest(Build):
