@@ -392,6 +392,14 @@ async def test_what_is_no_name_is_not_stored(store: SqliteStore, name: Any) -> N
     assert await append(store, [make_event("1")]) == [1]
 
 
+async def test_name_that_is_damaged_stops_the_start(store: SqliteStore) -> None:
+    await append(store, make_named(3, names=1))
+    await store.close()
+    asked(store.path, "UPDATE blocks SET names = zeroblob(48)")
+    with pytest.raises(StoreError, match="the keys of the events from 1 on are damaged"):
+        await store.open(DEFAULT_KEY_SPEC)
+
+
 async def test_names_beyond_what_is_read_at_once_are_found(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
