@@ -222,12 +222,6 @@ class _Protocol(web.RequestHandler):
         elif self._head_timer is None:
             self._head_timer = self._loop.call_later(_HEAD_TIMEOUT, self._end_slow_head)
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        # Called whenever a body has been taken. Nearly always there is nothing to resume, and
-        # aiohttp would have its parser go through no bytes at all first.
-        if self._reading_paused or self._buffer_paused:
-            super().resume_reading(resume_parser)
-
     def _refuse_long_head(self) -> None:
         message, _ = self._messages[0]
         headers = getattr(message, "raw_headers", ())

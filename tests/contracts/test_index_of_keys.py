@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from aggregator.core.identity import DEFAULT_KEY_SPEC
-from aggregator.errors import KeyHeld, StoreError
+from aggregator.errors import KeyHeld, StoreError, StoreFault
 from aggregator.event import Event
 from aggregator.store import Counters, KeyOwner
 from aggregator.testing import make_event
@@ -369,15 +370,34 @@ async def test_name_is_not_taken_for_the_key_of_an_event(store: SqliteStore) -> 
 
 async def test_names_of_what_is_undone_are_forgotten(store: SqliteStore) -> None:
     first, second, third = make_named(3, names=1)
+    odd = msgspec.structs.replace(second, name=make_event("odd").key)
     async with store.transaction() as tx:
         await tx.append([first])
         with suppress(Rollback):
             async with tx.savepoint():
-                await tx.append([second])
+                await tx.append([odd])
                 raise Rollback
         await tx.append([third])
     found = await store.find(first.name, 10)
     assert [(event.seq, event.event_id) for event in found] == [(1, "1"), (2, "3")]
+    assert await store.find(odd.name, 10) == []
+    entries = store._index.state.entries if store._index else []
+    assert [len(some) for some in entries] == [4], "two keys, two names"
+
+
+@pytest.mark.parametrize("name", [b"short", b"x" * 17, "a text of 16 cha"])
+async def test_what_is_no_name_is_not_stored(store: SqliteStore, name: Any) -> None:
+    with pytest.raises(StoreFault):
+        await append(store, [msgspec.structs.replace(make_event("1"), name=name)])
+    assert await append(store, [make_event("1")]) == [1]
+
+
+async def test_name_that_is_damaged_stops_the_start(store: SqliteStore) -> None:
+    await append(store, make_named(3, names=1))
+    await store.close()
+    asked(store.path, "UPDATE blocks SET names = zeroblob(48)")
+    with pytest.raises(StoreError, match="the keys of the events from 1 on are damaged"):
+        await store.open(DEFAULT_KEY_SPEC)
 
 
 async def test_names_beyond_what_is_read_at_once_are_found(

@@ -1,6 +1,7 @@
 """Connections are bounded, in number and in what each may hold, also before there is a request."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from aggregator.api import protocol
 from aggregator.app import BUDGETS
 from aggregator.core.budget import Budget
 from conftest import Client, Start
+from events import event
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FOLLOW = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -201,6 +203,23 @@ async def test_requests_sent_in_advance_are_answered_in_order(client: Client) ->
             head = await head_of(eager)
             size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             assert path.encode() in await eager[0].readexactly(size)
+
+
+async def test_bodies_sent_in_advance_are_all_answered(client: Client) -> None:
+    """Also those that came while reading was paused: what is left of them is parsed later."""
+    bodies = [
+        json.dumps(event(str(number), payload={"a": "x" * (number % 7 * 2_000)})).encode()
+        for number in range(100)
+    ]
+    sent = b"".join(
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        for body in bodies
+    )
+    async with connected(client, sent) as (reader, _), asyncio.timeout(20):
+        for _ in bodies:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert b'"stored"' in await reader.readuntil(b"}]}")
 
 
 async def test_next_to_nothing_is_read_ahead_of_an_answer_that_takes_long(start: Start) -> None:

@@ -237,9 +237,14 @@ class IndexesTheFirstBlock(Build):
     def change(put: Put) -> None:
         add = key_index.State.add
 
-        def add_some(self: key_index.State, seqs: dict[bytes, int], entries: list[bytes]) -> None:
+        def add_some(
+            self: key_index.State,
+            seqs: dict[bytes, int],
+            names: Iterable[runs.Named],
+            entries: list[bytes],
+        ) -> None:
             some = dict(list(seqs.items())[: blocks.EVENTS_PER_BLOCK])
-            add(self, some, runs.sorted_entries(some))
+            add(self, some, names, runs.sorted_entries(some, names))
 
         put(key_index.State, "add", add_some)
 
