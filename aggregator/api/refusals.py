@@ -57,12 +57,13 @@ def _log_access(
 ) -> None:
     """Without what stands behind the question mark: it may name what payloads have."""
     path = in_a_line(without_credentials(cut(request.path)), _LONGEST)
+    length = answer.content_length
     members = {
         "client": client,
         "method": in_a_line(request.method, _LONGEST),
         "path": path,
         "status": answer.status,
-        "bytes": answer.content_length,
+        "bytes": length if length is not None else answer.body_length or None,
         "milliseconds": round(1000 * seconds, 3),
     }
     told = "%(client)s: %(method)s %(path)s %(status)s, %(bytes)s bytes, %(milliseconds)s ms"
@@ -79,7 +80,7 @@ def _count(
     # Anybody can make up methods, and each would be a series of its own.
     method = request.method if request.method in hdrs.METH_ALL else _NO_METHOD
     metrics.requests[route, method, answer.status] += 1
-    if answer.content_length is not None or not isinstance(answer, web.StreamResponse):
+    if answer.content_length is not None:  # else it lasts as long as somebody reads
         metrics.request_seconds[route].observe(seconds)
     if answer.status >= 400:
         metrics.rejected[answer.status, reason_of(answer)] += 1
