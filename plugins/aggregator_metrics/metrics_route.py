@@ -24,7 +24,7 @@ _PREFIX = "aggregator"
 _BOUNDED = {
     "queue_events": "Events accepted and not settled",
     "queue_bytes": "Bytes of requests under way",
-    "answer_bytes": "Bytes of answers that wait to be read",
+    "answer_bytes": "Bytes of pages and exports that wait to be read",
     "streams": "Readers who follow the stream",
     "connections": "Open connections",
 }
@@ -44,7 +44,7 @@ class MetricsRoute(Routes):
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """What the service does, in numbers for Prometheus."""
-        self.context.check_room(request)
+        # Without asking for room: it is small, and where answers pile up it is looked at most.
         if self._render is None:
             self._render = _renderer(self.context)
         body, content_type = self._render(",".join(request.headers.getall("Accept", ())))
@@ -145,8 +145,8 @@ def _of_process(metrics: Metrics) -> Iterator["Metric"]:
     )
     yield _gauge(
         "event_loop_lag_seconds",
-        "By how much the event loop was late when it was looked at last.",
-        metrics.moments.loop_lag,
+        "By how much the event loop was late at most, within the last minute.",
+        max(metrics.moments.loop_lags, default=0.0),
     )
     if metrics.moments.last_commit is not None:
         yield _gauge(
@@ -173,10 +173,13 @@ def _of_moment(gauges: Gauges) -> Iterator["Metric"]:
         "outcome",
         gauges.store_events,
     )
-    yield _gauge("topics", "Topics with stored events.", gauges.topics)
-    yield _gauge("quarantine_events", "Events in quarantine.", gauges.quarantined)
-    if gauges.last_seq is not None:
-        yield _gauge("last_seq", "The seq of the last committed event.", gauges.last_seq)
+    for name, about, value in (
+        ("topics", "Topics with stored events.", gauges.topics),
+        ("quarantine_events", "Events in quarantine.", gauges.quarantined),
+        ("last_seq", "The seq of the last committed event.", gauges.last_seq),
+    ):
+        if value is not None:
+            yield _gauge(name, about, value)
     yield _gauges("store_bytes", "Bytes of the store, by part.", "part", gauges.store_bytes)
     if gauges.disk_free is not None:
         yield _gauge("disk_free_bytes", "Bytes left where the store is.", gauges.disk_free)
