@@ -226,11 +226,11 @@ async def _publish(client: Client, count: int) -> None:
         assert answer.status == 200
 
 
-async def test_openmetrics_is_answered_where_it_is_accepted(client: Client) -> None:
-    headers = {"Accept": "application/openmetrics-text"}
-    async with client.get("/metrics", headers=headers) as answer:
-        assert answer.content_type == "application/openmetrics-text"
-        assert (await answer.text()).endswith("# EOF\n")
+async def test_format_is_named_as_prometheus_knows_it(client: Client) -> None:
+    accepted = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    async with client.get("/metrics", headers={"Accept": accepted}) as answer:
+        told = answer.headers.getall("Content-Type")
+        assert told == ["text/plain; version=0.0.4; charset=utf-8"]
 
 
 async def test_without_the_library_it_is_said_how_to_have_it(
