@@ -29,7 +29,7 @@ from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import Budget
 from aggregator.core.fault_log import Seldom, traceback_of
-from aggregator.core.metrics import Metrics
+from aggregator.core.metrics import LAG_LOOKED_AT, Metrics
 from aggregator.errors import StoreError
 from aggregator.logs import CountingHandler
 from aggregator.pipeline.bookkeeping import BatchRecorder
@@ -242,7 +242,6 @@ def _stream(store: Store, sender: Sender, followers: Budget, heartbeat: float) -
 _PAGES_AT_ONCE = 4
 _OTHERS_AT_ONCE = 2  # routes of packages: whatever they do, the service's own find room
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
-_LAG_LOOKED_AT = 0.5  # seconds
 _LOOKED_AT = 1.0  # seconds between two looks at the file of tokens
 Context = Callable[[web.Application], AsyncIterator[None]]
 
@@ -306,9 +305,9 @@ def _counting(metrics: Metrics) -> Context:
     async def look() -> None:
         clock = asyncio.get_running_loop()
         while True:
-            due = clock.time() + _LAG_LOOKED_AT
-            await asyncio.sleep(_LAG_LOOKED_AT)
-            metrics.moments.loop_lag = max(0.0, clock.time() - due)
+            due = clock.time() + LAG_LOOKED_AT
+            await asyncio.sleep(LAG_LOOKED_AT)
+            metrics.moments.loop_lags.append(max(0.0, clock.time() - due))
 
     async def counting(_: web.Application) -> AsyncIterator[None]:
         handler = CountingHandler(metrics)

@@ -1,14 +1,14 @@
 """What the service logs and how, and what it leaves out."""
 
 import logging
+import re
 import sys
-import traceback
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from aggregator.core.fault_log import Seldom
+from aggregator.core.fault_log import CONTROLS, Seldom, traceback_of
 from aggregator.core.metrics import Metrics
 
 ACCESS = logging.getLogger("aggregator.access")
@@ -16,6 +16,10 @@ ACCESS = logging.getLogger("aggregator.access")
 
 _NOISY = ("aiosqlite", "asyncio", "aiohttp")
 """Whose details would bury ours, and may quote what is stored."""
+
+_CONTROLS = {code: shown for code, shown in CONTROLS.items() if code != ord("\n")}
+_UNINDENTED = re.compile(r"\n(?! {4})")
+_LEVELS = ("info", "warning", "error", "critical")
 
 _USUAL = frozenset(vars(logging.makeLogRecord({})))  # members of every record
 
@@ -45,12 +49,21 @@ class _Formatter(logging.Formatter):
         """In ISO 8601, to the millisecond."""
         return datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Its traceback, of bounded length: what it quotes may be anybody's."""
+        return traceback_of(ei[1]).removeprefix("\n")
+
 
 class TextFormatter(_Formatter):
-    """A line for people; a traceback stands below, indented."""
+    """A line for people; what else there is to a message stands below, indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line: no message, whoever wrote it, can begin one that looks like ours."""
+        record.exc_text = None  # another handler may have kept it, as it likes it
+        return _UNINDENTED.sub("\n    ", super().format(record).translate(_CONTROLS))
 
 
 class JsonFormatter(_Formatter):
@@ -63,21 +76,29 @@ class JsonFormatter(_Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in _USUAL},
         }
         if record.exc_info and record.exc_info[1]:
-            told["exception"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return msgspec.json.encode(_plain(told)).decode()
+            told["exception"] = self.formatException(record.exc_info)
+        taken = _USUAL | told.keys()
+        given = {name: value for name, value in vars(record).items() if name not in taken}
+        return msgspec.json.encode(_plain(told | given)).decode()
 
 
 def _plain(told: dict[str, Any]) -> dict[str, Any]:
     """Anybody's values: what is no JSON is shown as text."""
     return {
-        name: value
-        if isinstance(value, int | float | None)
-        else str(value).encode(errors="backslashreplace").decode()
-        for name, value in told.items()
+        _text(name): value if _is_plain(value) else _text(value) for name, value in told.items()
     }
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    return value is None or type(value) in (bool, float)
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -106,6 +127,7 @@ class CountingHandler(logging.Handler):
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()
         self._metrics = metrics
+        metrics.log_messages.update(dict.fromkeys(_LEVELS, 0))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count it."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _EXPECT = istr("Expect")
 _TOLD = frozenset({400, 401, 403, 408, 413, 415, 417, 421, 422, 429})  # what its sender has to mend
-_NO_ROUTE, _NO_METHOD = "none", "other"
+_NO_ROUTE, _NO_METHOD, _NO_REASON = "none", "other", "other"
 _LONGEST = 1_000  # bytes
 
 _seldom = Seldom()
@@ -57,16 +57,19 @@ def _log_access(
 ) -> None:
     """Without what stands behind the question mark: it may name what payloads have."""
     path = in_a_line(without_credentials(cut(request.path)), _LONGEST)
+    sent = answer.content_length
+    if sent is None:  # a stream, and known only if it has come to its end
+        sent = answer.body_length or None
     members = {
         "client": client,
         "method": in_a_line(request.method, _LONGEST),
         "path": path,
         "status": answer.status,
-        "bytes": answer.content_length,
+        "bytes": sent,
         "milliseconds": round(1000 * seconds, 3),
     }
     told = "%(client)s: %(method)s %(path)s %(status)s, %(bytes)s bytes, %(milliseconds)s ms"
-    ACCESS.info(told, members, extra=members)
+    ACCESS.info(told, members | {"bytes": "?" if sent is None else sent}, extra=members)
 
 
 def _count(
@@ -79,7 +82,7 @@ def _count(
     # Anybody can make up methods, and each would be a series of its own.
     method = request.method if request.method in hdrs.METH_ALL else _NO_METHOD
     metrics.requests[route, method, answer.status] += 1
-    if answer.content_length is not None or not isinstance(answer, web.StreamResponse):
+    if answer.content_length is not None:  # else it lasts as long as somebody reads
         metrics.request_seconds[route].observe(seconds)
     if answer.status >= 400:
         metrics.rejected[answer.status, reason_of(answer)] += 1
@@ -87,8 +90,12 @@ def _count(
 
 def reason_of(answer: web.StreamResponse) -> str:
     """Why a request was refused, in a word: the kind of the error, or else the status."""
-    kind = answer.kind if isinstance(answer, ProblemResponse) else ""
-    return kind or HTTPStatus(answer.status).name.lower()
+    if isinstance(answer, ProblemResponse) and answer.kind:
+        return answer.kind
+    try:
+        return HTTPStatus(answer.status).name.lower()
+    except ValueError:  # a package's, which HTTP does not know
+        return _NO_REASON
 
 
 def _unmet(request: web.BaseRequest) -> web.Response | None:

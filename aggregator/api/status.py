@@ -1,5 +1,6 @@
 """How the service is: its numbers, and whether it is alive and can store."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +14,16 @@ from aggregator.api.permitted import permitted_topics
 from aggregator.api.responses import Answer, Count, json_response
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.core.budget import Budget
+from aggregator.core.fault_log import Seldom, traceback_of
 from aggregator.core.metrics import Gauges
 from aggregator.errors import StoreError
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.pending import PendingSubmissions, Snapshot, Statistics
-from aggregator.store import OUTCOMES, MeasuresItself, Store
+from aggregator.store import OUTCOMES, Measured, MeasuresItself, Store
 
+log = logging.getLogger(__name__)
+
+_seldom = Seldom()
 _MOST_TOPICS = 1000
 _NO_STORE = {"Cache-Control": "no-store"}  # true for this moment only
 
@@ -113,12 +118,10 @@ class StatusHandlers:
             await self.store.span()
             return json_response(Status(status="read-only"), headers=_NO_STORE)
         try:
-            self.intake.check_ready()
+            self.intake.check_storing()
         except StoreError as error:
             doing = f" ({self.store.doing})" if self.store.doing else ""
             raise StoreError(f"{error}{doing}") from error
-        if self.intake.worker.hangs:
-            raise StoreError("The batch under way takes too long: the disk may hang.")
         return json_response(Status(status="ready"), headers=_NO_STORE)
 
 
@@ -126,20 +129,32 @@ def gauges(
     intake: Intake, store: Store, pending: PendingSubmissions, budgets: Mapping[str, Budget]
 ) -> Gauges:
     """How things are now, without a word to the database."""
-    counters = pending.counters
-    measured = store.measure() if isinstance(store, MeasuresItself) else None
+    counters = None if intake.is_read_only else pending.counters
+    measured = _measured(store)
     return Gauges(
         is_ready=intake.is_ready,
         bounded={name: (budget.held, budget.most) for name, budget in budgets.items()},
         queue_oldest_seconds=pending.longest_wait,
         store=store.url.partition(":")[0],
-        store_events={outcome: getattr(counters, outcome) for outcome in OUTCOMES},
-        topics=counters.topics,
-        quarantined=counters.quarantined,
-        last_seq=measured.last_seq if measured else None,
+        store_events={name: getattr(counters, name) for name in OUTCOMES} if counters else {},
+        topics=counters.topics if counters else None,
+        quarantined=counters.quarantined if counters else None,
+        last_seq=measured.last_seq if measured and counters else None,
         store_bytes=measured.bytes_by_part if measured else {},
         disk_free=measured.disk_free if measured else None,
     )
+
+
+def _measured(store: Store) -> Measured | None:
+    """None where it cannot be told: a look at everything else must not fail for it."""
+    if not isinstance(store, MeasuresItself):
+        return None
+    try:
+        return store.measure()
+    except Exception as error:  # noqa: BLE001, of a package's store
+        if (more := _seldom.told("measure")) is not None:
+            log.error("the store cannot tell its size%s%s", more, traceback_of(error))
+        return None
 
 
 def alive() -> web.Response:

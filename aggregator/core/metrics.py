@@ -5,7 +5,7 @@ look (queue, store, counters) is not counted at all.
 """
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +15,11 @@ COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1,
 WAIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5)
 BATCH_EVENTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+LAG_LOOKED_AT = 0.5
+"""Seconds between two looks at how late the event loop is."""
+_LAGS = 120  # looks, of a minute: whoever asks seldom sees what has been between
 
 
 class Histogram:
@@ -40,8 +45,8 @@ class Moments:
     last_commit: float | None = None
     """When a batch was committed last, in seconds since 1970."""
     store_failures: int = 0
-    loop_lag: float = 0.0
-    """Seconds by which the event loop was late when it was looked at last."""
+    loop_lags: deque[float] = field(default_factory=lambda: deque(maxlen=_LAGS))
+    """Seconds by which the event loop was late, each time that it was looked at lately."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,10 @@ class Gauges:
     store: str
     """The scheme of the store's URL."""
     store_events: Mapping[str, int]
-    """By outcome, as the store has counted them."""
-    topics: int
-    quarantined: int
+    """By outcome, as the store has counted them. None of these where this process only reads:
+    it would have to ask the store for them."""
+    topics: int | None
+    quarantined: int | None
     last_seq: int | None
     store_bytes: Mapping[str, int]
     disk_free: int | None

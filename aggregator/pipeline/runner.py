@@ -128,6 +128,9 @@ class StageRunner:
         self.timeout = timeout
         self.stuck = stuck
         self.metrics = metrics or Metrics()
+        # From 0 on: of a series that begins with 1, Prometheus sees no increase.
+        names = [named.name for named in stages]
+        self.metrics.stage_failures.update(dict.fromkeys((*names, self.names) if names else (), 0))
         self._faults = Seldom()
         self._is_any_watched = any(named.is_watched for named in stages)
         self._is_watching = False

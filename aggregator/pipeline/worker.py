@@ -64,6 +64,7 @@ class Worker:
         self.batch_events = batch_events
         self.maintenance = maintenance
         self.metrics = metrics or Metrics()
+        self.metrics.events.update(dict.fromkeys(OUTCOMES, 0))
         self.trouble = ""
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()

@@ -1,10 +1,12 @@
 """`/metrics`, and the alerts and the dashboard that are made of it."""
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,8 +16,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from added import with_stages
-from aggregator.core.metrics import Histogram
+from aggregator.app import SENDERS
+from aggregator.core.metrics import LAG_LOOKED_AT, Histogram
+from aggregator.pipeline.worker import Worker
+from aggregator.store import OUTCOMES
 from aggregator_sqlite.connection import SqliteThread
+from aggregator_sqlite.store import SqliteStore
 from conftest import Client, Start
 from events import event
 from imports import ROOT
@@ -149,17 +155,82 @@ async def test_every_store_has_the_numbers_that_do_not_depend_on_it(start: Start
     assert value(text, "topics") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "values_"),
+    [
+        ("log_messages_total", "level", ("info", "warning", "error", "critical")),
+        ("stage_failures_total", "stage", ("validate", "dedup", "persist", "dedup persist")),
+        ("events_total", "outcome", OUTCOMES),
+    ],
+)
+async def test_series_begin_with_nothing_so_that_the_first_time_is_an_increase(
+    client: Client, name: str, label: str, values_: tuple[str, ...]
+) -> None:
+    text = await scraped(client)
+    for each in values_:
+        assert value(text, name, **{label: each}) == 0
+
+
+async def test_event_loop_that_was_blocked_is_seen_by_who_looks_later(client: Client) -> None:
+    await asyncio.sleep(0.1)
+    time.sleep(1)
+    await asyncio.sleep(3 * LAG_LOOKED_AT)
+    assert value(await scraped(client), "event_loop_lag_seconds") >= 0.4
+
+
+async def test_batch_that_hangs_is_not_ready_wherever_that_is_asked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "hangs", True)
+    async with client.get("/readyz") as answer:
+        assert answer.status == 503
+    assert value(await scraped(client), "ready") == 0
+
+
+async def test_what_only_reads_tells_nothing_that_it_would_have_to_ask_for(start: Start) -> None:
+    writing = await start()
+    await _publish(writing, 1)
+    reading = await start(read_only=True)
+    await _publish(writing, 5)
+    text = await scraped(reading)
+    assert value(text, "ready") == 1
+    assert value(text, "store_bytes", part="database") > 0
+    named = {name for name, _ in values(text)}
+    kept = {"store_events", "topics", "quarantine_events", "last_seq"}
+    assert not named & {f"aggregator_{name}" for name in kept}
+
+
+async def test_store_that_cannot_tell_its_size_keeps_nothing_else_back(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: SqliteStore) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SqliteStore, "measure", fail)
+    text = await scraped(client)
+    assert value(text, "ready") == 1
+    assert "aggregator_disk_free_bytes" not in text
+
+
+async def test_it_can_be_looked_at_while_too_much_waits_to_be_read(client: Client) -> None:
+    for sender in client.app[SENDERS]:
+        sender.budget.add("somebody", sender.budget.most + 1)
+    async with client.get("/events") as answer:
+        assert answer.status == 503
+    assert value(await scraped(client), "ready") == 1
+
+
 async def _publish(client: Client, count: int) -> None:
     batch = [event(str(number)) for number in range(count)]
     async with client.post("/publish", json=batch) as answer:
         assert answer.status == 200
 
 
-async def test_openmetrics_is_answered_where_it_is_accepted(client: Client) -> None:
-    headers = {"Accept": "application/openmetrics-text"}
-    async with client.get("/metrics", headers=headers) as answer:
-        assert answer.content_type == "application/openmetrics-text"
-        assert (await answer.text()).endswith("# EOF\n")
+async def test_format_is_named_as_prometheus_knows_it(client: Client) -> None:
+    accepted = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    async with client.get("/metrics", headers={"Accept": accepted}) as answer:
+        told = answer.headers.getall("Content-Type")
+        assert told == ["text/plain; version=0.0.4; charset=utf-8"]
 
 
 async def test_without_the_library_it_is_said_how_to_have_it(

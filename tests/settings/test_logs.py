@@ -38,6 +38,34 @@ def test_json_is_an_object_a_line_whatever_is_in_it() -> None:
     assert told == {"level": "warning", "logger": "a.b", "status": 200, "path": "/x"}
 
 
+def test_no_message_can_begin_a_line_of_its_own() -> None:
+    forged = "hello\n2026-01-31 12:00:00 ERROR a.b: forged \x1b[31m\x85"
+    made = record(forged)
+    made.exc_info = (ValueError, ValueError(forged), None)
+    first, *others = TextFormatter().format(made).split("\n")
+    assert first.endswith("WARNING a.b: hello")
+    assert len(others) == 3
+    assert all(line.startswith("    ") for line in others)
+    assert not re.search(r"[^\x20-\x7e]", "".join(others))
+
+
+def test_json_holds_what_a_package_gives_and_it_cannot_stand_for_ours() -> None:
+    class Number(int):
+        pass
+
+    odd = {"level": "info", "logger": "other", "large": 2**64, "own": Number(3), "\ud800": 1}
+    told = json.loads(JsonFormatter().format(record("hello", **odd)))
+    assert (told["level"], told["logger"]) == ("warning", "a.b")
+    assert (told["large"], told["own"], told["\\ud800"]) == (str(2**64), "3", 1)
+
+
+def test_long_exception_is_cut() -> None:
+    made = record("failed")
+    made.exc_info = (ValueError, ValueError("x" * 100_000), None)
+    for formatter in (TextFormatter(), JsonFormatter()):
+        assert len(formatter.format(made)) < 20_000
+
+
 def test_json_has_the_traceback_of_an_error() -> None:
     try:
         int("no")
@@ -59,15 +87,19 @@ def test_each_request_is_a_line_without_what_was_sent(service: Service) -> None:
         f"{url}/events?source=hidden", headers={"Authorization": "Bearer hidden"}
     )
     urllib.request.urlopen(request, timeout=10).close()
+    request.add_header("Accept", "application/x-ndjson")
+    urllib.request.urlopen(request, timeout=10).read()
     assert service.call("/a%0d%0ab%1b")[0] == 404
     service.stop()
     told = [line for line in lines(service) if line["logger"] == "aggregator.access"]
     assert [(line["method"], line["path"], line["status"]) for line in told] == [
         ("POST", "/publish", 200),
         ("GET", "/events", 200),
+        ("GET", "/events", 200),
         ("GET", "/a\\r\\nb\\x1b", 404),
     ]
     assert all(line["client"] == "127.0.0.1" for line in told)
+    assert all(line["bytes"] for line in told)
     assert "hidden" not in service.said()
 
 
