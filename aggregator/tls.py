@@ -130,6 +130,12 @@ class TlsProtocol(SSLProtocol):
         transport.set_write_buffer_limits(0)  # type: ignore[attr-defined]
         super().connection_made(transport)
 
+    def eof_received(self) -> None:
+        # While the protocol above reads nothing, asyncio would keep a connection that has ended,
+        # and drop what is written to it.
+        if super().eof_received() and self._transport:
+            self._transport.abort()
+
     def _get_app_transport(self) -> _SSLProtocolTransport:
         if self._app_transport is None:
             self._app_transport = _Transport(self._loop, self)

@@ -274,3 +274,17 @@ async def test_starting_server_speaks_it_too(pair: Pair, monkeypatch: pytest.Mon
         await asyncio.sleep(0.05)
     assert told.startswith(b"HTTP/1.1 503 ")
     assert b"(counting)" in told
+
+
+async def test_end_of_who_is_not_read_is_noticed(start: Start) -> None:
+    service = await start(heartbeat=0.2)
+    upload = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
+    async with service.connected(upload) as leaving:
+        assert b" 200 OK" in await head_of(leaving)
+        leaving[1].write(b"x" * 70_000)
+        (served,) = service.runner.server.connections  # type: ignore[union-attr]
+        below = served.transport._ssl_protocol  # type: ignore[union-attr]
+        await until(lambda: below._app_reading_paused)  # type: ignore[attr-defined]
+        connection = leaving[1].get_extra_info("socket")
+        connection.shutdown(socket.SHUT_WR)
+        await until(lambda: not service.places.held)
