@@ -43,6 +43,7 @@ from aggregator.plugins import Plugin, Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, OpensReadOnly, Store
+from aggregator.tls import Certificate
 from aggregator.token_file import TokenFile
 from aggregator.watchdog import end_stuck
 
@@ -58,6 +59,8 @@ BUDGETS = web.AppKey("BUDGETS", list[Budget])
 """Of all that clients share."""
 TOKENS = web.AppKey("TOKENS", TokenFile)
 """Only where tokens are in force."""
+CERTIFICATE = web.AppKey("CERTIFICATE", Certificate)
+"""Only where TLS is spoken."""
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
 
 
@@ -165,6 +168,8 @@ def create_app(
             _counting(metrics),
         ]
     )
+    if settings.tls_cert:
+        app[CERTIFICATE] = Certificate(Path(settings.tls_cert), Path(settings.tls_key))
     if tokens:
         app[TOKENS] = tokens
         app.cleanup_ctx.append(_refreshing(tokens))

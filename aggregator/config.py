@@ -79,6 +79,10 @@ class Settings:
     metrics_port: int = _whole(
         0, "", "Port for /metrics alone, which asks for no token; 0 for none.", least=0, most=65535
     )
+    tls_cert: str = _text(
+        "", "File of a certificate with its chain, in PEM; with it, TLS is spoken.", least=0
+    )
+    tls_key: str = _text("", "File of its key, in PEM, without a passphrase.", least=0)
     hosts: str = _text(
         "",
         "Names that Host may have, with commas; without any, it is looked at on loopback only.",
@@ -158,7 +162,7 @@ class Settings:
 
 
 HEADINGS = {
-    "Listening": ("host", "port", "metrics_port", "hosts", "cors_origins"),
+    "Listening": ("host", "port", "metrics_port", "tls_cert", "tls_key", "hosts", "cors_origins"),
     "Tokens": ("tokens", "open"),
     "Clients": (
         *("connections", "client_share", "rate_events", "rate_bytes", "burst"),
@@ -199,6 +203,7 @@ def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -
     return [
         *_rule_problems(settings, topics),
         *_disagreements(settings),
+        *_tls_problems(settings),
         *_host_problems(settings),
         *_origin_problems(settings),
         *_proxy_problems(settings),
@@ -222,6 +227,13 @@ def _disagreements(settings: Settings) -> list[str]:
                 "last quarter is kept for others (client_share)"
             )
     return found
+
+
+def _tls_problems(settings: Settings) -> list[str]:
+    if bool(settings.tls_cert) == bool(settings.tls_key):
+        return []
+    given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+    return [f"{missing}: {given} needs it: a certificate is used with its key"]
 
 
 def _host_problems(settings: Settings) -> list[str]:

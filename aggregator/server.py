@@ -22,20 +22,21 @@ from aggregator.api.hosts import Hosts
 from aggregator.api.middleware import as_problems
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
-from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, TOKENS, WORKER
+from aggregator.app import CERTIFICATE, INTAKE, RECEIVER, SENDERS, STORE, TOKENS, WORKER
 from aggregator.config import Settings, listed
 from aggregator.errors import SettingError
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
-    BACKLOG,
     accept_no_more,
     accepted_last,
     address_of,
+    bound,
     is_open_to_others,
     listening_sockets,
 )
 from aggregator.starting import StartingServer
+from aggregator.tls import Site, protocols
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -69,19 +70,26 @@ async def serve(
     sockets = listening_sockets(settings)
     check_closed(settings, sockets)
     hosts = hosts_of(settings, sockets)
+    certificate = app.get(CERTIFICATE)
     runner = AppRunner(
-        app, hosts, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
+        app,
+        hosts,
+        certificate,
+        access_log=None,
+        shutdown_timeout=DRAIN,
+        handle_signals=False,
+        **body.RUNNER,
     )
     metrics: web.AppRunner | None = None
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
-        async with StartingServer(sockets, lambda: app[STORE].doing, hosts):
+        async with StartingServer(sockets, lambda: app[STORE].doing, hosts, certificate):
             if not await _started(runner, signals):
                 log.info("ended before it was ready; nothing was accepted")
                 return 0
         _collect_seldom()
         for one in sockets:
-            await web.SockSite(runner, one, backlog=BACKLOG).start()
+            await Site(runner, one, runner.protocols(one)).start()
         metrics = await metrics_runner(app, settings)
         _announce(sockets, settings, app)
         watchdog.start()
@@ -135,13 +143,14 @@ async def metrics_runner(app: web.Application, settings: Settings) -> web.AppRun
     alone.router.add_get("/metrics", handler)
     runner = web.AppRunner(alone, access_log=None)
     await runner.setup()
+    assert runner.server
     try:
-        await web.TCPSite(runner, settings.host, settings.metrics_port).start()
-    except OSError as error:
+        for one in bound(settings.host, settings.metrics_port):
+            make = protocols(runner.server, one, app.get(CERTIFICATE))
+            await Site(runner, one, make).start()
+    except SettingError as error:
         await runner.cleanup()
-        raise SettingError(
-            f"metrics_port: cannot listen on port {settings.metrics_port}: {error.strerror}"
-        ) from error
+        raise SettingError(f"metrics_port: {error}") from error
     return runner
 
 
@@ -268,16 +277,16 @@ async def _close_doors(runner: AppRunner, sockets: Sequence[socket.socket]) -> N
     last = list(accepted_last(sockets))
     for site in list(runner.sites):
         await site.stop()
-    assert runner.server
     for one in last:
-        await asyncio.get_running_loop().connect_accepted_socket(runner.server, one)
+        make = runner.protocols(one)
+        await asyncio.get_running_loop().connect_accepted_socket(make, one)
     await asyncio.sleep(_LAST_MOMENT)
     await runner.wait_for_requests(_LAST_REQUESTS)
 
 
 def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.Application) -> None:
     """Say where it listens, and what to do next; for whoever started it."""
-    urls = [address_of(one) for one in sockets]
+    urls = [address_of(one, tls=bool(settings.tls_cert)) for one in sockets]
     path = urls[0].removeprefix("unix:")
     curl = path if path == urls[0] else f"--unix-socket {path} http://a"
     event = (
@@ -299,7 +308,7 @@ def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.App
         lines.insert(-2, f"  tokens    {len(app[TOKENS].tokens.tokens)} in {settings.tokens}")
     if any(map(is_open_to_others, sockets)):
         who = "who has a token" if settings.tokens else "who reaches this machine: no tokens"
-        lines.append(f"  open to   everybody {who}; and there is no TLS")
+        lines.append(f"  open to   everybody {who}{'' if settings.tls_cert else '; without TLS'}")
     with suppress(OSError):  # a full disk where the output goes is no reason not to serve
         print("\n".join(lines), flush=True)  # noqa: T201
 

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from aggregator import logs
-from aggregator.app import TOKENS
+from aggregator.app import CERTIFICATE, TOKENS
 from aggregator.cli.options import WithHeadings, fail, with_settings
 from aggregator.cli.wiring import wire
 from aggregator.config import Configuration, load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.server import serve
+from aggregator.tls import Certificate
 from aggregator.token_file import TokenFile
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def command(**flags: Any) -> None:
     """
     try:
         configuration, app = wire(flags)
-        reloading = Reloading(configuration, flags, app.get(TOKENS))
+        reloading = Reloading(configuration, flags, app.get(TOKENS), app.get(CERTIFICATE))
         status = asyncio.run(serve(app, configuration.settings, reloading.reload))
     except AggregatorError as error:
         fail(error)
@@ -53,23 +54,31 @@ def command(**flags: Any) -> None:
 
 
 class Reloading:
-    """Reads the settings again while the service runs, and the tokens.
+    """Reads the settings again while the service runs, the tokens, and the certificate.
 
-    What is logged, and how, is put into force. To have another file of tokens takes a start.
+    What is logged, and how, is put into force. To have other files of tokens, or of a certificate,
+    takes a start.
     """
 
     def __init__(
-        self, started: Configuration, flags: dict[str, Any], tokens: TokenFile | None = None
+        self,
+        started: Configuration,
+        flags: dict[str, Any],
+        tokens: TokenFile | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._started = started
         self._in_force = started.settings
         self._flags = flags
         self._tokens = tokens
+        self._certificate = certificate
 
     def reload(self) -> None:
         """Put them into force, and name what needs a restart; bad settings change nothing."""
         if self._tokens:
             self._tokens.read_again()
+        if self._certificate:
+            self._certificate.read_again()
         try:
             found = load(self._flags, os.environ, Plugins.installed().problems)
         except AggregatorError as error:

@@ -1,12 +1,8 @@
 """`aggregator token`: makes tokens, lists, rotates and revokes them, and asks what one is for."""
 
-import http.client
 import json
 import os
 import re
-import sys
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +10,11 @@ from typing import Any
 import click
 import msgspec
 
+from aggregator.cli.asking import ask
 from aggregator.cli.options import fail, load_or_fail, with_settings
-from aggregator.core.redact import redact
 from aggregator.core.timestamp import try_parse
 from aggregator.core.tokens import Scope, Token, Tokens, new_secret, rotated
 from aggregator.errors import AggregatorError, SettingError
-from aggregator.sockets import url_of
 from aggregator.token_file import edit, read
 
 TOKEN = "AGGREGATOR_TOKEN"  # noqa: S105, the name of a variable
@@ -230,8 +225,8 @@ def revoke(name: str, **flags: Any) -> None:
 
 
 @command.command()
-@click.option("--url", metavar="URL", help="Of the service. Default: what host and port say.")
-@with_settings("host", "port")
+@click.option("--url", metavar="URL", help="Of the service. Default: what the settings say.")
+@with_settings("host", "port", "tls_cert", "tls_key")
 def whoami(url: str | None, **flags: Any) -> None:
     """Ask a service what a token is for: that in AGGREGATOR_TOKEN.
 
@@ -245,25 +240,9 @@ def whoami(url: str | None, **flags: Any) -> None:
       1  it does not: it is not known there, or nobody answers
       2  there are faults in the settings
     """
-    if url is None:
-        own = load_or_fail(flags).settings
-        url = url_of(own.host, own.port)
-    elif "://" not in url:
-        url = f"http://{url}"
     token = os.environ.get(TOKEN, "").strip()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/whoami", headers=headers)  # noqa: S310
-        with direct.open(request, timeout=5) as response:
-            click.echo(response.read().decode(errors="replace"))
-    except urllib.error.HTTPError as error:
-        click.echo(error.read().decode(errors="replace"), err=True)
-        sys.exit(1)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        why = getattr(error, "reason", error)
-        click.echo(f"aggregator: {redact('', url)} does not answer: {why}", err=True)
-        sys.exit(1)
+    ask(url, flags, "/whoami", headers)
 
 
 def _path(flags: dict[str, Any]) -> Path:

@@ -120,4 +120,4 @@ def test_address_that_is_printed_for_all_addresses_can_be_reached(service: Servi
     assert service.publish(event())[0] == 200
     assert service.process.stdout
     told = [next(service.process.stdout) for _ in range(5)]
-    assert "no tokens; and there is no TLS" in told[-1]
+    assert "no tokens; without TLS" in told[-1]
