@@ -7,7 +7,7 @@ from loadgen.bench import tables
 from loadgen.bench.bars import bars
 from loadgen.bench.curves import curves
 from loadgen.bench.losing import losses
-from loadgen.bench.results import Results, to_json
+from loadgen.bench.results import GROWTH_GOAL, Results, to_json
 from loadgen.bench.words import AGAIN, BEGINNING, METHOD
 
 IN_SHORT = (
@@ -52,7 +52,8 @@ def _in_short(results: Results) -> Iterator[str]:
         ratios.append((words, results.ratio("ours-100", best.name)))
     if results.growth and results.growth.ours:
         first, last = results.growth.ours[0], results.growth.ours[-1]
-        words = f"with {last.size:,} random keys stored, against {first.size:,} (last three steps)"
+        words = f"with {last.size:,} random keys stored, against {first.size:,}"
+        words += f" (median of the last five steps; goal: at least {GROWTH_GOAL})"
         ratios.append((words, results.growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:

@@ -4,7 +4,9 @@ from statistics import median, median_low
 
 import msgspec
 
-_LAST = 3  # steps
+_LAST = 5  # steps
+GROWTH_GOAL = 0.85
+"""Of the rate of the first step, what the last ones should at least keep."""
 
 
 class Effort(msgspec.Struct, frozen=True):
