@@ -7,7 +7,7 @@ from loadgen.bench import tables
 from loadgen.bench.bars import bars
 from loadgen.bench.curves import curves
 from loadgen.bench.losing import losses
-from loadgen.bench.results import GROWTH_GOAL, Results, to_json
+from loadgen.bench.results import GROWTH_GOAL, NOISE, Results, to_json
 from loadgen.bench.words import AGAIN, BEGINNING, METHOD
 
 IN_SHORT = (
@@ -30,6 +30,7 @@ def write_page(path: Path, results: Results) -> None:
 def page(stem: str, results: Results) -> str:
     sections = [
         BEGINNING.format(date=results.date, json=f"{stem}.json"),
+        "\n".join(_banner(results)),
         "\n".join(_in_short(results)),
         f"![Rates of all]({stem}.svg)",
         "\n".join(tables.rates(results)),
@@ -42,6 +43,20 @@ def page(stem: str, results: Results) -> str:
         AGAIN.format(minutes=max(1, round(sum(results.took.values()) / 60))),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _banner(results: Results) -> Iterator[str]:
+    """A noisy machine is said before anything that was measured on it."""
+    if not results.noisy:
+        return
+    yield "> **The machine was not quiet.** Bare programs, which do the same in every round, varied"
+    yield f"> by more than {NOISE - 1:.0%}. Believe the ratios sooner than the rates."
+    yield ""
+    yield "| bare program | slowest round | fastest round | times as fast |"
+    yield "|---|---|---|---|"
+    for one in results.noisy:
+        low, high = one.spread or (0, 0)
+        yield f"| {one.title} | {low:,.0f} | {high:,.0f} | {high / low:.2f} |"
 
 
 def _in_short(results: Results) -> Iterator[str]:

@@ -118,3 +118,11 @@ def test_how_python_was_built_is_told() -> None:
     assert told.startswith(f"{platform.python_version()} ({platform.python_compiler()}")
     assert "PGO" in told
     assert "LTO" in told
+
+
+def test_noise_of_the_bare_programs_is_said_before_what_was_measured() -> None:
+    noisy = results(contest("ours-100", "ours", 30), contest("sqlite", "limits", 100, 121))
+    told = page("x", noisy)
+    assert told.index("| the sqlite | 100 | 121 | 1.21 |") < told.index("![Rates of all]")
+    quiet = results(contest("ours-100", "ours", 10, 30), contest("sqlite", "limits", 100, 120))
+    assert "not quiet" not in page("x", quiet)
