@@ -7,7 +7,7 @@ from loadgen.bench import tables
 from loadgen.bench.bars import bars
 from loadgen.bench.curves import curves
 from loadgen.bench.losing import losses
-from loadgen.bench.results import Results, to_json
+from loadgen.bench.results import GROWTH_GOAL, NOISE, Results, to_json
 from loadgen.bench.words import AGAIN, BEGINNING, METHOD
 
 IN_SHORT = (
@@ -30,6 +30,7 @@ def write_page(path: Path, results: Results) -> None:
 def page(stem: str, results: Results) -> str:
     sections = [
         BEGINNING.format(date=results.date, json=f"{stem}.json"),
+        "\n".join(_banner(results)),
         "\n".join(_in_short(results)),
         f"![Rates of all]({stem}.svg)",
         "\n".join(tables.rates(results)),
@@ -44,6 +45,20 @@ def page(stem: str, results: Results) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _banner(results: Results) -> Iterator[str]:
+    """A noisy machine is said before anything that was measured on it."""
+    if not results.noisy:
+        return
+    yield "> **The machine was not quiet.** Bare programs, which do the same in every round, varied"
+    yield f"> by more than {NOISE - 1:.0%}. Believe the ratios sooner than the rates."
+    yield ""
+    yield "| bare program | slowest round | fastest round | times as fast |"
+    yield "|---|---|---|---|"
+    for one in results.noisy:
+        low, high = one.spread or (0, 0)
+        yield f"| {one.title} | {low:,.0f} | {high:,.0f} | {high / low:.2f} |"
+
+
 def _in_short(results: Results) -> Iterator[str]:
     ratios = [(words, results.ratio(one, other)) for words, one, other in IN_SHORT]
     best = results.best_peer
@@ -52,7 +67,8 @@ def _in_short(results: Results) -> Iterator[str]:
         ratios.append((words, results.ratio("ours-100", best.name)))
     if results.growth and results.growth.ours:
         first, last = results.growth.ours[0], results.growth.ours[-1]
-        words = f"with {last.size:,} random keys stored, against {first.size:,} (last three steps)"
+        words = f"with {last.size:,} random keys stored, against {first.size:,}"
+        words += f" (median of the last five steps; goal: at least {GROWTH_GOAL})"
         ratios.append((words, results.growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:

@@ -4,7 +4,11 @@ from statistics import median, median_low
 
 import msgspec
 
-_LAST = 3  # steps
+_LAST = 5  # steps
+NOISE = 1.2
+"""The fastest round of a bare program against its slowest: above it the machine was not quiet."""
+GROWTH_GOAL = 0.85
+"""Of the rate of the first step, what the last ones should at least keep."""
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -142,6 +146,12 @@ class Results(msgspec.Struct):
 
     def contest(self, name: str) -> Contest | None:
         return next((one for one in self.contests if one.name == name), None)
+
+    @property
+    def noisy(self) -> list[Contest]:
+        """The bare programs whose rounds differ by more than the machine should make them."""
+        bare = [one for one in self.contests if one.group == "limits" and one.spread]
+        return [one for one in bare if one.spread and one.spread[1] > NOISE * one.spread[0]]
 
     @property
     def best_peer(self) -> Contest | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from loadgen.bench.contestant import GROUPS
 from loadgen.bench.ours import BEFORE
-from loadgen.bench.results import Contest, Results
+from loadgen.bench.results import GROWTH_GOAL, Contest, Results
 
 GOALS = (
     ("ours-100", "sqlite", 2.0),
@@ -33,7 +33,7 @@ def table(results: Results) -> Iterator[str]:
         if ratio is not None:
             yield f"{one} / {other}: {ratio:,.2f} (goal: {goal:g})"
     if results.growth and results.growth.share:
-        yield f"last steps of growth / first: {results.growth.share:.2f} (goal: 0.9)"
+        yield f"last steps of growth / first: {results.growth.share:.2f} (goal: {GROWTH_GOAL})"
 
 
 def _line(contest: Contest) -> str:

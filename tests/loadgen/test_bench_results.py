@@ -1,5 +1,7 @@
 """Medians, ratios and what is made of them."""
 
+import platform
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -9,8 +11,9 @@ from samples import contest, growth, results
 from loadgen.bench.bars import bars
 from loadgen.bench.curves import curves
 from loadgen.bench.losing import losses
+from loadgen.bench.machine import versions
 from loadgen.bench.page import page, write_page
-from loadgen.bench.results import from_json, to_json
+from loadgen.bench.results import Growth, Step, from_json, to_json
 from loadgen.bench.terminal import table
 
 
@@ -102,3 +105,24 @@ def test_pictures_are_well_formed_and_readable_in_the_dark() -> None:
         root = ET.fromstring(picture)
         assert root.tag.endswith("svg")
         assert "prefers-color-scheme: dark" in picture
+
+
+def test_growth_is_the_median_of_the_last_five_steps_against_the_first() -> None:
+    rates = (100, 10, 95, 90, 85, 80, 20)
+    steps = [Step(size=at + 1, events=rate, seconds=1) for at, rate in enumerate(rates)]
+    assert Growth(ours=steps).share == 0.85
+
+
+def test_how_python_was_built_is_told() -> None:
+    told = versions(sys.executable)["Python"]
+    assert told.startswith(f"{platform.python_version()} ({platform.python_compiler()}")
+    assert "PGO" in told
+    assert "LTO" in told
+
+
+def test_noise_of_the_bare_programs_is_said_before_what_was_measured() -> None:
+    noisy = results(contest("ours-100", "ours", 30), contest("sqlite", "limits", 100, 121))
+    told = page("x", noisy)
+    assert told.index("| the sqlite | 100 | 121 | 1.21 |") < told.index("![Rates of all]")
+    quiet = results(contest("ours-100", "ours", 10, 30), contest("sqlite", "limits", 100, 120))
+    assert "not quiet" not in page("x", quiet)
