@@ -5,6 +5,8 @@ BenchError
 └── RoundError        a round went wrong, and says nothing about speed
 """
 
+from http.client import HTTPException
+
 
 class BenchError(Exception):
     """Base of all; its message is for the reader of the results."""
@@ -16,3 +18,7 @@ class UnavailableError(BenchError):
 
 class RoundError(BenchError):
     pass
+
+
+TROUBLE = (BenchError, OSError, ValueError, LookupError, HTTPException)
+"""How a turn can end where whoever is measured misbehaves; the others go on."""

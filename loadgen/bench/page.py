@@ -35,8 +35,10 @@ def page(stem: str, results: Results) -> str:
         f"![Rates of all]({stem}.svg)",
         "\n".join(tables.rates(results)),
         "\n".join(tables.latencies(results)),
-        "\n".join(tables.promises(results)),
+        "\n".join(tables.filled(results.filled)) if results.filled else "",
         "\n".join(tables.growth(stem, results.growth)) if results.growth else "",
+        "\n".join(tables.growth_of_cloudevents(results.cloudevents)) if results.cloudevents else "",
+        "\n".join(tables.promises(results)),
         "\n".join(_losses(results)),
         "\n".join(_circumstances(results)),
         METHOD.format(effort=results.effort, publisher=_publisher(results)),
@@ -65,11 +67,13 @@ def _in_short(results: Results) -> Iterator[str]:
     if best:
         words = f"100 events a request, against the fastest that promises the same: {best.title}"
         ratios.append((words, results.ratio("ours-100", best.name)))
-    if results.growth and results.growth.ours:
-        first, last = results.growth.ours[0], results.growth.ours[-1]
-        words = f"with {last.size:,} random keys stored, against {first.size:,}"
-        words += f" (median of the last five steps; goal: at least {GROWTH_GOAL})"
-        ratios.append((words, results.growth.share))
+    grown = (("random keys", results.growth), ("CloudEvents", results.cloudevents))
+    for kind, growth in grown:
+        if growth and growth.ours:
+            first, last = growth.ours[0], growth.ours[-1]
+            words = f"with {last.size:,} {kind} stored, against {first.size:,}"
+            words += f" (median of the last five steps; goal: at least {GROWTH_GOAL})"
+            ratios.append((words, growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:
         yield "| events durably stored a second by this service | times as many |"

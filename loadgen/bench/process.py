@@ -12,6 +12,8 @@ from typing import NamedTuple
 from loadgen.bench.errors import RoundError
 
 PATIENCE = 30.0  # seconds
+IDLE = 0.25
+"""Seconds of which less than a tenth is worked."""
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -77,6 +79,24 @@ class Process:
         root, *started = family(self._process.pid)
         memory = root.pages * PAGE + sum(map(own_memory, started))
         return Use(sum(member.ticks for member in (root, *started)) / TICK, memory)
+
+    def written(self) -> int | None:
+        """Bytes that it has sent to the disk so far; None where that is not told."""
+        try:
+            lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
+        except OSError:
+            return None
+        return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+
+    def wait_until_idle(self) -> None:
+        """Until it has done what it does after its answers, or a while has passed."""
+        deadline = time.monotonic() + PATIENCE
+        used = self.use().processor
+        while used is not None and time.monotonic() < deadline:
+            time.sleep(IDLE)
+            before, used = used, self.use().processor
+            if used is not None and used - before < IDLE / 10:
+                return
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end; after a while it is killed."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from loadgen.bench.contestant import GROUPS
 from loadgen.bench.losing import beside
-from loadgen.bench.results import Contest, Growth, Results
-from loadgen.bench.words import FILLED, GROWTH, LATENCY
+from loadgen.bench.results import Contest, Filled, Growth, Results, times
+from loadgen.bench.words import CLOUDEVENTS, FILLED, GROWTH, LATENCY, MEMORY_FILLED
 
 
 def rates(results: Results) -> Iterator[str]:
@@ -67,27 +67,92 @@ def promises(results: Results) -> Iterator[str]:
             yield f"| {contest.title} | {contest.promise} | {contest.note} |"
 
 
+def filled(found: Filled) -> Iterator[str]:
+    yield f"## With {found.size:,} events stored"
+    yield ""
+    yield FILLED
+    if found.mixes:
+        bare = found.mixes[0]
+        yield ""
+        yield "| what is sent | events a request | connections | µs of processor time an event | events/s | from, to | times bare SQLite |"  # noqa: E501
+        yield "|---|---|---|---|---|---|---|"
+        for mix in found.mixes:
+            yield _mix(mix, times(mix, bare))
+    if found.reads:
+        yield ""
+        yield "| what is read | as | events | requests | ms | from, to |"
+        yield "|---|---|---|---|---|---|"
+    for read in found.reads:
+        asked = f"| {read.title} | {read.form} |"
+        if read.ms is None or read.trouble:
+            yield f"{asked} {read.trouble} | | | |"
+        else:
+            low, high = (1000 * one(read.seconds) for one in (min, max))
+            counts = f"{read.events:,} | {read.requests:,}"
+            yield f"{asked} {counts} | {read.ms:,.1f} | {low:,.1f}, {high:,.1f} |"
+    if found.disks:
+        yield ""
+        yield "| what is stored | events | bytes of request an event | bytes on disk an event |"
+        yield "|---|---|---|---|"
+    for disk in found.disks:
+        sent, stored = disk.sent / disk.events, disk.stored / disk.events
+        yield f"| {disk.title} | {disk.events:,} | {sent:.0f} | {stored:.0f} |"
+    if found.trouble:
+        yield ""
+        yield f"{found.trouble[:1].upper()}{found.trouble[1:]}."
+
+
+def _mix(mix: Contest, ratio: float | None) -> str:
+    shape = f"| {mix.title} | {mix.size:,} | {mix.connections or '–'} |"
+    if mix.rate is None or mix.spread is None:
+        return f"{shape} {mix.trouble} | | | |"
+    low, high = mix.spread
+    processor = f"{mix.processor:.1f}" if mix.processor else "–"
+    share = f"{ratio:.2f}" if ratio else "–"
+    trouble = f" ({mix.trouble})" if mix.trouble else ""
+    return f"{shape} {processor} | {mix.rate:,.0f}{trouble} | {low:,.0f}, {high:,.0f} | {share} |"
+
+
 def growth(stem: str, growth: Growth) -> Iterator[str]:
     yield "## While the store grows"
     yield ""
     if growth.ours:
         yield f"![Rate, latency and memory while the store grows]({stem}-growth.svg)"
         yield ""
-    yield "| events stored | events/s | of the first | p99 | memory | bare SQLite, events/s | of its first |"  # noqa: E501
-    yield "|---|---|---|---|---|---|---|"
-    for number, step in enumerate(growth.ours):
-        p99 = f"{step.paced.latency['p99']:.1f} ms" if step.paced else "–"
-        memory = f"{step.memory / 2**20:.0f} MiB" if step.memory else "–"
-        bare = "– | –"
-        if number < len(growth.bare):
-            other = growth.bare[number].rate
-            bare = f"{other:,.0f} | {other / growth.bare[0].rate:.2f}"
-        share = step.rate / growth.ours[0].rate
-        yield f"| {step.size:,} | {step.rate:,.0f} | {share:.2f} | {p99} | {memory} | {bare} |"
+    yield from _steps(growth)
     yield ""
     yield GROWTH
     if growth.is_memory_filled:
-        yield FILLED
+        yield MEMORY_FILLED
+
+
+def growth_of_cloudevents(growth: Growth) -> Iterator[str]:
+    yield "## While a store of CloudEvents grows"
+    yield ""
+    yield CLOUDEVENTS
+    yield ""
+    yield from _steps(growth)
+
+
+def _steps(growth: Growth) -> Iterator[str]:
+    """Columns of bare SQLite only where it grew beside."""
+    head = "| events stored | events/s | of the first | bytes written an event | p99 | memory |"
+    yield f"{head} bare SQLite, events/s | of its first |" if growth.bare else head
+    yield "|---|---|---|---|---|---|" + "---|---|" * bool(growth.bare)
+    began = 0
+    for number, step in enumerate(growth.ours):
+        p99 = f"{step.paced.latency['p99']:.1f} ms" if step.paced else "–"
+        memory = f"{step.memory / 2**20:.0f} MiB" if step.memory else "–"
+        written = f"{step.written / (step.size - began):,.0f}" if step.written else "–"
+        share = step.rate / growth.ours[0].rate
+        row = f"| {step.size:,} | {step.rate:,.0f} | {share:.2f} | {written} | {p99} | {memory} |"
+        if number < len(growth.bare):
+            other = growth.bare[number].rate
+            row += f" {other:,.0f} | {other / growth.bare[0].rate:.2f} |"
+        elif growth.bare:
+            row += " – | – |"
+        yield row
+        began = step.size
     if growth.trouble:
         yield ""
         yield f"It ended early: {growth.trouble}."

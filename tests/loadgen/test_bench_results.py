@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from samples import contest, growth, results
+from samples import contest, filled, growth, results
 
 from loadgen.bench.bars import bars
 from loadgen.bench.curves import curves
@@ -126,3 +126,27 @@ def test_noise_of_the_bare_programs_is_said_before_what_was_measured() -> None:
     assert told.index("| the sqlite | 100 | 121 | 1.21 |") < told.index("![Rates of all]")
     quiet = results(contest("ours-100", "ours", 10, 30), contest("sqlite", "limits", 100, 120))
     assert "not quiet" not in page("x", quiet)
+
+
+def test_filled_store_is_told_with_ratios_medians_bytes_and_what_failed() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.filled = filled()
+    told = page("x", found)
+    assert "## With 1,000 events stored" in told
+    assert "| the new | 100 | 16 | 2500.0 | 225 | 150, 300 | 1.50 |" in told
+    assert "| a topic | one page | 100 | 1 | 2.0 | 1.0, 3.0 |" in told
+    assert "| events | 1,000 | 220 | 300 |" in told
+    for said in (told, "\n".join(table(found))):
+        assert "a round failed: 3 are missing" in said
+        assert "it failed: 503" in said
+    assert from_json(to_json(found)) == found
+
+
+def test_growth_of_cloudevents_has_bytes_written_and_no_other_columns() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.cloudevents = Growth([Step(1000, 800, 1.0, written=84_000), Step(3000, 1600, 2.0)])
+    found.cloudevents.ours[1].written = 500_000
+    told = page("x", found).partition("## While a store of CloudEvents grows")[2]
+    assert "| 1,000 | 800 | 1.00 | 84 | – | – |" in told
+    assert "| 3,000 | 800 | 1.00 | 250 | – | – |" in told
+    assert "bare SQLite, events/s" not in told.partition("##")[0]
