@@ -15,7 +15,7 @@ from loadgen.bench.terminal import table
 
 FULL = Effort(events=400_000, singles=60_000, seconds=12.0, rounds=3)
 LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
-FILLED, FILLED_LESS = 1_000_000, 200_000
+FILLED, FILLED_LESS = 1_000_000, 100_000
 GROWTH = 10_000_000
 
 

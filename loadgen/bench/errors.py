@@ -6,6 +6,7 @@ BenchError
 """
 
 from http.client import HTTPException
+from subprocess import SubprocessError
 
 
 class BenchError(Exception):
@@ -20,5 +21,5 @@ class RoundError(BenchError):
     pass
 
 
-TROUBLE = (BenchError, OSError, ValueError, LookupError, HTTPException)
+TROUBLE = (BenchError, OSError, ValueError, LookupError, HTTPException, SubprocessError)
 """How a turn can end where whoever is measured misbehaves; the others go on."""

@@ -60,6 +60,7 @@ class Process:
             )
 
     def wait_until(self, is_ready: Callable[[], object]) -> None:
+        """RoundError where it is not ready in time: then it is stopped, or has ended by itself."""
         deadline = time.monotonic() + PATIENCE
         while True:
             if self._process.poll() is not None:
@@ -70,6 +71,7 @@ class Process:
             except (OSError, ValueError):
                 pass
             if time.monotonic() > deadline:
+                self.stop()
                 raise RoundError(f"it was not ready within {PATIENCE:g} s: {self.said()}")
             time.sleep(0.05)
 

@@ -3,7 +3,7 @@
 import http.client
 import time
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from loadgen.bench.errors import TROUBLE, RoundError
 from loadgen.bench.event import RARE
@@ -75,7 +75,8 @@ def take_read(port: int, path: str, asked: Asked) -> tuple[int, int, float]:
             requests += 1
             events += counted(answer)
             link = answer.headers.get("Link", "") if asked.is_whole else ""
-            following = link.partition("<")[2].partition(">")[0]
+            reference = link.partition("<")[2].partition(">")[0]
+            following = reference and urljoin(following, reference)
     finally:
         connection.close()
     return requests, events, time.perf_counter() - began

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadgen.bench.contestant import Contestant, Place
-from loadgen.bench.errors import TROUBLE, UnavailableError
+from loadgen.bench.errors import TROUBLE
 from loadgen.bench.results import Contest, Effort, Round
 
 Say = Callable[[str], None]
@@ -56,7 +56,7 @@ def prepared(
         contests.append(contest)
         try:
             contestant.prepare(place)
-        except UnavailableError as error:
+        except TROUBLE as error:
             contest.trouble = f"skipped: {error}"
             say(f"  {contest.name}: {contest.trouble}")
         else:
