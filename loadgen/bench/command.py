@@ -1,18 +1,27 @@
-"""The arguments of the measurement, and its exit status."""
+"""The arguments of the measurement, who takes part, and its exit status."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from loadgen.bench.contestant import Contestant
-from loadgen.bench.field import QUICK, chosen, everybody
+from loadgen.bench.limits import BareAiohttp, BareSqlite, BareSqliteOrdered
 from loadgen.bench.load import has_wrk
 from loadgen.bench.measurement import Order, measure
+from loadgen.bench.ours import BEFORE, ours
 from loadgen.bench.page import write_page
+from loadgen.bench.peers.absent import Rqlite
+from loadgen.bench.peers.benthos import Benthos
+from loadgen.bench.peers.datasette import Datasette
+from loadgen.bench.peers.naive import Naive
+from loadgen.bench.peers.nats import Nats
+from loadgen.bench.peers.postgresql import Postgresql, PostgresqlOne
 from loadgen.bench.results import Effort, from_json, to_json
 from loadgen.bench.terminal import table
 
+QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 FULL = Effort(events=400_000, singles=60_000, seconds=12.0, rounds=3)
 LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
 FILLED, FILLED_LESS = 1_000_000, 100_000
@@ -118,3 +127,23 @@ def choose(only: str | None, field: list[Contestant], *, quick: bool) -> list[Co
         return chosen(field, only.split(",") if only else QUICK)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
+
+
+def everybody(python: str, before: str | None = None) -> list[Contestant]:
+    limits = [BareSqlite(), BareSqliteOrdered(), BareAiohttp()]
+    peers = [Naive(), Datasette(), Nats(), Postgresql(), PostgresqlOne(), Benthos(), Rqlite()]
+    return [*limits, *ours(python, before), *peers]
+
+
+def chosen(field: Sequence[Contestant], names: Sequence[str]) -> list[Contestant]:
+    """Those named; a group's name stands for all of it."""
+    known = [one for one in field if any(is_meant(one, name) for name in names)]
+    missing = [name for name in names if not any(is_meant(one, name) for one in field)]
+    if missing:
+        has = ", ".join(one.name for one in field)
+        raise ValueError(f"nobody is called {', '.join(missing)}; there are {has}")
+    return known
+
+
+def is_meant(one: Contestant, name: str) -> bool:
+    return name in (one.name, one.name.removesuffix(BEFORE), one.group)

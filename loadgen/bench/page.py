@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.bench import tables
-from loadgen.bench.bars import bars
-from loadgen.bench.curves import curves
-from loadgen.bench.losing import losses
+from loadgen.bench.drawing import bars, curves
 from loadgen.bench.results import GROWTH_GOAL, NOISE, Results, to_json
 from loadgen.bench.words import AGAIN, BEGINNING, METHOD
 
@@ -87,7 +85,7 @@ def _losses(results: Results) -> Iterator[str]:
         return
     yield "## Where this service loses"
     yield ""
-    found = list(losses(results))
+    found = list(tables.losses(results))
     yield from (f"- {line}" for line in found)
     if not found:
         yield "Nowhere in this run."

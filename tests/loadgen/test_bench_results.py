@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from samples import contest, filled, growth, results
 
-from loadgen.bench.bars import bars
-from loadgen.bench.curves import curves
-from loadgen.bench.losing import losses
+from loadgen.bench.drawing import bars, curves
 from loadgen.bench.machine import versions
 from loadgen.bench.page import page, write_page
 from loadgen.bench.results import Growth, Step, from_json, to_json
+from loadgen.bench.tables import losses
 from loadgen.bench.terminal import table
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from loadgen.bench import process
+from loadgen.bench.command import QUICK, chosen, everybody
 from loadgen.bench.contestant import Contestant, Place
 from loadgen.bench.errors import RoundError, UnavailableError
-from loadgen.bench.field import QUICK, chosen, everybody
 from loadgen.bench.growth import sizes
 from loadgen.bench.process import Process
 from loadgen.bench.results import Effort, Paced, Round
