@@ -32,7 +32,7 @@ FILLING = 1000
 LAST = 32
 """The events that are read as the last ones are one in so many of those that fill the store."""
 PATIENCE = 600.0
-"""Seconds for filling."""
+"""Seconds for filling half a store, and for a turn."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Store:
         """Half of it with CloudEvents. What they take is looked at when the service is stopped."""
         self._place.data.mkdir()
         self._bare.data.mkdir()
-        BareSqlite().insert(self._bare, size, PATIENCE, 0)
+        if BareSqlite().insert(self._bare, size, PATIENCE, 0).events < size:
+            raise RoundError(f"bare SQLite was not filled within {PATIENCE:g} s")
         half = Shape(FILLING, CLOUDEVENTS.form, CLOUDEVENTS.content_type)
         found = []
         for title, shape in (("CloudEvents", half), ("events", Shape(FILLING))):
