@@ -23,7 +23,7 @@ from loadgen.bench.terminal import table
 
 QUICK = ("sqlite", "aiohttp", "ours-1", "ours-100", "ours-1000", "naive")
 FULL = Effort(events=400_000, singles=60_000, seconds=12.0, rounds=3)
-LESS = Effort(events=150_000, singles=25_000, seconds=6.0, rounds=2)
+LESS = Effort(events=150_000, singles=25_000, seconds=5.0, rounds=2)
 FILLED, FILLED_LESS = 1_000_000, 100_000
 GROWTH = 10_000_000
 
@@ -36,7 +36,11 @@ GROWTH = 10_000_000
 @click.option("--singles", type=click.IntRange(100), help="Most where each is a request.")
 @click.option("--seconds", type=click.FloatRange(0.5), help="Longest turn.")
 @click.option("--filled", type=click.IntRange(0), help="Events before mixes, reads; 0: neither.")
-@click.option("--growth", type=click.IntRange(0), help="Random keys to grow to; 0: not at all.")
+@click.option(
+    "--growth",
+    type=click.IntRange(0),
+    help="Random keys to grow to, a fifth of CloudEvents; 0: neither.",
+)
 @click.option("--fill-memory", is_flag=True, help="Before growth, as if this ran for days. Linux.")
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write results there.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write a page there, and its SVGs.")

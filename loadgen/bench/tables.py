@@ -175,6 +175,8 @@ def losses(results: Results) -> Iterator[str]:
         found = list(_ahead(contest, mine, results))
         if found:
             yield f"**{contest.title}**: {'; '.join(found)}."
+    if results.filled:
+        yield from _by_filling(results.filled)
     yield from _by_growth(results)
 
 
@@ -192,13 +194,23 @@ def _ahead(contest: Contest, mine: Contest, results: Results) -> Iterator[str]:
             yield f"{theirs:,.0f} {words}, ours {our:,.0f}"
 
 
+def _by_filling(filled: Filled) -> Iterator[str]:
+    for mix in filled.mixes[1:]:
+        ratio = times(mix, filled.mixes[0])
+        if ratio and ratio < 1:
+            yield (
+                f"**{mix.title}, with {filled.size:,} stored**: {ratio:.2f} of the rate of "
+                f"{filled.mixes[0].title}."
+            )
+
+
 def _by_growth(results: Results) -> Iterator[str]:
-    growth = results.growth
-    if growth and growth.share and growth.share < 1:
-        yield (
-            f"**With {growth.ours[-1].size:,} events stored** the service is at {growth.share:.2f} "
-            f"of its rate at {growth.ours[0].size:,}."
-        )
+    for kind, growth in (("events", results.growth), ("CloudEvents", results.cloudevents)):
+        if growth and growth.share and growth.share < 1:
+            yield (
+                f"**With {growth.ours[-1].size:,} {kind} stored** the service is at "
+                f"{growth.share:.2f} of its rate at {growth.ours[0].size:,}."
+            )
 
 
 def _p99(contest: Contest) -> float:

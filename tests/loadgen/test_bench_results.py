@@ -149,3 +149,11 @@ def test_growth_of_cloudevents_has_bytes_written_and_no_other_columns() -> None:
     assert "| 1,000 | 800 | 1.00 | 84 | – | – |" in told
     assert "| 3,000 | 800 | 1.00 | 250 | – | – |" in told
     assert "bare SQLite, events/s" not in told.partition("##")[0]
+
+
+def test_page_says_where_bare_sqlite_is_ahead_on_a_filled_store() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.filled = filled()
+    found.filled.mixes.append(contest("again", "ours", 50, 150))
+    said = list(losses(found))
+    assert said == ["**the again, with 1,000 stored**: 0.62 of the rate of the sqlite."]
