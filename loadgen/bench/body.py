@@ -1,14 +1,22 @@
 """Bodies of requests, made beforehand and kept in a file, record by record."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from random import Random
 
-from loadgen.bench.event import Row, as_json, row
+from loadgen.bench.event import Row, as_cloudevent, as_json, row
 
 RESENT = 5
-"""With duplicates, every fifth event is one that was sent before: 20 %."""
+"""Every fifth event is one that was sent before: 20 %."""
+RECENT = 5_000
+"""Of so many events before it."""
+POOL = 30_000
+"""Events of which all are sent again."""
+
+# How the events of a request are written down.
 
 
 def one(events: list[Row]) -> str:
@@ -20,8 +28,45 @@ def array(events: list[Row]) -> str:
     return f"[{','.join(map(as_json, events))}]"
 
 
+def blanks(events: list[Row]) -> str:
+    """As most libraries write JSON: a blank after each comma and colon."""
+    return json.dumps(json.loads(array(events)))
+
+
 def lines(events: list[Row]) -> str:
     return "".join(f"{as_json(event)}\n" for event in events)
+
+
+def cloudevents(events: list[Row]) -> str:
+    return f"[{','.join(map(as_cloudevent, events))}]"
+
+
+# Which events are sent: the numbers of those that stand at the positions.
+
+
+def new(positions: range) -> Iterable[int]:
+    return positions
+
+
+def fifth_again(positions: range) -> Iterator[int]:
+    """Each resent event is one of the last that are new, as retries are."""
+    random = Random(positions.start)
+    for place, position in enumerate(positions):
+        if place % RESENT != RESENT - 1:
+            yield position
+            continue
+        before = random.randrange(max(0, place - RECENT), place)
+        yield positions[before - (before % RESENT == RESENT - 1)]
+
+
+def all_again(positions: range) -> Iterator[int]:
+    """Those of the first positions over and over, each time in another order."""
+    random = Random(positions.start)
+    pool, left = list(positions[:POOL]), len(positions)
+    while left > 0:
+        random.shuffle(pool)
+        yield from pool[:left]
+        left -= len(pool)
 
 
 @dataclass(frozen=True)
@@ -32,28 +77,23 @@ class Shape:
     form: Callable[[list[Row]], str] = array
     content_type: str = "application/json"
     is_ordered: bool = False
-    has_duplicates: bool = False
+    choice: Callable[[range], Iterable[int]] = new
 
     @property
     def name(self) -> str:
-        return (
-            f"{self.form.__name__}-{self.size}{'-ordered' * self.is_ordered}"
-            f"{'-duplicates' * self.has_duplicates}"
-        )
+        ordered = "-ordered" * self.is_ordered
+        return f"{self.form.__name__}-{self.size}{ordered}-{self.choice.__name__}"
 
     def unique(self, events: int) -> int:
-        """How many of the events sent first are no duplicates."""
-        return events - events // RESENT if self.has_duplicates else events
+        """How many of the events sent first are sent for the first time."""
+        return len(set(self.choice(range(events))))
 
     def events(self, start: int, count: int) -> Iterator[Row]:
-        for position in range(start, start + count):
-            yield row(self._number(position), ordered=self.is_ordered)
+        for number in self.choice(range(start, start + count)):
+            yield row(number, ordered=self.is_ordered)
 
-    def _number(self, position: int) -> int:
-        """A resent event is some earlier position's, and never a resent one itself."""
-        if not self.has_duplicates or position % RESENT != RESENT - 1:
-            return position
-        return position * 7919 % position // RESENT * RESENT
+
+CLOUDEVENTS = Shape(100, cloudevents, "application/cloudevents-batch+json")
 
 
 def write_bodies(path: Path, shape: Shape, events: int, start: int = 0) -> Path:

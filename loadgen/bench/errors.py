@@ -5,6 +5,9 @@ BenchError
 └── RoundError        a round went wrong, and says nothing about speed
 """
 
+from http.client import HTTPException
+from subprocess import SubprocessError
+
 
 class BenchError(Exception):
     """Base of all; its message is for the reader of the results."""
@@ -16,3 +19,7 @@ class UnavailableError(BenchError):
 
 class RoundError(BenchError):
     pass
+
+
+TROUBLE = (BenchError, OSError, ValueError, LookupError, HTTPException, SubprocessError)
+"""How a turn can end where whoever is measured misbehaves; the others go on."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 EPOCH_MS = int(BEGINNING.timestamp()) * 1000
 TOPICS = ("auth.login", "auth.logout", "auth.refresh")
+RARE = "auth.deleted"
+"""The topic of one event in a thousand."""
 METHODS = ("password", "passkey", "sso", "token")
 
 
@@ -31,7 +33,7 @@ def row(number: int, *, ordered: bool = False) -> Row:
     if ordered:
         key = f"{EPOCH_MS + number:012x}7{key[13:]}"
     return Row(
-        TOPICS[noise % 3],
+        RARE if noise % 1000 == 0 else TOPICS[noise % 3],
         f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}",
         f"{second}.{millisecond}Z",
         f"web-{noise % 7}",
@@ -49,4 +51,13 @@ def as_json(event: Row) -> str:
     return (
         f'{{"topic":"{event.topic}","event_id":"{event.event_id}",'
         f'"timestamp":"{event.timestamp}","source":"{event.source}","payload":{event.payload}}}'
+    )
+
+
+def as_cloudevent(event: Row) -> str:
+    """The same in the JSON format of CloudEvents, structured."""
+    return (
+        f'{{"specversion":"1.0","type":"{event.topic}","source":"/apps/{event.source}",'
+        f'"id":"{event.event_id}","time":"{event.timestamp}","subject":"user",'
+        f'"datacontenttype":"application/json","data":{event.payload}}}'
     )

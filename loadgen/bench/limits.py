@@ -24,24 +24,25 @@ class BareSqlite(Contestant):
     def turn(self, place: Place, effort: Effort) -> Round:
         return self.insert(place, effort.events, effort.seconds, 0)
 
-    def insert(self, place: Place, events: int, seconds: float, start: int) -> Round:
-        """The events from a number on, into the file that the place may have already."""
+    def insert(
+        self, place: Place, events: int, seconds: float, start: int, *, again: bool = False
+    ) -> Round:
+        """The events from a number on, perhaps with duplicates, into the file of the place."""
         plan = {
             "path": str(place.data / "bare.db"),
             "start": start,
             "events": events,
             "seconds": seconds,
             "ordered": self.is_ordered,
+            "again": again,
         }
         command = [sys.executable, "-m", "loadgen.bench.programs.bare_sqlite", json.dumps(plan)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
             raise RoundError(ended.stderr.strip()[-300:])
         found = json.loads(ended.stdout)
-        if found["stored"] != start + found["events"]:
-            raise RoundError(
-                f"{found['events']:,} inserted after {start:,}, {found['stored']:,} are"
-            )
+        if found["stored"] != found["new"]:
+            raise RoundError(f"{found['new']:,} are new, and {found['stored']:,} were stored")
         requests = found["events"] // self.size
         return Round(found["events"], found["seconds"], requests, found["processor"])
 

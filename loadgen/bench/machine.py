@@ -12,9 +12,13 @@ from pathlib import Path
 
 SYNCS = 200
 ASKING = """
-import importlib.metadata, json, platform, sqlite3
+import importlib.metadata, json, platform, sqlite3, sysconfig
 names = ("event-aggregator", "aiohttp", "aiosqlite", "msgspec", "marshmallow")
-found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
+options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+pgo = "with PGO" if "--enable-optimizations" in options else "without PGO"
+lto = "with LTO" if "--with-lto" in options else "without LTO"
+python = f"{platform.python_version()} ({platform.python_compiler()}, configured {pgo}, {lto})"
+found = {"Python": python, "SQLite": sqlite3.sqlite_version}
 print(json.dumps(found | {name: importlib.metadata.version(name) for name in names}))
 """
 

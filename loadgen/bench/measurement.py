@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadgen.bench.contestant import Contestant, Place
-from loadgen.bench.growth import grow
+from loadgen.bench.filled import measure_filled
+from loadgen.bench.growth import grow, grow_cloudevents
 from loadgen.bench.machine import machine, versions
 from loadgen.bench.memory import filled
 from loadgen.bench.results import Effort, Growth, Results
 from loadgen.bench.turns import Prepared, prepared, take_times, take_turns, workplace
 
 BUSY = 0.5
+CLOUDEVENTS = 5
+"""Of the events to which a store grows, those that are CloudEvents in a store of their own are one
+in so many."""
 Say = Callable[[str], None]
 
 
@@ -25,6 +29,8 @@ class Order:
 
     contestants: list[Contestant]
     effort: Effort
+    filled: int
+    """Events in the store that is published to and read; 0 is not at all."""
     growth: int
     """Random keys to grow to; 0 is not at all."""
     folder: Path
@@ -53,7 +59,13 @@ def measure(order: Order, say: Say) -> Results:
             take_turns(entries, place, effort, say)
         with timed(results, "latencies"):
             take_times(entries, place, effort, say)
+        if order.filled:
+            with timed(results, "a filled store"):
+                results.filled = measure_filled(order.filled, effort, order.python, place, say)
         if order.growth:
+            with timed(results, "growth of CloudEvents"):
+                cloudevents = order.growth // CLOUDEVENTS
+                results.cloudevents = grow_cloudevents(cloudevents, order.python, place, say)
             with timed(results, "growth"):
                 results.growth = grown(order, place, say)
     return results

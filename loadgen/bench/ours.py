@@ -1,8 +1,9 @@
 """The service as it is installed, with its default settings, on an empty store."""
 
 import sys
+from functools import partial
 
-from loadgen.bench.body import Shape, lines, one
+from loadgen.bench.body import Shape, fifth_again, lines, one
 from loadgen.bench.contestant import Place
 from loadgen.bench.errors import RoundError
 from loadgen.bench.process import Process
@@ -57,22 +58,17 @@ def ours(python: str, before: str | None = None) -> list[Ours]:
 
 
 def ways(python: str) -> list[Ours]:
+    ordered = partial(Shape, is_ordered=True)
+    again = Shape(100, choice=fifth_again)
     ndjson = Shape(100, lines, "application/x-ndjson")
     each = (
         ("ours-1", "one event a request", Shape(1, one), 64),
         ("ours-100", "100 events a request", Shape(100), 16),
+        ("ours-1-512", "one event a request, 512 connections", Shape(1, one), 512),
         ("ours-1000", "1,000 events a request", Shape(1000), 16),
         ("ours-ndjson", "100 events a request, NDJSON", ndjson, 16),
-        ("ours-1-ordered", "one event a request, ids in order of time", ordered(1), 64),
+        ("ours-1-ordered", "one event a request, ids in order of time", ordered(1, one), 64),
         ("ours-100-ordered", "100 events a request, ids in order of time", ordered(100), 16),
-        ("ours-100-again", "100 events a request, 20 % sent before", again(100), 16),
+        ("ours-100-again", "100 events a request, 20 % of them sent just before", again, 16),
     )
     return [Ours(*way, python) for way in each]
-
-
-def ordered(size: int) -> Shape:
-    return Shape(1, one, is_ordered=True) if size == 1 else Shape(size, is_ordered=True)
-
-
-def again(size: int) -> Shape:
-    return Shape(size, has_duplicates=True)

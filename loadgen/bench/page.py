@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.bench import tables
-from loadgen.bench.bars import bars
-from loadgen.bench.curves import curves
-from loadgen.bench.losing import losses
-from loadgen.bench.results import Results, to_json
+from loadgen.bench.drawing import bars, curves
+from loadgen.bench.results import GROWTH_GOAL, NOISE, Results, to_json
 from loadgen.bench.words import AGAIN, BEGINNING, METHOD
 
 IN_SHORT = (
@@ -30,12 +28,15 @@ def write_page(path: Path, results: Results) -> None:
 def page(stem: str, results: Results) -> str:
     sections = [
         BEGINNING.format(date=results.date, json=f"{stem}.json"),
+        "\n".join(_banner(results)),
         "\n".join(_in_short(results)),
         f"![Rates of all]({stem}.svg)",
         "\n".join(tables.rates(results)),
         "\n".join(tables.latencies(results)),
-        "\n".join(tables.promises(results)),
+        "\n".join(tables.filled(results.filled)) if results.filled else "",
         "\n".join(tables.growth(stem, results.growth)) if results.growth else "",
+        "\n".join(tables.growth_of_cloudevents(results.cloudevents)) if results.cloudevents else "",
+        "\n".join(tables.promises(results)),
         "\n".join(_losses(results)),
         "\n".join(_circumstances(results)),
         METHOD.format(effort=results.effort, publisher=_publisher(results)),
@@ -44,16 +45,33 @@ def page(stem: str, results: Results) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _banner(results: Results) -> Iterator[str]:
+    """A noisy machine is said before anything that was measured on it."""
+    if not results.noisy:
+        return
+    yield "> **The machine was not quiet.** Bare programs, which do the same in every round, varied"
+    yield f"> by more than {NOISE - 1:.0%}. Believe the ratios sooner than the rates."
+    yield ""
+    yield "| bare program | slowest round | fastest round | times as fast |"
+    yield "|---|---|---|---|"
+    for one in results.noisy:
+        low, high = one.spread or (0, 0)
+        yield f"| {one.title} | {low:,.0f} | {high:,.0f} | {high / low:.2f} |"
+
+
 def _in_short(results: Results) -> Iterator[str]:
     ratios = [(words, results.ratio(one, other)) for words, one, other in IN_SHORT]
     best = results.best_peer
     if best:
         words = f"100 events a request, against the fastest that promises the same: {best.title}"
         ratios.append((words, results.ratio("ours-100", best.name)))
-    if results.growth and results.growth.ours:
-        first, last = results.growth.ours[0], results.growth.ours[-1]
-        words = f"with {last.size:,} random keys stored, against {first.size:,} (last three steps)"
-        ratios.append((words, results.growth.share))
+    grown = (("random keys", results.growth), ("CloudEvents", results.cloudevents))
+    for kind, growth in grown:
+        if growth and growth.ours:
+            first, last = growth.ours[0], growth.ours[-1]
+            words = f"with {last.size:,} {kind} stored, against {first.size:,}"
+            words += f" (median of the last five steps; goal: at least {GROWTH_GOAL})"
+            ratios.append((words, growth.share))
     known = [(words, ratio) for words, ratio in ratios if ratio is not None]
     if known:
         yield "| events durably stored a second by this service | times as many |"
@@ -67,7 +85,7 @@ def _losses(results: Results) -> Iterator[str]:
         return
     yield "## Where this service loses"
     yield ""
-    found = list(losses(results))
+    found = list(tables.losses(results))
     yield from (f"- {line}" for line in found)
     if not found:
         yield "Nowhere in this run."

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from loadgen.bench.errors import RoundError
 
 PATIENCE = 30.0  # seconds
+IDLE = 0.25
+"""Seconds of which less than a tenth is worked."""
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -58,6 +60,7 @@ class Process:
             )
 
     def wait_until(self, is_ready: Callable[[], object]) -> None:
+        """RoundError where it is not ready in time: then it is stopped, or has ended by itself."""
         deadline = time.monotonic() + PATIENCE
         while True:
             if self._process.poll() is not None:
@@ -68,6 +71,7 @@ class Process:
             except (OSError, ValueError):
                 pass
             if time.monotonic() > deadline:
+                self.stop()
                 raise RoundError(f"it was not ready within {PATIENCE:g} s: {self.said()}")
             time.sleep(0.05)
 
@@ -77,6 +81,24 @@ class Process:
         root, *started = family(self._process.pid)
         memory = root.pages * PAGE + sum(map(own_memory, started))
         return Use(sum(member.ticks for member in (root, *started)) / TICK, memory)
+
+    def written(self) -> int | None:
+        """Bytes that it has sent to the disk so far; None where that is not told."""
+        try:
+            lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
+        except OSError:
+            return None
+        return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+
+    def wait_until_idle(self) -> None:
+        """Until it has done what it does after its answers, or a while has passed."""
+        deadline = time.monotonic() + PATIENCE
+        used = self.use().processor
+        while used is not None and time.monotonic() < deadline:
+            time.sleep(IDLE)
+            before, used = used, self.use().processor
+            if used is not None and used - before < IDLE / 10:
+                return
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end; after a while it is killed."""

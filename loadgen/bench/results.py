@@ -4,7 +4,11 @@ from statistics import median, median_low
 
 import msgspec
 
-_LAST = 3  # steps
+_LAST = 5  # steps
+NOISE = 1.2
+"""The fastest round of a bare program against its slowest: above it the machine was not quiet."""
+GROWTH_GOAL = 0.85
+"""Of the rate of the first step, what the last ones should at least keep."""
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -104,6 +108,8 @@ class Step(msgspec.Struct):
     seconds: float
     memory: int | None = None
     paced: Paced | None = None
+    written: int | None = None
+    """Bytes that the service sent to the disk meanwhile."""
 
     @property
     def rate(self) -> float:
@@ -111,7 +117,7 @@ class Step(msgspec.Struct):
 
 
 class Growth(msgspec.Struct):
-    """Two stores that grew alike, in turns."""
+    """A store that grew, perhaps in turns with one of SQLite alone."""
 
     ours: list[Step] = []
     bare: list[Step] = []
@@ -130,18 +136,65 @@ class Growth(msgspec.Struct):
         return last / self.ours[0].rate
 
 
+class Disk(msgspec.Struct):
+    """What events take, in requests and when they are stored."""
+
+    title: str
+    events: int
+    sent: int
+    """Bytes of the bodies."""
+    stored: int
+    """Bytes of the files, of a service that was stopped."""
+
+
+class Read(msgspec.Struct):
+    """One way to read, tried again and again."""
+
+    title: str
+    form: str
+    events: int = 0
+    """How many came, all answers together."""
+    requests: int = 0
+    seconds: list[float] = []
+    trouble: str = ""
+
+    @property
+    def ms(self) -> float | None:
+        return median(self.seconds) * 1000 if self.seconds else None
+
+
+class Filled(msgspec.Struct):
+    """A store that held events already when it was published to and read."""
+
+    size: int
+    disks: list[Disk] = []
+    mixes: list[Contest] = []
+    """Bare SQLite is the first of them."""
+    reads: list[Read] = []
+    trouble: str = ""
+
+
 class Results(msgspec.Struct):
     date: str
     machine: dict[str, str]
     versions: dict[str, str]
     effort: Effort
     contests: list[Contest] = []
+    filled: Filled | None = None
     growth: Growth | None = None
+    cloudevents: Growth | None = None
+    """Growth too, of a store that gets nothing but CloudEvents."""
     took: dict[str, float] = {}
     """Seconds of each part of the run."""
 
     def contest(self, name: str) -> Contest | None:
         return next((one for one in self.contests if one.name == name), None)
+
+    @property
+    def noisy(self) -> list[Contest]:
+        """The bare programs whose rounds differ by more than the machine should make them."""
+        bare = [one for one in self.contests if one.group == "limits" and one.spread]
+        return [one for one in bare if one.spread and one.spread[1] > NOISE * one.spread[0]]
 
     @property
     def best_peer(self) -> Contest | None:
@@ -150,13 +203,15 @@ class Results(msgspec.Struct):
         return max(same, key=lambda one: one.rate or 0, default=None)
 
     def ratio(self, name: str, other: str) -> float | None:
-        """How often faster, as the median of the rounds in which both took their turn."""
         one, beside = self.contest(name), self.contest(other)
-        if not one or not beside:
-            return None
-        turns = zip(one.rounds, beside.rounds, strict=False)
-        found = [mine.rate / theirs.rate for mine, theirs in turns if mine and theirs]
-        return median(found) if found else None
+        return times(one, beside) if one and beside else None
+
+
+def times(one: Contest, beside: Contest) -> float | None:
+    """How often faster, as the median of the rounds in which both took their turn."""
+    turns = zip(one.rounds, beside.rounds, strict=False)
+    found = [mine.rate / theirs.rate for mine, theirs in turns if mine and theirs]
+    return median(found) if found else None
 
 
 def to_json(results: Results) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from loadgen.bench.contestant import GROUPS
 from loadgen.bench.ours import BEFORE
-from loadgen.bench.results import Contest, Results
+from loadgen.bench.results import GROWTH_GOAL, Contest, Filled, Results, times
 
 GOALS = (
     ("ours-100", "sqlite", 2.0),
@@ -32,8 +32,27 @@ def table(results: Results) -> Iterator[str]:
         ratio = results.ratio(one, other)
         if ratio is not None:
             yield f"{one} / {other}: {ratio:,.2f} (goal: {goal:g})"
-    if results.growth and results.growth.share:
-        yield f"last steps of growth / first: {results.growth.share:.2f} (goal: 0.9)"
+    for kind, growth in (("growth", results.growth), ("CloudEvents' growth", results.cloudevents)):
+        if growth and growth.share:
+            yield f"last steps of {kind} / first: {growth.share:.2f} (goal: {GROWTH_GOAL})"
+    if results.filled:
+        yield from filled(results.filled)
+
+
+def filled(found: Filled) -> Iterator[str]:
+    yield f"With {found.size:,} events stored {found.trouble}".rstrip()
+    for mix in found.mixes:
+        yield _line(mix)
+    for mix in found.mixes[1:]:
+        ratio = times(mix, found.mixes[0])
+        if ratio is not None:
+            yield f"  {mix.title} / bare SQLite with duplicates: {ratio:.2f}"
+    for read in found.reads:
+        said = read.trouble or f"{read.ms or 0:,.1f} ms"
+        yield f"  {read.title}, {read.form}: {said}"
+    for disk in found.disks:
+        sent, stored = disk.sent / disk.events, disk.stored / disk.events
+        yield f"  {disk.title}: {stored:.0f} bytes on disk an event, {sent:.0f} in requests"
 
 
 def _line(contest: Contest) -> str:

@@ -4,11 +4,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from loadgen.bench.contestant import Contestant, Place
-from loadgen.bench.errors import RoundError, UnavailableError
+from loadgen.bench.errors import TROUBLE
 from loadgen.bench.results import Contest, Effort, Round
 
 Say = Callable[[str], None]
@@ -55,7 +56,7 @@ def prepared(
         contests.append(contest)
         try:
             contestant.prepare(place)
-        except UnavailableError as error:
+        except TROUBLE as error:
             contest.trouble = f"skipped: {error}"
             say(f"  {contest.name}: {contest.trouble}")
         else:
@@ -66,18 +67,21 @@ def prepared(
 def take_turns(entries: Sequence[Prepared], place: Place, effort: Effort, say: Say) -> None:
     for number in range(effort.rounds):
         say(f"round {number + 1} of {effort.rounds}")
-        for entry in entries:
-            take_turn(entry, place, effort, say)
+        for contestant, contest in entries:
+            take_turn(contest, partial(turn_on_empty, contestant, place, effort), say)
 
 
-def take_turn(entry: Prepared, place: Place, effort: Effort, say: Say) -> None:
+def turn_on_empty(contestant: Contestant, place: Place, effort: Effort) -> Round:
+    with empty(place):
+        return contestant.turn(place, effort)
+
+
+def take_turn(contest: Contest, turn: Callable[[], Round], say: Say) -> None:
     """One round; one that went wrong is named, and is no measurement."""
-    contestant, contest = entry
     found: Round | None = None
     try:
-        with empty(place):
-            found = contestant.turn(place, effort)
-    except (RoundError, OSError) as error:
+        found = turn()
+    except TROUBLE as error:
         contest.trouble = f"a round failed: {error}"
         say(f"  {contest.name}: {contest.trouble}")
     else:
@@ -94,7 +98,7 @@ def take_times(entries: Sequence[Prepared], place: Place, effort: Effort, say: S
         try:
             with empty(place):
                 contest.paced = contestant.paced(place, effort, contest.rate / 2)
-        except (RoundError, OSError) as error:
+        except TROUBLE as error:
             contest.trouble = f"on a schedule: {error}"
             say(f"  {contest.name}: {contest.trouble}")
         if contest.paced:

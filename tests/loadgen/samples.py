@@ -1,6 +1,17 @@
 """Results as a run would have found them."""
 
-from loadgen.bench.results import Contest, Effort, Growth, Paced, Results, Round, Step
+from loadgen.bench.results import (
+    Contest,
+    Disk,
+    Effort,
+    Filled,
+    Growth,
+    Paced,
+    Read,
+    Results,
+    Round,
+    Step,
+)
 
 
 def contest(
@@ -31,3 +42,13 @@ def growth() -> Growth:
     paced = contest("", "ours", 1, p99=4.0).paced
     ours = [Step(size, 1000, 0.1 * size, 50 * 2**20, paced) for size in (1000, 2000, 4000)]
     return Growth(ours, [Step(size, 1000, 0.2 * size) for size in (1000, 2000, 4000)])
+
+
+def filled() -> Filled:
+    """What went wrong is in it too."""
+    failed = contest("failed", "ours", None)
+    failed.trouble = "a round failed: 3 are missing"
+    mixes = [contest("sqlite", "limits", 100, 200), contest("new", "ours", 150, 300), failed]
+    reads = [Read("a topic", "one page", 100, 1, [0.003, 0.001, 0.002])]
+    reads.append(Read("all", "one answer in NDJSON", trouble="it failed: 503"))
+    return Filled(1000, [Disk("events", 1000, 220_000, 300_000)], mixes, reads)

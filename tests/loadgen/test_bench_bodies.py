@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from loadgen.bench.body import Shape, array, lines, one, read_bodies, write_bodies
+from loadgen.bench.body import (
+    POOL,
+    RECENT,
+    Shape,
+    all_again,
+    array,
+    blanks,
+    cloudevents,
+    fifth_again,
+    lines,
+    one,
+    read_bodies,
+    write_bodies,
+)
 
 EVENTS = 1000
 SHAPES = (
@@ -49,7 +62,7 @@ def test_ordered_ids_are_in_order(tmp_path: Path) -> None:
 
 
 def test_what_is_sent_again_was_sent_before_and_is_counted(tmp_path: Path) -> None:
-    shape = Shape(10, has_duplicates=True)
+    shape = Shape(10, choice=fifth_again)
     seen: list[dict[str, Any]] = []
     for number, event in enumerate(sent(tmp_path, shape)):
         keys = [one["event_id"] for one in seen]
@@ -58,6 +71,40 @@ def test_what_is_sent_again_was_sent_before_and_is_counted(tmp_path: Path) -> No
         else:
             seen.append(event)
         assert len(seen) == shape.unique(number + 1)
+
+
+def test_many_events_come_again_and_all_of_them_soon() -> None:
+    start, count = 1_000_000, 40_000
+    first, again = {}, []
+    for place, number in enumerate(fifth_again(range(start, start + count))):
+        if number in first:
+            again.append(number)
+            assert place - first[number] <= RECENT + 1
+        else:
+            first[number] = place
+    assert len(again) == count // 5
+    assert len(set(again)) > count // 8
+
+
+def test_all_that_is_sent_again_comes_as_often_but_not_in_order() -> None:
+    numbers = list(all_again(range(500, 500 + 2 * POOL)))
+    assert sorted(numbers) == sorted(2 * list(range(500, 500 + POOL)))
+    assert numbers[:POOL] != numbers[POOL:]
+    assert len(list(all_again(range(POOL + 10)))) == POOL + 10
+
+
+def test_blanks_are_all_that_differs() -> None:
+    rows = list(Shape(3).events(0, 3))
+    assert json.loads(blanks(rows)) == json.loads(array(rows))
+    assert len(blanks(rows)) > len(array(rows))
+
+
+def test_cloudevents_are_the_same_events() -> None:
+    rows = list(Shape(3).events(0, 3))
+    for event, plain in zip(json.loads(cloudevents(rows)), json.loads(array(rows)), strict=True):
+        assert event["specversion"] == "1.0"
+        for name, other in {"type": "topic", "id": "event_id", "data": "payload"}.items():
+            assert event[name] == plain[other]
 
 
 def test_later_bodies_go_on_where_earlier_ones_ended(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Medians, ratios and what is made of them."""
 
+import platform
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from samples import contest, growth, results
+from samples import contest, filled, growth, results
 
-from loadgen.bench.bars import bars
-from loadgen.bench.curves import curves
-from loadgen.bench.losing import losses
+from loadgen.bench.drawing import bars, curves
+from loadgen.bench.machine import versions
 from loadgen.bench.page import page, write_page
-from loadgen.bench.results import from_json, to_json
+from loadgen.bench.results import Growth, Step, from_json, to_json
+from loadgen.bench.tables import losses
 from loadgen.bench.terminal import table
 
 
@@ -102,3 +104,56 @@ def test_pictures_are_well_formed_and_readable_in_the_dark() -> None:
         root = ET.fromstring(picture)
         assert root.tag.endswith("svg")
         assert "prefers-color-scheme: dark" in picture
+
+
+def test_growth_is_the_median_of_the_last_five_steps_against_the_first() -> None:
+    rates = (100, 10, 95, 90, 85, 80, 20)
+    steps = [Step(size=at + 1, events=rate, seconds=1) for at, rate in enumerate(rates)]
+    assert Growth(ours=steps).share == 0.85
+
+
+def test_how_python_was_built_is_told() -> None:
+    told = versions(sys.executable)["Python"]
+    assert told.startswith(f"{platform.python_version()} ({platform.python_compiler()}")
+    assert "PGO" in told
+    assert "LTO" in told
+
+
+def test_noise_of_the_bare_programs_is_said_before_what_was_measured() -> None:
+    noisy = results(contest("ours-100", "ours", 30), contest("sqlite", "limits", 100, 121))
+    told = page("x", noisy)
+    assert told.index("| the sqlite | 100 | 121 | 1.21 |") < told.index("![Rates of all]")
+    quiet = results(contest("ours-100", "ours", 10, 30), contest("sqlite", "limits", 100, 120))
+    assert "not quiet" not in page("x", quiet)
+
+
+def test_filled_store_is_told_with_ratios_medians_bytes_and_what_failed() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.filled = filled()
+    told = page("x", found)
+    assert "## With 1,000 events stored" in told
+    assert "| the new | 100 | 16 | 2500.0 | 225 | 150, 300 | 1.50 |" in told
+    assert "| a topic | one page | 100 | 1 | 2.0 | 1.0, 3.0 |" in told
+    assert "| events | 1,000 | 220 | 300 |" in told
+    for said in (told, "\n".join(table(found))):
+        assert "a round failed: 3 are missing" in said
+        assert "it failed: 503" in said
+    assert from_json(to_json(found)) == found
+
+
+def test_growth_of_cloudevents_has_bytes_written_and_no_other_columns() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.cloudevents = Growth([Step(1000, 800, 1.0, written=84_000), Step(3000, 1600, 2.0)])
+    found.cloudevents.ours[1].written = 500_000
+    told = page("x", found).partition("## While a store of CloudEvents grows")[2]
+    assert "| 1,000 | 800 | 1.00 | 84 | – | – |" in told
+    assert "| 3,000 | 800 | 1.00 | 250 | – | – |" in told
+    assert "bare SQLite, events/s" not in told.partition("##")[0]
+
+
+def test_page_says_where_bare_sqlite_is_ahead_on_a_filled_store() -> None:
+    found = results(contest("ours-100", "ours", 30))
+    found.filled = filled()
+    found.filled.mixes.append(contest("again", "ours", 50, 150))
+    said = list(losses(found))
+    assert said == ["**the again, with 1,000 stored**: 0.62 of the rate of the sqlite."]

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import time
 
-from loadgen.bench.event import row
+from loadgen.bench.body import Shape, fifth_again, new
 
 AT_ONCE = 1000
 CHUNK = 50_000
@@ -19,14 +19,17 @@ CREATE TABLE IF NOT EXISTS events (
 INSERT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)"
 
 
+COUNT = "SELECT count(*) FROM events"
+
+
 def insert(
-    db: sqlite3.Connection, start: int, events: int, seconds: float, *, ordered: bool
-) -> tuple[int, float, float]:
-    """How many were inserted, in which time, with how much of the processor's."""
-    done, took, used = 0, 0.0, 0.0
+    db: sqlite3.Connection, shape: Shape, start: int, events: int, seconds: float
+) -> dict[str, float]:
+    """How many were inserted, how many of them are new, and what it took of both clocks."""
+    done, unique, took, used = 0, 0, 0.0, 0.0
     while done < events and took < seconds:
-        chunk = range(start + done, start + min(events, done + CHUNK))
-        rows = [tuple(row(number, ordered=ordered)) for number in chunk]
+        rows = [tuple(one) for one in shape.events(start + done, min(events - done, CHUNK))]
+        inserted = 0
         gc.disable()
         began, busy = time.perf_counter(), time.process_time()
         for first in range(0, len(rows), AT_ONCE):
@@ -34,13 +37,15 @@ def insert(
             db.execute("BEGIN IMMEDIATE")
             db.executemany(INSERT, some)
             db.execute("COMMIT")
-            done += len(some)
+            inserted += len(some)
             if took + time.perf_counter() - began >= seconds:
                 break
         took += time.perf_counter() - began
         used += time.process_time() - busy
         gc.enable()
-    return done, took, used
+        done += inserted
+        unique += len(set(rows[:inserted]))
+    return {"events": done, "new": unique, "seconds": took, "processor": used}
 
 
 def main() -> None:
@@ -49,13 +54,12 @@ def main() -> None:
     assert db.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
     db.execute("PRAGMA synchronous=FULL")
     db.execute(TABLE)
-    events, seconds, processor = insert(
-        db, plan["start"], plan["events"], plan["seconds"], ordered=plan["ordered"]
-    )
-    (stored,) = db.execute("SELECT count(*) FROM events").fetchone()
+    shape = Shape(AT_ONCE, is_ordered=plan["ordered"], choice=fifth_again if plan["again"] else new)
+    (before,) = db.execute(COUNT).fetchone()
+    found = insert(db, shape, plan["start"], plan["events"], plan["seconds"])
+    (after,) = db.execute(COUNT).fetchone()
     db.close()
-    found = {"events": events, "seconds": seconds, "processor": processor, "stored": stored}
-    sys.stdout.write(json.dumps(found))
+    sys.stdout.write(json.dumps(found | {"stored": after - before}))
 
 
 if __name__ == "__main__":
