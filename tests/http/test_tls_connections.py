@@ -288,3 +288,22 @@ async def test_end_of_who_is_not_read_is_noticed(start: Start) -> None:
         connection = leaving[1].get_extra_info("socket")
         connection.shutdown(socket.SHUT_WR)
         await until(lambda: not service.places.held)
+
+
+async def test_what_the_socket_has_not_taken_counts_as_unsent(start: Start) -> None:
+    """Or a small answer would be handed to aiohttp, which waits without end until it is read."""
+    service = await start(answer_timeout=1)
+    content = (
+        b'{"topic":"a","event_id":"1","timestamp":"2026-01-31T12:00:00Z","source":"s",'
+        b'"payload":{"filler":"' + b"x" * 33_000 + b'"}}'
+    )
+    head = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with service.connected(head + b"Content-Length: %d\r\n\r\n" % len(content)) as one:
+        one[1].write(content)
+        assert b" 200 OK" in await head_of(one)
+    async with service.connected(address=SECOND) as (_, writer):
+        writer.transport.pause_reading()
+        for _ in range(600):
+            writer.write(b"GET /events?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.sleep(0.002)
+        await until(lambda: not service.places.by_client.get(SECOND))
