@@ -14,7 +14,6 @@ from aggregator.cli.options import fail, load_or_fail
 from aggregator.core.redact import redact
 from aggregator.errors import SettingError
 from aggregator.sockets import url_of
-from aggregator.tls import trusting
 
 _LIMIT = 5.0  # seconds
 _EXIT_NOT_OK = 1
@@ -31,7 +30,11 @@ def ask(url: str | None, flags: dict[str, Any], path: str, headers: Mapping[str,
         own = load_or_fail(flags).settings
         url = url_of(own.host, own.port, tls=bool(own.tls_cert))
         try:
-            context = trusting(Path(own.tls_cert)) if own.tls_cert else None
+            if own.tls_cert:
+                # It comes with all that serves, which who only asks needs for this alone.
+                from aggregator.tls import trusting  # noqa: PLC0415
+
+                context = trusting(Path(own.tls_cert))
         except SettingError as error:
             fail(error)
     elif "://" not in url:
