@@ -14,11 +14,13 @@ from test_client_share import FIRST, SECOND, until
 
 from added import INSTALLED
 from aggregator import tls
+from aggregator.api import protocol, refusals
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
 from aggregator.app import BUDGETS, CERTIFICATE, create_app
 from aggregator.config import load
 from aggregator.core.budget import Budget
+from aggregator.core.fault_log import Seldom
 from aggregator.sockets import bound
 from aggregator.starting import StartingServer
 from aggregator.tls import Site
@@ -127,8 +129,9 @@ async def test_silent_connections_are_counted_and_keep_nobody_out(start: Start) 
 
 
 async def test_handshake_over_the_bound_is_cut_off_and_told(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(protocol, "_seldom", Seldom())
     service = await start(connections=4, client_share=1)
     async with AsyncExitStack() as stack:
         for _ in range(4):
@@ -158,8 +161,9 @@ async def test_handshake_that_does_not_end_ends_its_connection(
 
 
 async def test_plain_http_is_told_where_to_go(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(refusals, "_seldom", Seldom())
     caplog.set_level("INFO")
     service = await start()
     async with service.plain(GET) as plain:
