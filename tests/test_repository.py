@@ -23,7 +23,7 @@ LAYERS = (
         "access",
         "route",
     },  # above the pipeline, which reads no settings: it is given what it needs
-    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets", "token_file"},
+    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets", "tls", "token_file"},
     {"app", "starting"},
     {"server"},
     {"prove", "authoring"},
