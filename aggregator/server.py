@@ -28,6 +28,7 @@ from aggregator.errors import SettingError
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
+    BACKLOG,
     accept_no_more,
     accepted_last,
     address_of,
@@ -36,7 +37,7 @@ from aggregator.sockets import (
     listening_sockets,
 )
 from aggregator.starting import StartingServer
-from aggregator.tls import Site, protocols
+from aggregator.tls import ProtocolFactory, protocols
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -152,6 +153,24 @@ async def metrics_runner(app: web.Application, settings: Settings) -> web.AppRun
         await runner.cleanup()
         raise SettingError(f"metrics_port: {error}") from error
     return runner
+
+
+class Site(web.SockSite):
+    """Serves on a socket with protocols of a factory, and is otherwise aiohttp's."""
+
+    def __init__(
+        self, runner: web.BaseRunner, listening: socket.socket, make: ProtocolFactory
+    ) -> None:
+        super().__init__(runner, listening, backlog=BACKLOG)
+        self._listening = listening
+        self._make = make
+
+    async def start(self) -> None:
+        """Accept connections."""
+        await web.BaseSite.start(self)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._make, sock=self._listening, backlog=BACKLOG
+        )
 
 
 def hosts_of(settings: Settings, sockets: Sequence[socket.socket]) -> Hosts | None:

@@ -16,10 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from aiohttp import web
-
 from aggregator.errors import SettingError
-from aggregator.sockets import BACKLOG
 
 log = logging.getLogger(__name__)
 
@@ -159,24 +156,6 @@ class _Transport(_SSLProtocolTransport):
         # asyncio's forgets the connection when it is closed twice, and could not abort it any more.
         if not self.is_closing():
             super().close()
-
-
-class Site(web.SockSite):
-    """Serves on a socket with protocols of a factory, and is otherwise aiohttp's."""
-
-    def __init__(
-        self, runner: web.BaseRunner, listening: socket.socket, make: ProtocolFactory
-    ) -> None:
-        super().__init__(runner, listening, backlog=BACKLOG)
-        self._listening = listening
-        self._make = make
-
-    async def start(self) -> None:
-        """Accept connections."""
-        await web.BaseSite.start(self)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._make, sock=self._listening, backlog=BACKLOG
-        )
 
 
 def protocols(

@@ -21,9 +21,9 @@ from aggregator.app import BUDGETS, CERTIFICATE, create_app
 from aggregator.config import load
 from aggregator.core.budget import Budget
 from aggregator.core.fault_log import Seldom
+from aggregator.server import Site
 from aggregator.sockets import bound
 from aggregator.starting import StartingServer
-from aggregator.tls import Site
 from certificates import Pair, make_pair
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
