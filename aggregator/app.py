@@ -5,26 +5,33 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
+from aggregator.api.authentication import Authenticator
 from aggregator.api.client_address import Clients
 from aggregator.api.description import ROUTES, OpenApiHandler, description_of
 from aggregator.api.events import EventHandlers
 from aggregator.api.export import Exporter
 from aggregator.api.middleware import Cors, Origins, as_problems
-from aggregator.api.protocol import DOORKEEPER, Doorkeeper
+from aggregator.api.protocol import DOORKEEPER, METRICS, Doorkeeper
 from aggregator.api.publish import PublishHandler
 from aggregator.api.quarantine import QuarantineHandlers
+from aggregator.api.rates import RateLimits
 from aggregator.api.request.decoder import Decoder
 from aggregator.api.request.receiver import Receiver
 from aggregator.api.routes import add_routes, table
 from aggregator.api.sending import ReadLimiter, Sender
-from aggregator.api.status import StatusHandlers
+from aggregator.api.status import StatusHandlers, gauges
 from aggregator.api.stream import CommitNotifier, SharedPoll, StreamHandler
 from aggregator.config import Configuration, Settings, listed
 from aggregator.core.budget import Budget
+from aggregator.core.fault_log import Seldom, traceback_of
+from aggregator.core.metrics import LAG_LOOKED_AT, Metrics
 from aggregator.errors import StoreError
+from aggregator.logs import CountingHandler
 from aggregator.pipeline.bookkeeping import BatchRecorder
 from aggregator.pipeline.intake import Intake
 from aggregator.pipeline.maintenance import Maintenance, QuarantineLimits
@@ -36,9 +43,13 @@ from aggregator.plugins import Plugin, Plugins, check_abilities
 from aggregator.queue import Queue
 from aggregator.route import Route, RouteContext
 from aggregator.store import IndexesFields, KeepsQuarantine, OpensReadOnly, Store
+from aggregator.tls import Certificate
+from aggregator.token_file import TokenFile
 from aggregator.watchdog import end_stuck
 
 log = logging.getLogger(__name__)
+
+_seldom = Seldom()
 
 INTAKE = web.AppKey("INTAKE", Intake)
 STORE = web.AppKey("STORE", Store)
@@ -46,7 +57,49 @@ RECEIVER = web.AppKey("RECEIVER", Receiver)
 SENDERS = web.AppKey("SENDERS", list[Sender])
 BUDGETS = web.AppKey("BUDGETS", list[Budget])
 """Of all that clients share."""
+TOKENS = web.AppKey("TOKENS", TokenFile)
+"""Only where tokens are in force."""
+CERTIFICATE = web.AppKey("CERTIFICATE", Certificate)
+"""Only where TLS is spoken."""
 WORKER = web.AppKey("WORKER", asyncio.Task[None])
+
+
+class _Pipeline(NamedTuple):
+    """The way of an event, wired."""
+
+    store: Store
+    intake: Intake
+    batch_runner: StageRunner
+
+
+def _wired(
+    configuration: Configuration,
+    plugins: Plugins,
+    stuck: Callable[[str], None],
+    metrics: Metrics,
+) -> _Pipeline:
+    """Raises SettingError."""
+    settings = configuration.settings
+    left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
+    store, queue = plugins.store(settings), plugins.queue(settings)
+    check_abilities(store, configuration)
+    intake_runner = StageRunner(left, settings.stage_timeout, stuck, metrics)
+    batch_runner = StageRunner(right, settings.stage_timeout, stuck, metrics)
+    pending = PendingSubmissions(_queue_events(settings))
+    limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
+    recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
+    sweeps = isinstance(store, KeepsQuarantine) and not settings.read_only
+    worker = Worker(
+        store,
+        queue,
+        BatchProcessor(store, batch_runner, recorder, metrics),
+        pending,
+        maintenance=Maintenance([limits.sweep] if sweeps else []),
+        batch_events=settings.batch_events,
+        metrics=metrics,
+    )
+    intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
+    return _Pipeline(store, intake, batch_runner)
 
 
 def create_app(
@@ -56,29 +109,12 @@ def create_app(
 ) -> web.Application:
     """The application, wired and not started. Raises SettingError."""
     settings = configuration.settings
-    left, right = plugins.stages(PipelineSpec.parse(settings.pipeline), configuration.stages)
-    store, queue = plugins.store(settings), plugins.queue(settings)
-    check_abilities(store, configuration)
-    intake_runner = StageRunner(left, settings.stage_timeout, stuck)
-    batch_runner = StageRunner(right, settings.stage_timeout, stuck)
+    metrics = Metrics()
+    pipeline = _wired(configuration, plugins, stuck, metrics)
+    store, intake, pending = pipeline.store, pipeline.intake, pipeline.intake.pending
+    authenticator = Authenticator(tokens := _tokens(settings))
     clients = Clients(listed(settings.proxies))
-    pending = PendingSubmissions(_queue_events(settings))
-    limits = QuarantineLimits(settings.quarantine_bytes, settings.quarantine_days)
-    recorder = BatchRecorder(store, settings.on_invalid == "quarantine", limits)
-    processor = BatchProcessor(store, batch_runner, recorder)
-    has_quarantine = isinstance(store, KeepsQuarantine)
-    sweeps = has_quarantine and not settings.read_only
-    maintenance = Maintenance([limits.sweep] if sweeps else [])
-    worker = Worker(
-        store,
-        queue,
-        processor,
-        pending,
-        maintenance=maintenance,
-        batch_events=settings.batch_events,
-    )
     decoder = Decoder(settings.max_events, settings.max_event, configuration.policies)
-    intake = Intake(intake_runner, queue, pending, worker, is_read_only=settings.read_only)
     verdicts, pages, followed = (_sender(settings, clients) for _ in range(3))
     share = settings.client_share
     requests = Budget(settings.queue_bytes, "bytes of requests are under way (queue_bytes)", share)
@@ -89,22 +125,31 @@ def create_app(
     stream = _stream(store, followed, followers, settings.heartbeat)
     receiver = Receiver(decoder, settings)
     routes = table(
-        publish=PublishHandler(receiver, intake, requests, verdicts, clients, has_quarantine),
+        publish=PublishHandler(
+            receiver,
+            intake,
+            requests,
+            verdicts,
+            clients,
+            RateLimits(settings),
+            isinstance(store, KeepsQuarantine),
+        ),
         events=EventHandlers(limiter, pages, exporter),
         stream=stream,
         status=StatusHandlers(
             intake, Statistics(store, pending), store, limiter, pages, time.monotonic()
         ),
         quarantine=QuarantineHandlers(receiver, intake, limiter, requests, pages, clients),
-        openapi=OpenApiHandler([named.stage for named in left], settings, pages),
+        openapi=OpenApiHandler([one.stage for one in intake.runner.stages], settings, pages),
+        authenticator=authenticator,
     )
 
-    listed_origins = listed(settings.cors_origins)
-    origins = Origins(listed_origins)
+    origins = Origins(listed(settings.cors_origins))
     app = web.Application(
         middlewares=[as_problems, origins.guard],
         client_max_size=settings.max_body,
     )
+    app[METRICS] = metrics
     app[INTAKE] = intake
     app[STORE] = store
     app[RECEIVER] = receiver
@@ -112,29 +157,62 @@ def create_app(
     app[DOORKEEPER] = Doorkeeper(connections, clients)
     answers = [sender.budget for sender in (verdicts, pages, followed)]
     app[BUDGETS] = [requests, pending.events, *answers, followers, connections]
-    if listed_origins:
+    if listed(settings.cors_origins):
         app.on_response_prepare.append(Cors(origins).add)
-    app.on_shutdown.append(stream.stop)
-    app.on_shutdown.append(_hurrying(worker))
-    app.cleanup_ctx.append(_opened(store, queue, pending, configuration))
-    app.cleanup_ctx.append(_closing(intake_runner, batch_runner))
-    app.cleanup_ctx.append(_working(worker))
+    app.on_shutdown.extend([stream.stop, _hurrying(intake.worker)])
+    app.cleanup_ctx.extend(
+        [
+            _opened(store, intake.queue, pending, configuration),
+            _closing(intake.runner, pipeline.batch_runner),
+            _working(intake.worker),
+            _counting(metrics),
+        ]
+    )
+    if settings.tls_cert:
+        app[CERTIFICATE] = Certificate(Path(settings.tls_cert), Path(settings.tls_key))
+    if tokens:
+        app[TOKENS] = tokens
+        app.cleanup_ctx.append(_refreshing(tokens))
     app[ROUTES] = []
-    add_routes(app, store, routes)
+    add = partial(add_routes, app, store, authenticator)
+    add(routes)
+    bounded = {
+        "queue_events": pending.events,
+        "queue_bytes": requests,
+        "answer_bytes": pages.budget,
+        "streams": followers,
+        "connections": connections,
+    }
     others = ReadLimiter(store, pages, _OTHERS_AT_ONCE, settings.answer_timeout)
-    context = RouteContext(settings, others.acquire, pages.send, pages.check_room)
-    plugins.add_routes(context, partial(_add_others, app, store, settings))
+    plugins.add_routes(
+        RouteContext(
+            settings,
+            others.acquire,
+            pages.send,
+            metrics,
+            partial(gauges, intake, store, pending, bounded),
+            pages.check_room,
+        ),
+        partial(_add_others, add, settings),
+    )
     return app
 
 
 def _add_others(
-    app: web.Application, store: Store, settings: Settings, plugin: Plugin, routes: Sequence[Route]
+    add: Callable[[Sequence[Route]], None],
+    settings: Settings,
+    plugin: Plugin,
+    routes: Sequence[Route],
 ) -> None:
     """Add the routes of a package, if they can be described: else `/openapi.json` would fail."""
     routes = list(routes)  # twice gone through, whatever it is
     if not plugin.is_ours:  # ours can: the tests describe them
         description_of(routes, [], settings)
-    add_routes(app, store, routes)
+    add(routes)
+
+
+def _tokens(settings: Settings) -> TokenFile | None:
+    return TokenFile(Path(settings.tokens)) if settings.tokens else None
 
 
 def _queue_events(settings: Settings) -> Budget:
@@ -169,6 +247,7 @@ def _stream(store: Store, sender: Sender, followers: Budget, heartbeat: float) -
 _PAGES_AT_ONCE = 4
 _OTHERS_AT_ONCE = 2  # routes of packages: whatever they do, the service's own find room
 _EXPORTS_AT_ONCE = 1  # of their own, so that nobody who reads one event waits for all of them
+_LOOKED_AT = 1.0  # seconds between two looks at the file of tokens
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -202,6 +281,49 @@ def _warn_of_others(indexed: Sequence[str], named: Sequence[str]) -> None:
             "and each new event adds to it. To drop it: aggregator drop-index %s",
             *(", ".join(others), " ".join(others)),
         )
+
+
+def _refreshing(tokens: TokenFile) -> Context:
+    """Reads the file of tokens again soon after it has changed."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(_LOOKED_AT)
+            try:
+                await asyncio.to_thread(tokens.refresh)  # a file system may hang
+            except Exception as error:  # noqa: BLE001, or a revoked token would stay for ever
+                if (more := _seldom.told("tokens")) is not None:
+                    log.error("cannot look at the tokens%s%s", more, traceback_of(error))
+
+    async def refreshing(_: web.Application) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch(), name="watch the tokens")
+        yield
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    return refreshing
+
+
+def _counting(metrics: Metrics) -> Context:
+    """Counts messages in the log, and looks at how late the event loop is."""
+
+    async def look() -> None:
+        clock = asyncio.get_running_loop()
+        while True:
+            due = clock.time() + LAG_LOOKED_AT
+            await asyncio.sleep(LAG_LOOKED_AT)
+            metrics.moments.loop_lags.append(max(0.0, clock.time() - due))
+
+    async def counting(_: web.Application) -> AsyncIterator[None]:
+        handler = CountingHandler(metrics)
+        logging.getLogger().addHandler(handler)
+        looking = asyncio.create_task(look(), name="look at the event loop")
+        yield
+        looking.cancel()
+        await asyncio.wait({looking})
+        logging.getLogger().removeHandler(handler)
+
+    return counting
 
 
 def _closing(*runners: StageRunner) -> Context:

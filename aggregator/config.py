@@ -57,6 +57,11 @@ def _positive(default: float, unit: str, help_: str, most: float | None = None) 
     return field(default=default, metadata={"kind": kind, "unit": unit, "help": help_})
 
 
+def _limit(default: float, unit: str, help_: str) -> Any:
+    kind = kinds.Float(validate=Range(0))
+    return field(default=float(default), metadata={"kind": kind, "unit": unit, "help": help_})
+
+
 def _switch(help_: str) -> Any:
     return field(default=False, metadata={"kind": kinds.Boolean(), "unit": "", "help": help_})
 
@@ -71,6 +76,13 @@ class Settings:
 
     host: str = _text("127.0.0.1", "Address to listen on.")
     port: int = _whole(8080, "", "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    metrics_port: int = _whole(
+        0, "", "Port for /metrics alone, which asks for no token; 0 for none.", least=0, most=65535
+    )
+    tls_cert: str = _text(
+        "", "File of a certificate with its chain, in PEM; with it, TLS is spoken.", least=0
+    )
+    tls_key: str = _text("", "File of its key, in PEM, without a passphrase.", least=0)
     hosts: str = _text(
         "",
         "Names that Host may have, with commas; without any, it is looked at on loopback only.",
@@ -80,12 +92,23 @@ class Settings:
         "", "Origins whose pages may use the service, with commas, or *.", least=0
     )
 
+    tokens: str = _text("", "File of tokens; without any, everybody may do everything.", least=0)
+    open: bool = _switch("Let other machines do everything without tokens.")
+
     connections: int = _whole(1000, "connections", "Most connections open at once.")
     client_share: float = _positive(
         0.25,
         "",
         "Part of each bound; the last quarter is kept for clients that hold less. 1 keeps none.",
         most=1,
+    )
+    rate_events: float = _limit(0, "events a second", "Most that one client publishes; 0: any.")
+    rate_bytes: float = _limit(0, "bytes a second", "Most that one client publishes; 0: any.")
+    burst: float = _seconds(10.0, "So many seconds of these two may come at once.")
+    conflict_rate: float = _limit(
+        10,
+        "conflicts a second",
+        "Most that a token is told of which may not read and has no source of its own; 0: any.",
     )
     proxies: str = _text(
         "",
@@ -131,14 +154,20 @@ class Settings:
     streams: int = _whole(100, "readers", "Most readers who follow the stream at once.")
     heartbeat: float = _seconds(15.0, "How long a stream may be silent.")
 
+    log_format: str = _choice("text", ["text", "json"], "How to log")
+    access_log: bool = _switch("Log a line for each request.")
     log_level: str = _choice(
         "info", ["debug", "info", "warning", "error"], "Least severe messages to log"
     )
 
 
 HEADINGS = {
-    "Listening": ("host", "port", "hosts", "cors_origins"),
-    "Clients": ("connections", "client_share", "proxies"),
+    "Listening": ("host", "port", "metrics_port", "tls_cert", "tls_key", "hosts", "cors_origins"),
+    "Tokens": ("tokens", "open"),
+    "Clients": (
+        *("connections", "client_share", "rate_events", "rate_bytes", "burst"),
+        *("conflict_rate", "proxies"),
+    ),
     "Storing": (
         *("store", "read_only", "queue", "pipeline"),
         *("batch_events", "stage_timeout", "indexed"),
@@ -150,7 +179,7 @@ HEADINGS = {
         *("queue_events", "queue_bytes"),
     ),
     "Answers": ("answer_bytes", "answer_timeout", "streams", "heartbeat"),
-    "Logging": ("log_level",),
+    "Logging": ("log_format", "access_log", "log_level"),
 }
 """Under which heading each setting is shown."""
 
@@ -174,6 +203,7 @@ def disagreements(settings: Settings, topics: Mapping[str, Mapping[str, Any]]) -
     return [
         *_rule_problems(settings, topics),
         *_disagreements(settings),
+        *_tls_problems(settings),
         *_host_problems(settings),
         *_origin_problems(settings),
         *_proxy_problems(settings),
@@ -197,6 +227,13 @@ def _disagreements(settings: Settings) -> list[str]:
                 "last quarter is kept for others (client_share)"
             )
     return found
+
+
+def _tls_problems(settings: Settings) -> list[str]:
+    if bool(settings.tls_cert) == bool(settings.tls_key):
+        return []
+    given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+    return [f"{missing}: {given} needs it: a certificate is used with its key"]
 
 
 def _host_problems(settings: Settings) -> list[str]:
@@ -280,6 +317,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "AGGREGATOR_"
 _CONFIG = "config"
+_OF_CLIENTS = ("token",)  # variables that clients read, on the same machine perhaps
 _STAGES = "stages"
 _TOPICS = "topics"
 
@@ -375,6 +413,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
             name = variable.removeprefix(PREFIX).lower()
             if name in known:
                 found[name] = value
+            elif name in _OF_CLIENTS:
+                continue
             else:
                 log.warning("%s in the environment is no setting of ours", variable)
     return found

@@ -5,12 +5,16 @@ AggregatorError
 │   └── KeySpecDiffers    the keys in the store are made of something else
 ├── RequestError          the request as a whole is refused
 │   ├── Unparsable        400
+│   ├── Unauthorized      401
+│   │   └── InvalidToken
 │   ├── Forbidden         403
+│   │   └── InsufficientScope
 │   ├── NotFound          404
 │   ├── NotAcceptable     406
 │   ├── TooSlow           408
 │   ├── Gone              410
 │   ├── TooLarge          413
+│   ├── RateExceeded      429
 │   └── Unsupported       415
 │       └── UnsupportedCoding
 ├── Unavailable           503: try again later
@@ -52,8 +56,20 @@ class Unparsable(RequestError):
     """The body or a query argument cannot be read as what it claims to be."""
 
 
+class Unauthorized(RequestError):
+    """The request has no token, and needs one."""
+
+
+class InvalidToken(Unauthorized):
+    """The request's token lets nobody in: it is none, is not known, or has expired."""
+
+
 class Forbidden(RequestError):
     """A page of an origin that is not listed would change something."""
+
+
+class InsufficientScope(Forbidden):
+    """The request's token is not for this call, topic or source."""
 
 
 class NotFound(RequestError):
@@ -74,6 +90,15 @@ class TooSlow(RequestError):
 
 class TooLarge(RequestError):
     """The request goes over a limit; the message names the limit's setting."""
+
+
+class RateExceeded(RequestError):
+    """The client publishes more than its rate allows; nothing of the request was taken."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which the same request will be taken, if nothing else comes."""
 
 
 class Unsupported(RequestError):

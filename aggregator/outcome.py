@@ -86,10 +86,14 @@ class Filtered(Outcome, frozen=True):
 
 
 class Refused(Outcome, frozen=True):
-    """Good, but not taken: another event of its strict submission was not. For the pipeline."""
+    """Good, but not taken: another event of its strict submission was not. For the pipeline.
+
+    Or, for the `reason` that stands there, its publisher may not send it.
+    """
 
     status = "refused"
     refuses = True
+    reason: str = ""
 
 
 def check(outcome: object) -> None:

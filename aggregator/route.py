@@ -17,8 +17,23 @@ from typing import Any
 
 from aiohttp import web
 
+from aggregator.access import access_of
 from aggregator.config import Settings
+from aggregator.core.metrics import Gauges, Metrics
+from aggregator.core.tokens import Scope
 from aggregator.store import Store
+
+__all__ = [
+    "NO_CACHE",
+    "Handler",
+    "Route",
+    "RouteContext",
+    "Routes",
+    "Scope",
+    "StaticResponse",
+    "access_of",
+    "matches_etag",
+]
 
 _ENTITY_TAG = re.compile(r'"[^"]*"')
 
@@ -47,6 +62,11 @@ class Route:
     """
     needs: type | None = None
     """What a store must be an instance of for the route to be there; None if any will do."""
+    scope: Scope | None = Scope.ADMIN
+    """What a token must be for, where tokens are in force; None lets everybody in.
+
+    What the token may do beyond that, on which topics say, tells `access_of(request)`.
+    """
 
     def __post_init__(self) -> None:
         """Raises ValueError if the path does not begin with a slash."""
@@ -72,6 +92,10 @@ class RouteContext:
     """
     send: Callable[[web.Request, web.Response], Awaitable[web.StreamResponse]]
     """Sends an answer piece by piece if it is large; a client that does not read is cut off."""
+    metrics: Metrics
+    """What this process has counted since its start."""
+    gauges: Callable[[], Gauges]
+    """How things are now; asks nothing of the database."""
     check_room: Callable[[web.Request], None]
     """Raises QueueFull if too much waits to be sent already, to all or to this client."""
 

@@ -17,11 +17,14 @@ from types import FrameType
 from aiohttp import web
 
 from aggregator import __version__
+from aggregator.api.description import ROUTES
 from aggregator.api.hosts import Hosts
+from aggregator.api.middleware import as_problems
 from aggregator.api.protocol import AppRunner
 from aggregator.api.request import body
-from aggregator.app import INTAKE, RECEIVER, SENDERS, STORE, WORKER
+from aggregator.app import CERTIFICATE, INTAKE, RECEIVER, SENDERS, STORE, TOKENS, WORKER
 from aggregator.config import Settings, listed
+from aggregator.errors import SettingError
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.runner import PipelineSpec
 from aggregator.sockets import (
@@ -29,10 +32,12 @@ from aggregator.sockets import (
     accept_no_more,
     accepted_last,
     address_of,
+    bound,
     is_open_to_others,
     listening_sockets,
 )
 from aggregator.starting import StartingServer
+from aggregator.tls import ProtocolFactory, protocols
 from aggregator.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -64,19 +69,29 @@ async def serve(
     raise_open_files_limit()
     signals = _Signals(app[INTAKE].pending, reload)
     sockets = listening_sockets(settings)
+    check_closed(settings, sockets)
     hosts = hosts_of(settings, sockets)
+    certificate = app.get(CERTIFICATE)
     runner = AppRunner(
-        app, hosts, access_log=None, shutdown_timeout=DRAIN, handle_signals=False, **body.RUNNER
+        app,
+        hosts,
+        certificate,
+        access_log=None,
+        shutdown_timeout=DRAIN,
+        handle_signals=False,
+        **body.RUNNER,
     )
+    metrics: web.AppRunner | None = None
     watchdog = Watchdog(max(_PATIENCE, 2 * settings.stage_timeout))
     try:
-        async with StartingServer(sockets, lambda: app[STORE].doing, hosts):
+        async with StartingServer(sockets, lambda: app[STORE].doing, hosts, certificate):
             if not await _started(runner, signals):
                 log.info("ended before it was ready; nothing was accepted")
                 return 0
         _collect_seldom()
         for one in sockets:
-            await web.SockSite(runner, one, backlog=BACKLOG).start()
+            await Site(runner, one, runner.protocols(one)).start()
+        metrics = await metrics_runner(app, settings)
         _announce(sockets, settings, app)
         watchdog.start()
         await _until_stopped(signals.stopping, app[WORKER])
@@ -87,6 +102,8 @@ async def serve(
         for sender in app[SENDERS]:
             sender.hurry(_LAST_READ)
     finally:
+        if metrics:
+            await metrics.cleanup()
         await runner.cleanup()
         watchdog.stop()
         for one in sockets:
@@ -98,6 +115,62 @@ async def serve(
         return _EXIT_FAILED
     log.info("stopped: everybody who waited has an answer")
     return 0
+
+
+def check_closed(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Raise SettingError where other machines would be let in without anybody having said so."""
+    reached = [str(one.getsockname()[0]) for one in sockets if is_open_to_others(one)]
+    if settings.tokens or settings.open or not reached:
+        return
+    for one in sockets:
+        one.close()
+    raise SettingError(
+        f"host: other machines reach {', '.join(reached)}, and no tokens are in force: whoever "
+        "reaches it could publish, read and delete. Either make a token,\n"
+        "    aggregator token new NAME --scope publish --tokens tokens.json\n"
+        "and start with --tokens tokens.json; or, where only those reach it who may do everything, "
+        "say so: --open, or AGGREGATOR_OPEN=true"
+    )
+
+
+async def metrics_runner(app: web.Application, settings: Settings) -> web.AppRunner | None:
+    """Serve `/metrics` on a port of its own, if there is to be one. Raises SettingError."""
+    if not settings.metrics_port:
+        return None
+    handler = next((one.handler for one in app[ROUTES] if one.template == "/metrics"), None)
+    if handler is None:
+        raise SettingError("metrics_port: no package that is installed serves /metrics")
+    alone = web.Application(middlewares=[as_problems])
+    alone.router.add_get("/metrics", handler)
+    runner = web.AppRunner(alone, access_log=None)
+    await runner.setup()
+    assert runner.server
+    try:
+        for one in bound(settings.host, settings.metrics_port):
+            make = protocols(runner.server, one, app.get(CERTIFICATE))
+            await Site(runner, one, make).start()
+    except SettingError as error:
+        await runner.cleanup()
+        raise SettingError(f"metrics_port: {error}") from error
+    return runner
+
+
+class Site(web.SockSite):
+    """Serves on a socket with protocols of a factory, and is otherwise aiohttp's."""
+
+    def __init__(
+        self, runner: web.BaseRunner, listening: socket.socket, make: ProtocolFactory
+    ) -> None:
+        super().__init__(runner, listening, backlog=BACKLOG)
+        self._listening = listening
+        self._make = make
+
+    async def start(self) -> None:
+        """Accept connections."""
+        await web.BaseSite.start(self)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._make, sock=self._listening, backlog=BACKLOG
+        )
 
 
 def hosts_of(settings: Settings, sockets: Sequence[socket.socket]) -> Hosts | None:
@@ -223,33 +296,38 @@ async def _close_doors(runner: AppRunner, sockets: Sequence[socket.socket]) -> N
     last = list(accepted_last(sockets))
     for site in list(runner.sites):
         await site.stop()
-    assert runner.server
     for one in last:
-        await asyncio.get_running_loop().connect_accepted_socket(runner.server, one)
+        make = runner.protocols(one)
+        await asyncio.get_running_loop().connect_accepted_socket(make, one)
     await asyncio.sleep(_LAST_MOMENT)
     await runner.wait_for_requests(_LAST_REQUESTS)
 
 
 def _announce(sockets: Sequence[socket.socket], settings: Settings, app: web.Application) -> None:
     """Say where it listens, and what to do next; for whoever started it."""
-    urls = [address_of(one) for one in sockets]
+    urls = [address_of(one, tls=bool(settings.tls_cert)) for one in sockets]
     path = urls[0].removeprefix("unix:")
     curl = path if path == urls[0] else f"--unix-socket {path} http://a"
     event = (
         '{"topic": "logins", "event_id": "1", "timestamp": "2026-01-31T12:00:00Z",'
         ' "source": "shell", "payload": {"user": "ada"}}'
     )
-    publish = f"{curl}/publish -H 'Content-Type: application/json' -d '{event}'"
+    bearer = " -H 'Authorization: Bearer agg_…'" if settings.tokens else ""
+    publish = f"{curl}/publish{bearer} -H 'Content-Type: application/json' -d '{event}'"
+    read = f"{curl}/events{bearer}"
     lines = [
         f"aggregator {__version__} listens on {urls[0]}",
         *(f"  and on    {url}" for url in urls[1:]),
         f"  store     {app[STORE].about()}",
         f"  pipeline  {PipelineSpec.parse(settings.pipeline)}",
-        f"  try       curl {f'{curl}/events' if settings.read_only else publish}",
+        f"  try       curl {read if settings.read_only else publish}",
         f"  stop      Ctrl-C, or kill {os.getpid()}",
     ]
+    if settings.tokens:
+        lines.insert(-2, f"  tokens    {len(app[TOKENS].tokens.tokens)} in {settings.tokens}")
     if any(map(is_open_to_others, sockets)):
-        lines.append("  open to   everybody who reaches this machine: there is no login and no TLS")
+        who = "who has a token" if settings.tokens else "who reaches this machine: no tokens"
+        lines.append(f"  open to   everybody {who}{'' if settings.tls_cert else '; without TLS'}")
     with suppress(OSError):  # a full disk where the output goes is no reason not to serve
         print("\n".join(lines), flush=True)  # noqa: T201
 

@@ -26,7 +26,7 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
     Those of a socket unit go before `host` and `port`: they stay open while the service restarts,
     so that nobody is refused.
     """
-    return inherited_sockets() or _bound(settings.host, settings.port)
+    return inherited_sockets() or bound(settings.host, settings.port)
 
 
 def inherited_sockets() -> list[socket.socket]:
@@ -56,8 +56,8 @@ def _inherited(number: int) -> socket.socket:
     return found
 
 
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host that this machine has."""
+def bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host that this machine has. Raises SettingError."""
     found: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -113,22 +113,23 @@ def accepted_last(sockets: Iterable[socket.socket]) -> Iterator[socket.socket]:
             yield connection
 
 
-def address_of(listening: socket.socket) -> str:
+def address_of(listening: socket.socket, *, tls: bool = False) -> str:
     """The URL under which this machine reaches it; `unix:PATH` where it has a file."""
     address = listening.getsockname()
     if listening.family != socket.AF_UNIX:
-        return url_of(*address[:2])
+        return url_of(*address[:2], tls=tls)
     # One without a file, in Linux, is bytes, and begins with a zero that is written as @.
     return f"unix:{address if isinstance(address, str) else address.decode().replace(chr(0), '@')}"
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
     """The URL under which this machine reaches a service that listens there.
 
     An IPv6 address stands in brackets. Nobody can connect to "every address".
     """
     host = _EVERYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_open_to_others(listening: socket.socket) -> bool:

@@ -12,6 +12,7 @@ from aggregator.api.hosts import Hosts
 from aggregator.api.responses import problem_response
 from aggregator.api.status import alive
 from aggregator.sockets import BACKLOG, accept_no_more
+from aggregator.tls import Certificate, protocols
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,12 @@ class StartingServer:
         sockets: Sequence[socket.socket],
         doing: Callable[[], str],
         hosts: Hosts | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._sockets = sockets
         self._doing = doing
         self._hosts = hosts
+        self._certificate = certificate
         self._server = web.Server(self._answer, access_log=None)
         self._listeners: list[asyncio.Server] = []
         self._task: asyncio.Task[None] | None = None
@@ -74,8 +77,9 @@ class StartingServer:
         for one in self._sockets:
             # Known before it is waited for: or one that is made while the start ends is never
             # closed, and goes on to say that the service is starting.
+            make = protocols(self._server, one, self._certificate)
             listener = await loop.create_server(
-                self._server, sock=one.dup(), backlog=BACKLOG, start_serving=False
+                make, sock=one.dup(), backlog=BACKLOG, start_serving=False
             )
             self._listeners.append(listener)
             await listener.start_serving()

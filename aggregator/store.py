@@ -64,6 +64,10 @@ class Counters(msgspec.Struct, frozen=True):
         return answered + self.invalid + self.filtered + self.refused
 
 
+OUTCOMES = ("stored", "duplicate", "conflict", "invalid", "filtered", "refused")
+"""The counters that are of outcomes: their sum is `received`."""
+
+
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event as it is read back; key and digest are those that were stored with it.
 
@@ -369,6 +373,24 @@ class Store(ABC):
 _LOOK_AGAIN = 0.25  # seconds; a follower waits so long at most for what another process stored
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """How large a store is, as far as that is known without asking it."""
+
+    last_seq: int
+    """That of the last committed event."""
+    bytes_by_part: dict[str, int]
+    disk_free: int | None = None
+    """Bytes that are left where it is; None where nobody knows."""
+
+
+class MeasuresItself(ABC):
+    """What a store adds that can tell its size at once."""
+
+    @abstractmethod
+    def measure(self) -> Measured:
+        """Its size now. Takes no time to speak of: it is called on the event loop."""
+
+
 class NewestSeq:
     """The newest seq of a store that only this process writes to, for `Store.changed`."""
 
@@ -382,6 +404,11 @@ class NewestSeq:
             self._newest = newest
             self._advanced.set()
             self._advanced = asyncio.Event()
+
+    @property
+    def seq(self) -> int:
+        """The newest seq that is known."""
+        return self._newest
 
     async def wait(self, after: int) -> int:
         """Return the newest seq, once it is larger than `after`."""

@@ -143,6 +143,12 @@ SAMPLE: dict[str, Tests] = {
             "test_start_that_takes_long_cuts_nobody_off",
         ),
     },
+    "a certificate": {
+        "process/test_tls.py": (
+            "test_events_are_stored_and_commands_find_the_service",
+            "test_hangup_takes_a_new_certificate_while_connections_go_on",
+        ),
+    },
     "the watchdog": {
         "process/test_watchdog.py": (),
     },

@@ -145,7 +145,7 @@ def test_index_takes_both_and_shows_a_page_whose_links_lead_somewhere(built: Bui
     licence, author, needed = told["License-Expression"], told["Author"], told["Requires-Python"]
     assert (licence, needed) == ("MIT", ">=3.11")
     assert author in (ROOT / "LICENSE").read_text()
-    extras = {"docs", "loadgen", "test", "check"}
+    extras = {"docs", "loadgen", "metrics", "test", "check"}
     assert set(told.get_all("Provides-Extra", [])) == extras
 
 

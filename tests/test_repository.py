@@ -18,8 +18,12 @@ LAYERS = (
     # What everything else is written in: the contracts, and what they share.
     {"core", "errors", "outcome", "event", "store", "comparison", "transaction", "stage", "queue"},
     {"pipeline"},
-    {"config", "route"},  # above the pipeline, which reads no settings: it is given what it needs
-    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets"},
+    {
+        "config",
+        "access",
+        "route",
+    },  # above the pipeline, which reads no settings: it is given what it needs
+    {"plugins", "watchdog", "logs", "testing", "api", "client", "sockets", "tls", "token_file"},
     {"app", "starting"},
     {"server"},
     {"prove", "authoring"},

@@ -12,9 +12,12 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from aiohttp import web
 from multidict import istr
 
+from aggregator.access import access_of
+
 UNIX = "unix"
 """The client behind Unix sockets, and how they are named as a proxy."""
 
+_TOKEN = "token "  # noqa: S105, before a token's name: no address begins so
 _FORWARDED = istr("Forwarded")
 _X_FORWARDED_FOR = istr("X-Forwarded-For")
 _MOST_HOPS = 16  # proxies in a row that are looked at
@@ -38,7 +41,9 @@ class Clients:
         """The client at an address, and whether that is a proxy; "" is a Unix socket."""
 
     def of(self, request: web.BaseRequest) -> str:
-        """The client that has sent the request."""
+        """The client that has sent the request: the name of its token, or else its address."""
+        if token := access_of(request).token:
+            return f"{_TOKEN}{token.name}"
         client, is_proxy = self.of_address(request.remote or "")
         return (self._forwarded(request) or client) if is_proxy else client
 

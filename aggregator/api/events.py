@@ -7,8 +7,10 @@ from urllib.parse import quote
 from aiohttp import web
 from msgspec import Meta
 
+from aggregator.access import access_of
 from aggregator.api import stored_event
 from aggregator.api.export import Exporter
+from aggregator.api.permitted import check_query, permitted, permitted_topics
 from aggregator.api.query import EventSelector, EventSelectorSchema, PageSchema, TopicsSchema, parse
 from aggregator.api.request.media_type import NDJSON
 from aggregator.api.responses import (
@@ -157,14 +159,18 @@ class EventHandlers:
         if media_type in NDJSON:
             return await self.exporter.send(request, media_type)
         wanted = parse(PageSchema(), request.query)
+        access = access_of(request)
+        check_query(wanted, access)
         async with self.limiter.acquire(request) as store:
-            page = _page_response(request, await store.events(wanted), media_type)
+            found = permitted(await store.events(wanted), access)
+            page = _page_response(request, found, media_type)
         return await self.sender.send(request, page)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
         """One stored event, or the choice between several."""
         media_type = negotiate(request, _EVENT_TYPES)
         selector = parse(EventSelectorSchema(), request.query)
+        access_of(request).check_topic(request.match_info["topic"])
         async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             answer = (
@@ -177,6 +183,7 @@ class EventHandlers:
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Everything that is known of the events that came under one key."""
         selector = parse(EventSelectorSchema(), request.query)
+        access_of(request).check_topic(request.match_info["topic"])
         async with self.limiter.acquire(request) as store:
             found = await _find(store, **request.match_info, selector=selector)
             if len(found.events) > 1:
@@ -190,8 +197,13 @@ class EventHandlers:
     async def topics(self, request: web.Request) -> web.StreamResponse:
         """A page of topics, by name."""
         wanted = parse(TopicsSchema(), request.query)
-        async with self.limiter.acquire(request) as store:
-            found = await store.topics(wanted.after, wanted.limit + 1)
+        found: list[StoredTopic] = []
+        async for topic in permitted_topics(
+            self.limiter, request, access_of(request), wanted.after, wanted.limit + 1
+        ):
+            found.append(topic)
+            if len(found) > wanted.limit:
+                break
         shown = found[: wanted.limit]
         after = shown[-1].name if len(found) > len(shown) else None
         page = TopicPage(topics=[_topic(topic) for topic in shown], next=after)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from aggregator.access import Access, access_of
+from aggregator.api.permitted import check_query, permitted
 from aggregator.api.query import ExportSchema, parse
 from aggregator.api.sending import ReadLimiter, Sender
 from aggregator.api.stored_event import render_line
 from aggregator.core.fault_log import Seldom
-from aggregator.errors import QueueFull, StoreError
+from aggregator.errors import InvalidToken, QueueFull, StoreError
 from aggregator.store import Page, Query
 
 log = logging.getLogger(__name__)
@@ -25,10 +27,14 @@ _PAGE_BYTES = 1_048_576  # that a page should come to, so that slow readers hold
 
 
 class Cursor:
-    """Goes from page to page, up to the newest event there was at the beginning."""
+    """Goes from page to page, up to the newest event there was at the beginning.
 
-    def __init__(self, wanted: Query, newest: int) -> None:
+    Events that the reader may not read are passed over.
+    """
+
+    def __init__(self, wanted: Query, newest: int, access: Access) -> None:
         self._wanted = wanted
+        self._access = access
         self._newest = newest
         self._left = wanted.limit
         self._most = _FIRST_PAGE
@@ -46,7 +52,8 @@ class Cursor:
 
     def render(self, page: Page) -> bytes:
         """Render that page as lines, and go on to the next one."""
-        events = [event for event in page.events if event.seq <= self._newest]
+        permitted_events = permitted(page, self._access).events
+        events = [event for event in permitted_events if event.seq <= self._newest]
         self._left -= len(events)
         self._after = page.next
         is_past = not self._wanted.descending and (page.next or 0) >= self._newest
@@ -67,8 +74,10 @@ class Exporter:
     async def send(self, request: web.Request, media_type: str) -> web.StreamResponse:
         """The whole answer. One that cannot be finished is cut off, so that it is seen."""
         wanted = parse(ExportSchema(), request.query)
+        access = access_of(request)
+        check_query(wanted, access)
         async with self.limiter.acquire(request) as store:
-            cursor = Cursor(wanted, (await store.span()).newest)
+            cursor = Cursor(wanted, (await store.span()).newest, access)
             lines = cursor.render(await store.events(cursor.query))
         answer = web.StreamResponse(headers={"Content-Type": media_type, **_HEADERS})
         if request.method == "HEAD":
@@ -77,11 +86,14 @@ class Exporter:
             async with self.sender.stream(request, answer) as writer:
                 await writer.write(lines)
                 while not cursor.is_over:
+                    access.check_current()
                     await writer.write(cursor.render(await self._page(request, cursor.query)))
         except (TimeoutError, ConnectionError):
             client = self.sender.clients.of(request)
             if (more := _seldom.told(client)) is not None:
                 log.info("an export to %s was not read to its end%s", client, more)
+        except InvalidToken as error:
+            log.info("an export to %s was cut off: %s", self.sender.clients.of(request), error)
         except StoreError as error:
             log.error("an export to %s was cut off: %s", request.remote, error)
         return answer

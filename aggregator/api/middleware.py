@@ -1,6 +1,7 @@
 """What every request passes: errors become problems, origins are checked, OPTIONS is answered."""
 
 import logging
+import re
 from collections.abc import Collection, Iterable
 from http import HTTPStatus
 
@@ -16,11 +17,15 @@ from aggregator.errors import (
     AggregatorError,
     Forbidden,
     Gone,
+    InsufficientScope,
+    InvalidToken,
     NotAcceptable,
     NotFound,
+    RateExceeded,
     StageFault,
     TooLarge,
     TooSlow,
+    Unauthorized,
     Unavailable,
     Unparsable,
     Unsupported,
@@ -29,8 +34,12 @@ from aggregator.errors import (
 
 log = logging.getLogger(__name__)
 
+_CHALLENGE = 'Bearer realm="aggregator"'  # RFC 6750, 3
 _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (Unparsable, 400, {}),
+    (InvalidToken, 401, {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}),
+    (Unauthorized, 401, {"WWW-Authenticate": _CHALLENGE}),
+    (InsufficientScope, 403, {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'}),
     (Forbidden, 403, {}),
     (NotFound, 404, {}),
     (NotAcceptable, 406, {"Vary": "Accept"}),
@@ -39,9 +48,11 @@ _STATUSES: tuple[tuple[type[AggregatorError], int, dict[str, str]], ...] = (
     (TooLarge, 413, {}),
     (UnsupportedCoding, 415, {"Accept-Encoding": ", ".join(ENCODINGS)}),
     (Unsupported, 415, {"Accept-Post": ACCEPTED}),
+    (RateExceeded, 429, {}),
     (StageFault, 500, {}),
     (Unavailable, 503, {"Retry-After": "1"}),
 )
+_CAPITAL = re.compile("(?<!^)(?=[A-Z])")
 _KEPT_HEADERS = ("Allow", "Location")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _OWN_SITE = ("same-origin", "none")  # as browsers say, and pages cannot
@@ -64,7 +75,11 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
     except AggregatorError as error:
         for kind, status, headers in _STATUSES:
             if isinstance(error, kind):
-                return problem_response(status, str(error), headers)
+                pause = getattr(error, "retry_after", None)
+                more = {} if pause is None else {"Retry-After": str(pause)}
+                answer = problem_response(status, str(error), {**headers, **more})
+                answer.kind = _CAPITAL.sub("_", type(error).__name__).lower()
+                return answer
         return _unexpected(request, error)
     except web.HTTPException as error:
         return _refused(request, error)

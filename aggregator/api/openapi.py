@@ -46,7 +46,15 @@ _CLOUD_EVENT = {
     "time": "2026-01-31T12:00:00Z",
     "data": {"total": 12.5},
 }
+_TOKEN = "token"  # noqa: S105, what the description calls it
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "agg_…",
+    "description": "Made by `aggregator token new`. The calls that it is for are its scopes.",
+}
 _PUBLISH = "POST", "/publish"
+_WHOAMI = "GET", "/whoami"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -62,6 +70,8 @@ def describe(routes: Sequence[Route], stages: Sequence[Stage], settings: Setting
         servers=[{"url": "."}],  # relative to where it was read: right behind any prefix
         tags=[{"name": tag} for tag in _tags(routes)],
     )
+    if settings.tokens:
+        spec.components.security_scheme(_TOKEN, _BEARER)
     operations = [_operation(route, stages, settings) for route in routes]
     references, schemas = _struct_schemas(_structs_in([PROBLEMS, operations]))
     for name, header in HEADERS.items():
@@ -82,6 +92,8 @@ def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> Ope
     told = {"summary": summary} | ({"description": rest} if rest else {}) | {**route.operation}
     if (route.method, route.path) == _PUBLISH:
         told["requestBody"] = _publish_body(stages, settings)
+    if settings.tokens:
+        told |= _guarded(route, told["responses"])
     parameters = told.get("parameters", ())
     names = _PATH_PARAMETER.findall(route.template)
     if names and not any(parameter["in"] == "path" for parameter in parameters):
@@ -90,6 +102,18 @@ def _operation(route: Route, stages: Sequence[Stage], settings: Settings) -> Ope
             *parameters,
         ]  # OpenAPI wants all of them
     return told
+
+
+def _guarded(route: Route, responses: OpenApi) -> OpenApi:
+    """What is said of a call that asks for a token, where tokens are in force."""
+    if (route.method, route.path) == _WHOAMI:  # any token will do
+        return {"security": [{_TOKEN: []}], "responses": {**responses, "401": "401"}}
+    if route.scope is None:
+        return {}
+    return {
+        "security": [{_TOKEN: [str(route.scope)]}],
+        "responses": {**responses, "401": "401", "403": "403"},
+    }
 
 
 def _path_parameter(name: str) -> OpenApi:

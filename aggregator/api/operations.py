@@ -25,6 +25,10 @@ HEADERS: Mapping[str, OpenApi] = {
         "description": "Which preferences were kept.",
         "schema": {"type": "string"},
     },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token, as RFC 6750 says it.",
+        "schema": {"type": "string"},
+    },
     "Accept-Post": {
         "description": "The media types that are read.",
         "schema": {"type": "string"},
@@ -56,7 +60,8 @@ def problem(meaning: str, *headers: str, members: type[Answer] | None = None) ->
 
 PROBLEMS: Mapping[str, OpenApi] = {
     "400": problem("The body or an argument cannot be read as what it claims to be."),
-    "403": problem("Sent by a page of an origin that is not listed."),
+    "401": problem("Without a token that is known here.", "WWW-Authenticate"),
+    "403": problem("Sent by a page of an origin that is not listed, or with a token not for it."),
     "404": problem("Nothing is there."),
     "406": problem("There is nothing in a form that the request accepts."),
     "408": problem("The body did not arrive in time."),
@@ -65,6 +70,7 @@ PROBLEMS: Mapping[str, OpenApi] = {
     "415": problem(
         "A media type, charset or encoding that is not read.", "Accept-Post", "Accept-Encoding"
     ),
+    "429": problem("Over the client's rate, or too many conflicts: try again.", "Retry-After"),
     "421": problem("Meant for another host than this service."),
     "500": problem("A stage, or the service, is at fault; nothing was stored."),
     "503": problem("Full, stopping, or the store failed: try again.", "Retry-After"),

@@ -7,6 +7,8 @@ minor release.
 
 import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -23,8 +25,10 @@ from aggregator.api.refusals import refusing, tell
 from aggregator.api.responses import problem_response
 from aggregator.core.budget import Budget, Reservation
 from aggregator.core.fault_log import Seldom
+from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import cut, quoted
 from aggregator.errors import QueueFull
+from aggregator.tls import Certificate, ProtocolFactory, TlsProtocol, protocols
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ _HEAD_TIMEOUT = 10.0  # seconds from its first byte; for the first one, from the
 _HEAD_TOO_LONG = (
     f"The head of this request has more than the {_LONGEST_HEAD:,} bytes that are read."
 )
+
+_TLS_ONLY = "This port speaks TLS: its URL begins with https://."
 
 _seldom = Seldom()
 """Anybody can send what is no request, or connect, as often as they like."""
@@ -75,6 +81,7 @@ class Doorkeeper:
 
 
 DOORKEEPER = web.AppKey("DOORKEEPER", Doorkeeper)
+METRICS = web.AppKey("METRICS", Metrics)
 
 
 class AppRunner(web.AppRunner):
@@ -83,24 +90,43 @@ class AppRunner(web.AppRunner):
     With `hosts` it is only for what was meant for one of these.
     """
 
-    def __init__(self, app: web.Application, hosts: Hosts | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        hosts: Hosts | None = None,
+        certificate: Certificate | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(app, **settings)
         self._hosts = hosts
+        self._certificate = certificate
+
+    def protocols(self, listening: socket.socket) -> ProtocolFactory:
+        """What makes the protocols of connections to that socket."""
+        assert self.server
+        return protocols(self.server, listening, self._certificate, _CountedTls)
 
     async def wait_for_requests(self, seconds: float) -> None:
-        """Wait so long at most until each connection has sent a request."""
+        """Wait so long at most until each connection has sent a request.
+
+        Those that are then still in their handshake are ended: they are none to aiohttp.
+        """
         clock = asyncio.get_running_loop()
         due = clock.time() + seconds
-        assert self.server
-        while any(map(_is_new, self.server.connections)) and clock.time() < due:  # noqa: ASYNC110
+        assert isinstance(self.server, _Server)
+        while any(map(_is_new, self.server.admitted)) and clock.time() < due:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN)
+        for one in list(self.server.admitted):
+            if one.handshake:
+                one.give_up_place()
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         doorkeeper = self.app[DOORKEEPER]
         return _Server(
             doorkeeper,
-            refusing(made.request_handler, self._hosts, doorkeeper.clients),
+            self.app[METRICS],
+            refusing(made.request_handler, self._hosts, doorkeeper.clients, self.app[METRICS]),
             request_factory=_remembering(made.request_factory),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs | {"read_bufsize": _UNREAD},
@@ -120,9 +146,12 @@ def _remembering(make: Callable[..., web.BaseRequest]) -> Callable[..., web.Base
 
 
 class _Server(web.Server):
-    def __init__(self, doorkeeper: Doorkeeper, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, metrics: Metrics, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._doorkeeper = doorkeeper
+        self.metrics = metrics
+        self.admitted: dict[_Protocol, None] = {}
+        """Connections that have a place, the oldest first; some are in their handshake."""
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
@@ -132,23 +161,26 @@ class _Server(web.Server):
         return self._doorkeeper.admit(address, self._waiting)
 
     def _waiting(self, client: str) -> "_Protocol | None":
-        """The client's oldest connection that waits for a request."""
-        for one in self._connections:
-            if isinstance(one, _Protocol) and one.is_idle and one.place.client == client:
+        """The client's oldest connection that waits for a request, or for the handshake's end."""
+        for one in self.admitted:
+            if one.is_idle and one.place.client == client:
                 return one
         return None
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("_head_bytes", "_head_timer", "body", "place")
+    __slots__ = ("_head_bytes", "_head_timer", "body", "handshake", "place")
 
     body: StreamReader | None
+    handshake: asyncio.Transport | None
+    """What is below TLS, until its handshake has ended."""
     place: Reservation
     """Of the connection, among those that may be open."""
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self.body = None
+        self.handshake = None
         self._head_bytes = 0  # of a head that is not complete
         self._head_timer: asyncio.TimerHandle | None = None
         # Its default would read and keep 32 requests ahead, whatever the size of their heads.
@@ -168,21 +200,33 @@ class _Protocol(web.RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether nothing of a next request has come."""
+        if self.handshake:
+            return True
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self._head_bytes
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def enter(self, transport: asyncio.Transport) -> str:
+        """Take a place for the connection; return why there is none for it, else nothing."""
         assert isinstance(self._manager, _Server)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
         try:
             self.place = self._manager.admit(address)
         except QueueFull as error:
+            self._manager.metrics.rejected[503, "connections"] += 1
             if (more := _seldom.told("connections")) is not None:
                 log.warning("a connection from %s is refused: %s%s", address, error, more)
             self._manager = None  # so that nothing is expected of it any more
-            transport.write(_last_words(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
+            return str(error)
+        self._manager.admitted[self] = None
+        return ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if self.handshake:
+            self.handshake = None
+        elif why := self.enter(transport):
+            transport.write(_last_words(HTTPStatus.SERVICE_UNAVAILABLE, why))
             transport.close()
             return
         transport.max_size = _CHUNK  # type: ignore[attr-defined]
@@ -199,7 +243,23 @@ class _Protocol(web.RequestHandler):
     def give_up_place(self) -> None:
         """End the connection, if it has not ended yet; another one may have its place."""
         self.place.release()
+        if isinstance(self._manager, _Server):
+            self._manager.admitted.pop(self, None)
+        # With TLS, to close is to wait until the client says that it closes too.
+        if self.handshake:
+            self.handshake.abort()
+        elif self.transport and not self.transport.get_write_buffer_size():
+            self.transport.abort()
         self.force_close()
+
+    def refuse_handshake(self, error: ssl.SSLError) -> None:
+        """Tell the log of it, and a client that speaks plain HTTP what to do."""
+        assert self.handshake
+        self._count_refusal(HTTPStatus.BAD_REQUEST)
+        why = (error.reason or "it cannot be read").lower().replace("_", " ")
+        tell(self.place.client, "a TLS handshake", HTTPStatus.BAD_REQUEST, why)
+        if error.reason == "HTTP_REQUEST":
+            self.handshake.write(_last_words(HTTPStatus.BAD_REQUEST, _TLS_ONLY))
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
@@ -241,10 +301,15 @@ class _Protocol(web.RequestHandler):
             self.force_close()
 
     def _end_with(self, status: HTTPStatus, why: str) -> None:
+        self._count_refusal(status)
         tell(self.place.client, "a head", status, why)
         if self.transport is not None:
             self.transport.write(_last_words(status, why))
         self.force_close()
+
+    def _count_refusal(self, status: HTTPStatus) -> None:
+        if isinstance(self._manager, _Server):
+            self._manager.metrics.rejected[status, "no_request"] += 1
 
     def close(self) -> None:
         """End the connection after its answer, as at a stop, and wait for no body any more.
@@ -270,10 +335,36 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("the answer has begun, so that no problem can be sent any more")
         else:
             why = _why(exc, message or "")
+            self._count_refusal(HTTPStatus.BAD_REQUEST)
             tell(self.place.client, "what is no request", status, why)
         answer = problem_response(status, why)
         answer.force_close()
         return answer
+
+
+class _CountedTls(TlsProtocol):
+    """A connection has its place from the moment on in which it is accepted."""
+
+    _app_protocol: _Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake if there is room; nothing can be said before it has ended."""
+        assert isinstance(transport, asyncio.Transport)
+        if self._app_protocol.enter(transport):
+            transport.abort()
+            return
+        self._app_protocol.handshake = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._app_protocol.handshake:
+            self._app_protocol.give_up_place()
+        super().connection_lost(exc)
+
+    def _on_handshake_complete(self, handshake_exc: Any) -> None:
+        if isinstance(handshake_exc, ssl.SSLError):  # and not that the client has left
+            self._app_protocol.refuse_handshake(handshake_exc)
+        super()._on_handshake_complete(handshake_exc)
 
 
 def _last_words(status: HTTPStatus, why: str) -> bytes:
@@ -288,8 +379,8 @@ def _last_words(status: HTTPStatus, why: str) -> bytes:
     return head.encode() + answer.body
 
 
-def _is_new(connection: web.RequestHandler) -> bool:
-    return isinstance(connection, _Protocol) and connection.body is None
+def _is_new(connection: _Protocol) -> bool:
+    return connection.body is None
 
 
 def _why(error: BaseException | None, message: str) -> str:

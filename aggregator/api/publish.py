@@ -9,7 +9,9 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 from multidict import istr
 
+from aggregator.access import EVERYTHING, Access, access_of
 from aggregator.api.client_address import Clients
+from aggregator.api.rates import ClientRates, RateLimits
 from aggregator.api.request.decoder import RequestContext
 from aggregator.api.request.media_type import header_text
 from aggregator.api.request.parsed_event import LONGEST_NAME
@@ -27,8 +29,10 @@ from aggregator.api.responses import (
 )
 from aggregator.api.sending import SMALL, Sender
 from aggregator.core import timestamp
-from aggregator.core.budget import Budget
+from aggregator.core.budget import Budget, Reservation
 from aggregator.core.quoting import cut
+from aggregator.core.tokens import Scope
+from aggregator.errors import InsufficientScope, RequestError
 from aggregator.event import Event, Submission, Verdict
 from aggregator.outcome import Conflict, Duplicate, Fault, Filtered, Invalid, Refused, Stored
 from aggregator.pipeline.intake import Intake, new_submission_id
@@ -51,6 +55,7 @@ class PublishHandler:
     budget: Budget
     sender: Sender
     clients: Clients
+    rates: RateLimits
     has_quarantine: bool = True
     """Without one nobody is answered early: what fails then would show nowhere."""
 
@@ -66,16 +71,21 @@ class PublishHandler:
         preferences = Preferences.of(request.headers.getall(_PREFER, ()))
         if preferences.is_async and not self.has_quarantine:
             preferences = replace(preferences, is_async=False)
+        access = access_of(request)
+        if rates := self.rates.of(client, access):
+            rates.check(request)
         with self.budget.reserve(client) as reservation:
             headers = self._key_headers(request)
             context = RequestContext(new_submission_id(), timestamp.now(), headers)
             submission = Submission(
                 context.submission,
-                await self.receiver.receive(request, context, reservation),
+                await self._receive(request, context, reservation, rates),
                 is_strict=preferences.is_strict,
                 respond_async=preferences.is_async,
                 headers=headers,
             )
+            if access.token is not None:
+                _keep_out(submission, access)
             with self.sender.budget.reserve(client) as results:  # before anything is stored
                 if (size := _RESULT_BYTES * len(submission.events)) > SMALL:
                     results.take(size)
@@ -83,10 +93,30 @@ class PublishHandler:
         if preferences.is_async:
             answer = _accepted_response(submission)
         else:
-            answer = settled_response(settled, is_minimal=preferences.is_minimal)
+            if rates:
+                rates.note_conflicts(settled)
+            answer = settled_response(settled, access, is_minimal=preferences.is_minimal)
         if preferences is not NO_PREFERENCES:
             answer.headers.update(preferences.applied)
         return answer
+
+    async def _receive(
+        self,
+        request: web.Request,
+        context: RequestContext,
+        reservation: Reservation,
+        rates: ClientRates | None,
+    ) -> list[Event]:
+        """The events of the request, held to the client's rates. Raises RequestError."""
+        if rates is None:
+            return await self.receiver.receive(request, context, reservation)
+        try:
+            events = await self.receiver.receive(request, context, reservation)
+        except RequestError:
+            rates.note_refused(request)
+            raise
+        rates.take(request, len(events))
+        return events
 
     def _key_headers(self, request: web.Request) -> dict[str, str]:
         if not (wanted := self.receiver.decoder.policies.headers):
@@ -96,6 +126,24 @@ class PublishHandler:
             for name in wanted
             if name in request.headers
         }
+
+
+def _keep_out(submission: Submission, access: Access) -> None:
+    """Refuse the events that the publisher's token is not for, each by itself.
+
+    Raises InsufficientScope where none of them may pass; or where any may not, and they stand or
+    fall together, or nobody waits to be told.
+    """
+    refused = []
+    for event in submission.events:
+        source = event.source if event.digest else None  # of what is no event nothing is known
+        if event.topic and (why := access.why_not(event.topic, source)):
+            refused.append((event, why))
+    is_whole = submission.is_strict or submission.respond_async
+    if refused and (is_whole or len(refused) == len(submission.events)):
+        raise InsufficientScope(refused[0][1])
+    for event, why in refused:
+        event.overrule(Refused(why))
 
 
 @dataclass(frozen=True)
@@ -178,20 +226,31 @@ class DuplicateResult(Result, kw_only=True):
     """The same event is stored already."""
 
     status: Literal["duplicate"] = "duplicate"
-    seq: Seq
-    received_at: Annotated[DateTime, Meta(description="When the stored one came.")]
+    seq: Seq | UnsetType = UNSET
+    received_at: Annotated[DateTime | UnsetType, Meta(description="When the stored one came.")] = (
+        UNSET
+    )
     quarantine_id: _QuarantineId | UnsetType = UNSET
 
 
 class ConflictResult(Result, kw_only=True):
-    """Another content is stored under the key, and is kept."""
+    """Another content is stored under the key, and is kept.
+
+    Whoever may not read it is told no more than that.
+    """
 
     status: Literal["conflict"] = "conflict"
-    seq: Seq | None
-    received_at: Annotated[DateTime, Meta(description="When the other one came.")]
-    differences: Annotated[JsonPointers, Meta(description="The first places that differ.")]
-    digest: Annotated[Digest, Meta(description="The digest of this content.")]
-    stored_digest: Annotated[Digest, Meta(description="The digest of the other one.")]
+    seq: Seq | UnsetType | None = UNSET
+    received_at: Annotated[DateTime | UnsetType, Meta(description="When the other one came.")] = (
+        UNSET
+    )
+    differences: Annotated[
+        JsonPointers | UnsetType, Meta(description="The first places that differ.")
+    ] = UNSET
+    digest: Annotated[Digest | UnsetType, Meta(description="The digest of this content.")] = UNSET
+    stored_digest: Annotated[
+        Digest | UnsetType, Meta(description="The digest of the other one.")
+    ] = UNSET
     detail: Annotated[str | UnsetType, Meta(description="What is special about the other one.")] = (
         UNSET
     )
@@ -215,9 +274,10 @@ class FilteredResult(Result, kw_only=True):
 
 
 class RefusedResult(Result, kw_only=True):
-    """Good, but another event of its strict request was not."""
+    """Good, but another event of its strict request was not; or not for its publisher to send."""
 
     status: Literal["refused"] = "refused"
+    reason: Annotated[str | UnsetType, Meta(description="Why its publisher may not.")] = UNSET
     quarantine_id: _QuarantineId | UnsetType = UNSET
 
 
@@ -241,7 +301,7 @@ class Counts(Answer, kw_only=True):
     filtered: Annotated[Count, Meta(description="Kept out by a stage on purpose.")]
     refused: Annotated[
         Count | UnsetType,
-        Meta(description="Good, but not taken with the others of a strict request."),
+        Meta(description="Good, but not taken with others, or not for its publisher to send."),
     ] = UNSET
 
 
@@ -272,11 +332,16 @@ class Accepted(Answer, kw_only=True):
     failures: Annotated[str, Meta(description="Where those events show that could not be stored.")]
 
 
-def settled_response(submission: Submission, *, is_minimal: bool = False) -> web.Response:
-    """The answer once all is settled; a minimal one tells only of what was refused."""
+def settled_response(
+    submission: Submission, access: Access = EVERYTHING, *, is_minimal: bool = False
+) -> web.Response:
+    """The answer once all is settled; a minimal one tells only of what was refused.
+
+    It tells no more than the publisher may know of what was there before.
+    """
     kinds = [type(event.verdict) for event in submission.events]
     refused = _refused(submission, kinds)
-    results = _results(refused if is_minimal else submission.events, submission.released)
+    results = _results(refused if is_minimal else submission.events, submission.released, access)
     body = Envelope(
         **_counts(submission, kinds),
         results=results if results or not is_minimal else UNSET,
@@ -284,10 +349,10 @@ def settled_response(submission: Submission, *, is_minimal: bool = False) -> web
     return _respond(submission, refused, body)
 
 
-def released_response(submission: Submission, after: str | None) -> web.Response:
+def released_response(submission: Submission, access: Access, after: str | None) -> web.Response:
     """The answer once all that was released is settled; the next page begins behind `after`."""
     kinds = [type(event.verdict) for event in submission.events]
-    results = _results(submission.events, submission.released)
+    results = _results(submission.events, submission.released, access)
     body = Release(**_counts(submission, kinds), next=after, results=results)
     return _respond(submission, _refused(submission, kinds), body)
 
@@ -344,12 +409,12 @@ def _counts(submission: Submission, kinds: _Kinds) -> dict[str, int]:
         "invalid": kinds.count(Invalid),
         "filtered": kinds.count(Filtered),
     }
-    if submission.is_strict:
+    if submission.is_strict or Refused in kinds:
         told["refused"] = kinds.count(Refused)
     return told
 
 
-def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult]:
+def _results(events: Sequence[Event], released: Sequence[int], access: Access) -> list[AnyResult]:
     """One result for each event; past _MOST_FAULTS only the first fault of each further event."""
     results: list[AnyResult] = [
         StoredResult(
@@ -359,6 +424,11 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
         else _result(event)
         for event in events
     ]
+    if not (access.has(Scope.READ) and access.is_of_all_topics):
+        results = [
+            result if access.reads(event.topic) else _cut(result, access)
+            for result, event in zip(results, events, strict=True)
+        ]
     told = 0
     for result in results:
         if type(result) is InvalidResult:
@@ -367,6 +437,19 @@ def _results(events: Sequence[Event], released: Sequence[int]) -> list[AnyResult
     for result in results if released else ():
         result.quarantine_id = released[result.index]
     return results
+
+
+def _cut(result: AnyResult, access: Access) -> AnyResult:
+    """The result without what it tells of contents that the publisher may not read.
+
+    A duplicate of a publisher who can send one source only was stored from that source.
+    """
+    place = result.index, result.topic, result.event_id
+    if type(result) is ConflictResult:
+        return ConflictResult(*place)
+    if type(result) is DuplicateResult and not access.is_pinned:
+        return DuplicateResult(*place)
+    return result
 
 
 def _shown(name: str) -> str | UnsetType:
@@ -395,7 +478,7 @@ def _result(event: Event) -> AnyResult:
         case Filtered(reason=reason):
             return FilteredResult(*place, reason=reason)
     assert isinstance(event.verdict, Refused)
-    return RefusedResult(*place)
+    return RefusedResult(*place, reason=event.verdict.reason or UNSET)
 
 
 def _about(conflict: Conflict) -> str | UnsetType:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from aggregator import store
+from aggregator.access import Access, access_of
 from aggregator.api.client_address import Clients
 from aggregator.api.publish import released_response
 from aggregator.api.query import (
@@ -77,6 +78,7 @@ class QuarantineQuerySchema(ArgumentsSchema):
         return QuarantineQuery(**loaded)
 
 
+_CONFLICT = Fault("", "Another content is stored under its key.")
 _DAMAGED = "What is kept does not match the checksum that was stored with it."
 
 
@@ -134,7 +136,7 @@ class QuarantineHandlers:
         """A page of what is in quarantine."""
         wanted = parse(QuarantineQuerySchema(), request.query)
         async with self._reader(request) as reader:  # also while the answer is made: it is bounded
-            page = await reader.quarantined(wanted)
+            page = _permitted(await reader.quarantined(wanted), access_of(request))
             answer = await asyncio.to_thread(_page_response, request, page)
         return await self.sender.send(request, answer)
 
@@ -142,7 +144,7 @@ class QuarantineHandlers:
         """One event in quarantine."""
         async with self._reader(request) as reader:
             found = await _one(reader, request)
-            answer = await asyncio.to_thread(_entry_response, found)
+            answer = await asyncio.to_thread(_entry_response, request, found)
         return await self.sender.send(request, answer)
 
     async def release_some(self, request: web.Request) -> web.StreamResponse:
@@ -175,7 +177,8 @@ class QuarantineHandlers:
             raise Unparsable("Say which ones: by topic, reason, submission, or after=0 for all.")
         wanted: QuarantineQuery = parse(QuarantineQuerySchema(), request.query)
         async with self._reader(request) as reader:
-            return await reader.quarantined(replace(wanted, limit=min(wanted.limit, most)))
+            page = await reader.quarantined(replace(wanted, limit=min(wanted.limit, most)))
+        return _permitted(page, access_of(request))
 
     @property
     def _most(self) -> int:
@@ -198,7 +201,7 @@ class QuarantineHandlers:
             receive = partial(self._receive, client)
             settled = await asyncio.gather(*map(receive, events, page.entries))
         released = Submission(context.submission, settled, released=ids)
-        return released_response(released, next_after(page.next))
+        return released_response(released, access_of(request), next_after(page.next))
 
     async def _receive(self, client: str, event: Event, entry: store.Quarantined) -> Event:
         """The event, settled; by itself, so that one on which a stage fails keeps no other back."""
@@ -220,9 +223,22 @@ class QuarantineHandlers:
             await self.intake.take(submission, reservation)
 
 
+def _permitted(page: store.QuarantinePage, access: Access) -> store.QuarantinePage:
+    """The page without what is on topics that the token is not for.
+
+    What has no topic that can be read is for those who may see all.
+    """
+    if access.is_of_all_topics:
+        return page
+    return store.QuarantinePage(
+        [entry for entry in page.entries if access.covers(entry.topic)], page.next
+    )
+
+
 async def _one(reader: store.KeepsQuarantine, request: web.Request) -> store.Quarantined:
     wanted = int(request.match_info["id"])
     page = await reader.quarantined(QuarantineQuery(id=wanted, limit=1))
+    page = _permitted(page, access_of(request))
     if not page.entries:
         raise NotFound(f"Nothing is in quarantine under the id {wanted}.")
     return page.entries[0]
@@ -231,17 +247,22 @@ async def _one(reader: store.KeepsQuarantine, request: web.Request) -> store.Qua
 def _page_response(request: web.Request, found: store.QuarantinePage) -> web.Response:
     """A page of entries, and where to go on. Slow: call it in a thread."""
     after = next_after(found.next)
-    page = QuarantinePage(quarantined=[_entry(one) for one in found.entries], next=after)
+    access = access_of(request)
+    page = QuarantinePage(quarantined=[_entry(one, access) for one in found.entries], next=after)
     return json_response(page, headers=NO_CACHE | next_link(request, after))
 
 
-def _entry_response(found: store.Quarantined) -> web.Response:
+def _entry_response(request: web.Request, found: store.Quarantined) -> web.Response:
     """One entry. Slow: call it in a thread."""
-    return json_response(_entry(found), headers=NO_CACHE)
+    return json_response(_entry(found, access_of(request)), headers=NO_CACHE)
 
 
-def _entry(found: store.Quarantined) -> Quarantined:
-    """As it was sent; what is no JSON that every reader takes is encoded in base64."""
+def _entry(found: store.Quarantined, access: Access) -> Quarantined:
+    """As it was sent; what is no JSON that every reader takes is encoded in base64.
+
+    In which places it conflicts with what is stored is told to those who may read that.
+    """
+    is_told = found.reason is not QuarantineReason.CONFLICT or access.reads(found.topic)
     entry = Quarantined(
         id=found.id,
         kept_at=timestamp.rfc_3339(found.kept_at),
@@ -249,7 +270,7 @@ def _entry(found: store.Quarantined) -> Quarantined:
         submission=found.submission,
         topic=cut(found.topic, LONGEST_NAME) or None,
         event_id=cut(found.event_id, LONGEST_NAME) or None,
-        errors=_decode_faults(found.detail),
+        errors=_decode_faults(found.detail) if is_told else [_CONFLICT],
         format="cloudevents" if found.is_cloud_event else "event",
     )
     if strict_json.faults(found.body):

@@ -73,6 +73,8 @@ class ProblemResponse(web.Response):
 
     detail = ""
     """The same as in the body."""
+    kind = ""
+    """The name of the error, for the operator's numbers: `rate_exceeded`."""
 
 
 def problem_response(

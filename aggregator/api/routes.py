@@ -1,11 +1,13 @@
 """Every route in one table: method, path, handler, and how `/openapi.json` describes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 from marshmallow import Schema, validate
 
+from aggregator.api.authentication import Authenticator, WhoAmI
 from aggregator.api.description import ROUTES, OpenApiHandler
 from aggregator.api.events import Choices, EventHandlers, EventPage, Explanation, TopicPage
 from aggregator.api.operations import OpenApi, problem, response
@@ -33,6 +35,7 @@ from aggregator.api.responses import CLOUD_EVENT, CLOUD_EVENTS, JSON, Answer
 from aggregator.api.status import Stats, Status, StatusHandlers
 from aggregator.api.stored_event import StoredEvent
 from aggregator.api.stream import StreamHandler
+from aggregator.core.tokens import Scope
 from aggregator.route import Route
 from aggregator.store import KeepsHistory, KeepsQuarantine, Store
 
@@ -48,39 +51,48 @@ def table(
     status: StatusHandlers,
     quarantine: QuarantineHandlers,
     openapi: OpenApiHandler,
+    authenticator: Authenticator,
 ) -> list[Route]:
-    """Every route of the service's own, in the order in which a request is held against them."""
+    """Every route of the service's own, in the order in which a request is held against them.
+
+    Beside each stands the scope that a token has to have, where tokens are in force.
+    """
+    publishes = partial(Route, scope=Scope.PUBLISH)
+    reads = partial(Route, scope=Scope.READ)
+    kept = partial(Route, needs=KeepsQuarantine, scope=Scope.QUARANTINE)
+    anybody = partial(Route, scope=None)
     return [
-        Route("POST", "/publish", publish.publish, _PUBLISH),
-        Route("GET", "/events", events.events, _LIST_EVENTS),
-        Route("GET", "/events/stream", stream.stream, _FOLLOW_EVENTS),
-        Route("GET", _EVENT, events.event, _READ_EVENT),
-        Route("GET", f"{_EVENT}/explain", events.explain, _EXPLAIN_EVENT, KeepsHistory),
-        Route("GET", "/topics", events.topics, _LIST_TOPICS),
-        Route("GET", "/stats", status.stats, _READ_STATS),
-        Route("GET", "/healthz", status.healthz, _IS_ALIVE),
-        Route("GET", "/readyz", status.readyz, _IS_READY),
-        Route("GET", "/quarantine", quarantine.entries, _LIST_QUARANTINED, KeepsQuarantine),
-        Route("DELETE", "/quarantine", quarantine.drop_some, _DROP_SOME, KeepsQuarantine),
-        Route(
-            "POST", "/quarantine/release", quarantine.release_some, _RELEASE_SOME, KeepsQuarantine
-        ),
-        Route("GET", _ENTRY, quarantine.entry, _READ_QUARANTINED, KeepsQuarantine),
-        Route("DELETE", _ENTRY, quarantine.drop_one, _DROP_ONE, KeepsQuarantine),
-        Route("POST", f"{_ENTRY}/release", quarantine.release_one, _RELEASE_ONE, KeepsQuarantine),
-        Route("GET", "/openapi.json", openapi.description, _READ_DESCRIPTION),
+        publishes("POST", "/publish", publish.publish, _PUBLISH),
+        reads("GET", "/events", events.events, _LIST_EVENTS),
+        reads("GET", "/events/stream", stream.stream, _FOLLOW_EVENTS),
+        reads("GET", _EVENT, events.event, _READ_EVENT),
+        reads("GET", f"{_EVENT}/explain", events.explain, _EXPLAIN_EVENT, KeepsHistory),
+        reads("GET", "/topics", events.topics, _LIST_TOPICS),
+        reads("GET", "/stats", status.stats, _READ_STATS),
+        anybody("GET", "/healthz", status.healthz, _IS_ALIVE),
+        anybody("GET", "/readyz", status.readyz, _IS_READY),
+        kept("GET", "/quarantine", quarantine.entries, _LIST_QUARANTINED),
+        kept("DELETE", "/quarantine", quarantine.drop_some, _DROP_SOME),
+        kept("POST", "/quarantine/release", quarantine.release_some, _RELEASE_SOME),
+        kept("GET", _ENTRY, quarantine.entry, _READ_QUARANTINED),
+        kept("DELETE", _ENTRY, quarantine.drop_one, _DROP_ONE),
+        kept("POST", f"{_ENTRY}/release", quarantine.release_one, _RELEASE_ONE),
+        anybody("GET", "/openapi.json", openapi.description, _READ_DESCRIPTION),
+        anybody("GET", "/whoami", authenticator.whoami, _WHO_AM_I),
     ]
 
 
-def add_routes(app: web.Application, store: Store, routes: Iterable[Route]) -> None:
-    """Add those that the store can serve. Raises ValueError if one is there already."""
+def add_routes(
+    app: web.Application, store: Store, authenticator: Authenticator, routes: Iterable[Route]
+) -> None:
+    """Add those that the store can serve, guarded. Raises ValueError if one is there already."""
     present = app[ROUTES]
     for route in routes:
         if route.needs is not None and not isinstance(store, route.needs):
             continue
         if any((route.method, route.template) == (r.method, r.template) for r in present):
             raise ValueError(f"{route.method} {route.template} is there already")
-        app.add_routes([web.route(route.method, route.path, route.handler)])
+        app.add_routes([web.route(route.method, route.path, authenticator.guard(route))])
         present.append(route)
 
 
@@ -199,7 +211,7 @@ _PUBLISH = _operation(
     "publish",
     "publish",
     {**_settled(Envelope, "Preference-Applied"), 202: _ACCEPTED},
-    (400, 403, 408, 413, 415),
+    (400, 403, 408, 413, 415, 429),
     headers=_PUBLISH_HEADERS,
 )
 _LIST_EVENTS = _operation(
@@ -299,3 +311,4 @@ _READ_DESCRIPTION = _operation(
     },
     headers=[_IF_NONE_MATCH],
 )
+_WHO_AM_I = _operation("whoAmI", "state", {200: response("What it is for.", {JSON: WhoAmI})})

@@ -98,6 +98,8 @@ class Sender:
             yield writer
             async with self.limit():
                 await answer.write_eof()
+                # aiohttp waits for who reads nothing only after 64 KiB of one and the same answer.
+                await request.writer.drain()
         except BaseException:
             writer.abort()
             raise

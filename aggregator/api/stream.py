@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from aggregator.access import EVERYTHING, Access, access_of
+from aggregator.api.permitted import check_query, permitted
 from aggregator.api.query import parse_stream
 from aggregator.api.sending import BodyWriter, ReadLimiter, Sender
 from aggregator.api.stored_event import render_line
 from aggregator.core.budget import Budget
-from aggregator.errors import Gone, QueueFull, Unavailable, Unparsable
+from aggregator.errors import Gone, InvalidToken, QueueFull, Unavailable, Unparsable
 from aggregator.store import Query, Span, Store, StoredEvent
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,10 @@ class CommitNotifier:
                 await self._news.wait()
 
 
+_Asked = tuple[Query, tuple[str, ...], int]
+"""What is read, on which topics, and the number of the commit that it is to be as new as."""
+
+
 class SharedPoll:
     """Reads what is new. Followers who ask for the same at the same time share one read.
 
@@ -111,7 +117,7 @@ class SharedPoll:
     def __init__(self, limiter: ReadLimiter, commits: CommitNotifier) -> None:
         self._limiter = limiter
         self._commits = commits
-        self._under_way: dict[tuple[Query, int], asyncio.Task[PollResult]] = {}
+        self._under_way: dict[_Asked, asyncio.Task[PollResult]] = {}
         self._begun = 0.0
 
     async def span(self) -> Span:
@@ -119,19 +125,22 @@ class SharedPoll:
         async with self._limiter.acquire() as store:
             return await store.span()
 
-    async def poll(self, wanted: Query) -> PollResult:
-        """What comes after `wanted.after`. Raises Gone where that is kept no more."""
+    async def poll(self, wanted: Query, access: Access = EVERYTHING) -> PollResult:
+        """What comes after `wanted.after`, of what may be read.
+
+        Raises Gone where that is kept no more.
+        """
         # Not with one that began before the last waking: it may have missed what woke us.
-        asked = wanted, self._commits.number
+        asked = wanted, access.topics, self._commits.number
         if not self._under_way:
             self._begun = asyncio.get_running_loop().time()
             self._commits.put_off(_LONGEST_REST)
         if asked not in self._under_way:
-            self._under_way[asked] = task = asyncio.create_task(self._read(wanted))
+            self._under_way[asked] = task = asyncio.create_task(self._read(wanted, access))
             task.add_done_callback(lambda _: self._forget(asked))
         return await asyncio.shield(self._under_way[asked])
 
-    def _forget(self, asked: tuple[Query, int]) -> None:
+    def _forget(self, asked: _Asked) -> None:
         task = self._under_way.pop(asked)
         if not self._under_way:
             took = asyncio.get_running_loop().time() - self._begun
@@ -139,14 +148,14 @@ class SharedPoll:
         if not task.cancelled():
             task.exception()  # whoever asked may have left before it was raised
 
-    async def _read(self, wanted: Query) -> PollResult:
+    async def _read(self, wanted: Query, access: Access) -> PollResult:
         after = wanted.after or 0
         async with self._limiter.acquire() as store:
             span = await store.span()
             _check_kept(after, span)
             if after >= span.newest:
                 return PollResult((), 0, after, is_end=True)
-            page = await store.events(wanted)
+            page = permitted(await store.events(wanted), access)
         last = page.events[-1].seq if page.events else 0
         messages = tuple(_joined(map(_as_message, page.events)))
         if page.next is None:
@@ -185,6 +194,7 @@ class StreamHandler:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Events from now on, or after the one that the client has seen last."""
         wanted = parse_stream(request)
+        check_query(wanted, access_of(request))
         if self._is_stopping:
             raise Unavailable("The service is stopping. Try again.")
         with self._following(request):
@@ -229,7 +239,7 @@ class StreamHandler:
                     why = f"It was not read for {self._sender.seconds:g} s (answer_timeout)."
                     log.info("a follower at %s is cut off: %s", request.remote, why)
                     await writer.write_last(_cut_off(why))
-                except Gone as error:
+                except (Gone, InvalidToken) as error:
                     log.info("a follower at %s is cut off: %s", request.remote, error)
                     await writer.write(_cut_off(str(error)))
         except (TimeoutError, ConnectionError):
@@ -238,10 +248,12 @@ class StreamHandler:
     async def _follow(self, request: web.Request, writer: BodyWriter, wanted: Query) -> None:
         """Send what comes, and a sign of life where nothing does, until the service stops."""
         clock = asyncio.get_running_loop()
+        access = access_of(request)
         told = position = wanted.after or 0
         await writer.write(b"retry: %d\nid: %d\n\n" % (_RETRY, position))
         silent_since = clock.time()
         while not self._is_stopping:
+            access.check_current()
             seen = self._commits.number
             found = await self._next(request, msgspec.structs.replace(wanted, after=position))
             position, is_end = found.position, found.is_end
@@ -254,14 +266,14 @@ class StreamHandler:
                 await writer.write(_sign_of_life(told, position))
                 told, silent_since = position, clock.time()
             if is_end:
-                await self._pause(writer, seen, silent_since + self._heartbeat)
+                await self._pause(writer, seen, silent_since + self._heartbeat, access)
         await writer.write(_STOPPING)
 
     async def _next(self, request: web.Request, wanted: Query) -> PollResult:
         """What is new; nothing while the store cannot be read or too much waits to be sent."""
         try:
             self._sender.check_room(request)
-            found = await self._poll.poll(wanted)
+            found = await self._poll.poll(wanted, access_of(request))
             # Others, who have waited for the same, may have been quicker.
             self._sender.check_room(request, sum(map(len, found.messages)))
         except Unavailable as error:
@@ -270,10 +282,11 @@ class StreamHandler:
             return PollResult((), 0, wanted.after or 0, is_end=False)
         return found
 
-    async def _pause(self, writer: BodyWriter, seen: int, until: float) -> None:
+    async def _pause(self, writer: BodyWriter, seen: int, until: float, access: Access) -> None:
         """Wait for something newer than `seen`, and see to it that there still is a client."""
         clock = asyncio.get_running_loop()
         while self._commits.number == seen and clock.time() < until:
+            access.check_current()
             if writer.is_gone:
                 raise ConnectionResetError
             await self._commits.wait(seen, min(_PATIENCE, until - clock.time()))

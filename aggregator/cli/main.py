@@ -23,6 +23,7 @@ COMMANDS = {
     "settings": Entry("Check the settings and print those in force.", "aggregator.cli.settings"),
     "plugins": Entry("Print what is installed in each slot.", "aggregator.cli.plugins"),
     "health": Entry("Ask a service whether it is ready.", "aggregator.cli.health"),
+    "token": Entry("Make tokens, list, rotate and revoke them.", "aggregator.cli.token"),
     "backup": Entry("Write a copy of the store to a new file.", "aggregator.cli.backup"),
     "check": Entry("Read a whole store, and tell what is damaged.", "aggregator.cli.check"),
     "change-key": Entry("Make the keys of a store of something else.", "aggregator.cli.change_key"),

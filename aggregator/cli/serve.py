@@ -9,14 +9,20 @@ from typing import Any
 import click
 
 from aggregator import logs
+from aggregator.app import CERTIFICATE, TOKENS
 from aggregator.cli.options import WithHeadings, fail, with_settings
 from aggregator.cli.wiring import wire
 from aggregator.config import Configuration, load
 from aggregator.errors import AggregatorError
 from aggregator.plugins import Plugins
 from aggregator.server import serve
+from aggregator.tls import Certificate
+from aggregator.token_file import TokenFile
 
 log = logging.getLogger(__name__)
+
+_READ_AGAIN = ("log_level", "log_format", "access_log")
+"""Settings that a running service takes over."""
 
 
 @click.command(cls=WithHeadings)
@@ -40,7 +46,7 @@ def command(**flags: Any) -> None:
     """
     try:
         configuration, app = wire(flags)
-        reloading = Reloading(configuration, flags)
+        reloading = Reloading(configuration, flags, app.get(TOKENS), app.get(CERTIFICATE))
         status = asyncio.run(serve(app, configuration.settings, reloading.reload))
     except AggregatorError as error:
         fail(error)
@@ -48,29 +54,53 @@ def command(**flags: Any) -> None:
 
 
 class Reloading:
-    """Reads the settings again while the service runs: `log_level` is put into force."""
+    """Reads the settings again while the service runs, the tokens, and the certificate.
 
-    def __init__(self, started: Configuration, flags: dict[str, Any]) -> None:
+    What is logged, and how, is put into force. To have other files of tokens, or of a certificate,
+    takes a start.
+    """
+
+    def __init__(
+        self,
+        started: Configuration,
+        flags: dict[str, Any],
+        tokens: TokenFile | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         self._started = started
+        self._in_force = started.settings
         self._flags = flags
+        self._tokens = tokens
+        self._certificate = certificate
 
     def reload(self) -> None:
-        """Put the level into force, and name what needs a restart; bad settings change nothing."""
+        """Put them into force, and name what needs a restart; bad settings change nothing."""
+        if self._tokens:
+            self._tokens.read_again()
+        if self._certificate:
+            self._certificate.read_again()
         try:
             found = load(self._flags, os.environ, Plugins.installed().problems)
         except AggregatorError as error:
             log.error("SIGHUP: the settings in force stay: %s", error)
             return
-        level = found.settings.log_level
-        logs.configure(level)
-        log.warning("SIGHUP: log_level is %s%s", level, self._needing_restart(found))
+        before, after = self._in_force, found.settings
+        logs.configure(after.log_level, after.log_format, access=after.access_log)
+        self._in_force = after
+        told = [
+            f"{name} is {getattr(after, name)}"
+            for name in _READ_AGAIN
+            if getattr(before, name) != getattr(after, name)
+        ]
+        changed = "; ".join(told) or "no setting that can be read again has changed"
+        log.warning("SIGHUP: %s%s", changed, self._needing_restart(found))
 
     def _needing_restart(self, found: Configuration) -> str:
         before, after = self._started.settings, found.settings
         changed = [
             name
             for name in found.origins
-            if name != "log_level" and getattr(before, name) != getattr(after, name)
+            if name not in _READ_AGAIN and getattr(before, name) != getattr(after, name)
         ]
         if self._started.stages != found.stages:
             changed.append("[stages]")

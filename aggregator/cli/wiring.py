@@ -18,5 +18,6 @@ def wire(flags: dict[str, Any]) -> tuple[Configuration, web.Application]:
     """
     plugins = Plugins.installed()
     configuration = load(flags, os.environ, plugins.problems)
-    logs.configure(configuration.settings.log_level)
+    settings = configuration.settings
+    logs.configure(settings.log_level, settings.log_format, access=settings.access_log)
     return configuration, create_app(configuration, plugins)

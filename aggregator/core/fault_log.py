@@ -49,8 +49,9 @@ class Seldom:
                 self._left_out[_OTHERS] = self._left_out.get(_OTHERS, 0) + left_out
 
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+"""How control characters are shown, for `str.translate`."""
 
 
 def in_a_line(text: str, longest: int) -> str:
@@ -59,7 +60,7 @@ def in_a_line(text: str, longest: int) -> str:
     What somebody sent may be quoted in it. Controls are escaped, so that it can neither begin a
     line that looks like ours nor speak to a terminal, and so is what UTF-8 cannot hold.
     """
-    shown = text[:longest].translate(_CONTROLS)
+    shown = text[:longest].translate(CONTROLS)
     return shown.encode(errors="backslashreplace")[:longest].decode(errors="ignore")
 
 
@@ -79,7 +80,7 @@ def traceback_of(error: BaseException | None) -> str:
     if error is None:
         return ""
     lines = "".join(traceback.format_exception(error))[:_LONGEST].rstrip().split("\n")
-    told = "".join(f"\n    {line.translate(_CONTROLS)}" for line in lines)
+    told = "".join(f"\n    {line.translate(CONTROLS)}" for line in lines)
     return told.encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")
 
 

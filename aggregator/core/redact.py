@@ -10,6 +10,18 @@ _SECRET = re.compile("pass|pwd|auth|secret|token|key|credential", re.IGNORECASE)
 _NAMED = re.compile(rf"((?:{_SECRET.pattern})\w*\s*=\s*)\S+", re.IGNORECASE)
 
 
+_CREDENTIALS = re.compile(r"(?<=authorization:)[^'\"]*|\bagg_\w+", re.IGNORECASE)
+
+
+def without_credentials(text: str) -> str:
+    """What somebody has sent, without what lets them in: tokens, and what Authorization has.
+
+    >>> without_credentials("b'Authorization: Basic YTpi' for /events/agg_ab_cd")
+    "b'Authorization:…' for /events/…"
+    """
+    return _CREDENTIALS.sub(_HIDDEN, text)
+
+
 def redact(name: str, value: object) -> str:
     """The value for people to see: a URL without user and arguments, a secret not at all.
 

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 Errors = tuple[type[Exception], ...]
 
-_NO_CALLS = frozenset({"about"})  # answers at once, from what it knows
+_NO_CALLS = frozenset({"about", "measure"})  # answer at once, from what they know
 _WITH_DEFAULT = frozenset(
     {"changed", "contents", "accept_missing_log"}
 )  # that may stay as they are

@@ -17,6 +17,7 @@ from aggregator.transaction import Effect, Postponed
 
 FIRST_PAUSE = 0.1  # seconds between attempts at what the store failed over, doubled each time
 LONGEST_PAUSE = 5.0
+_NOTHING = Counters()
 _MOST_LATE = 2  # how often what ran out of time is tried again
 _MOST_FAULTS = 3  # of the store, at what was answered 202, before it goes into quarantine
 
@@ -129,3 +130,5 @@ class BatchResult:
     failed: list[tuple[Submission, AggregatorError]] = field(default_factory=list)
     again: list[BatchItem] = field(default_factory=list)
     postponed: list[BatchItem] = field(default_factory=list)
+    counted: Counters = _NOTHING
+    """How many events ended in which way."""

@@ -78,8 +78,8 @@ class BatchRecorder:
 
     async def record(
         self, settled: Sequence[Submission], tx: StoreTransaction, failed: Failed = ()
-    ) -> None:
-        """Record what became of these submissions.
+    ) -> Counters:
+        """Record what became of these submissions; how many of their events ended in which way.
 
         Of those that failed only those answered 202 are recorded: in quarantine, if the store has
         one, and in `failed_async`.
@@ -98,7 +98,9 @@ class BatchRecorder:
             quarantine = as_quarantine(tx)
             await quarantine.quarantine(entries.quarantined)
             await self._limits.evict(quarantine, len(entries.quarantined))
-        await tx.count(*entries.totals())
+        counted, by_topic = entries.totals()
+        await tx.count(counted, by_topic)
+        return counted
 
     def _note(self, submission: Submission, entries: _Entries) -> None:
         stored = [event.topic for event in submission.events if type(event.verdict) is Stored]

@@ -66,6 +66,23 @@ class Intake:
             raise fault
         return await self._hand_over(submission, reservation)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can store just now; where it only reads, whether it does."""
+        if self.is_read_only:
+            return self.is_open
+        try:
+            self.check_storing()
+        except Unavailable:
+            return False
+        return True
+
+    def check_storing(self) -> None:
+        """Raise Unavailable if nothing can be stored just now, or the batch under way hangs."""
+        self.check_ready()
+        if self.worker.hangs:
+            raise StoreError("The batch under way takes too long: the disk may hang.")
+
     def check_ready(self) -> None:
         """Raise Unavailable if nothing can be stored just now."""
         if not self.is_open:

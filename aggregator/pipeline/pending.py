@@ -1,6 +1,7 @@
 """The submissions in flight: who waits for which, and the numbers that go with it."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -9,6 +10,8 @@ from aggregator.core.budget import Budget, Reservation
 from aggregator.errors import AggregatorError
 from aggregator.event import Submission
 from aggregator.store import Counters, Store
+
+_NOBODY: tuple[int, Reservation | None, float] = 0, None, 0.0
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -29,7 +32,7 @@ class PendingSubmissions:
         self.counters = Counters()
         self.events = events
         """Of which each client has a share; a submission without events counts as one."""
-        self._queued: dict[str, tuple[int, Reservation]] = {}
+        self._queued: dict[str, tuple[int, Reservation, float]] = {}
         self._answers: dict[str, asyncio.Future[Submission]] = {}
 
     def add(self, submission: Submission, reservation: Reservation) -> asyncio.Future[Submission]:
@@ -42,7 +45,7 @@ class PendingSubmissions:
         self.events.check_room(reservation.client, events or 1)
         answer: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
         self.events.add(reservation.client, events or 1)
-        self._queued[submission.id] = events, reservation
+        self._queued[submission.id] = events, reservation, time.monotonic()
         if not submission.respond_async:
             self._answers[submission.id] = answer
         reservation.is_kept = True
@@ -75,24 +78,35 @@ class PendingSubmissions:
 
     def client(self, submission: Submission) -> str:
         """Whose it is; nobody's if it was not accepted here."""
-        _, reservation = self._queued.get(submission.id, (0, None))
+        _, reservation, _ = self._queued.get(submission.id, _NOBODY)
         return reservation.client if reservation else ""
+
+    def waited(self, submission: Submission) -> float:
+        """Seconds since it was accepted; 0 if that was not here."""
+        _, reservation, accepted = self._queued.get(submission.id, _NOBODY)
+        return time.monotonic() - accepted if reservation else 0.0
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds since the oldest of them was accepted; 0 if there is none."""
+        accepted = next((accepted for _, _, accepted in self._queued.values()), None)
+        return 0.0 if accepted is None else time.monotonic() - accepted
 
     @property
     def answered_early(self) -> dict[str, int]:
         """How many events each submission has that was answered and is not settled yet."""
         return {
             submission: events
-            for submission, (events, _) in list(self._queued.items())
+            for submission, (events, _, _) in list(self._queued.items())
             if submission not in self._answers
         }
 
     def snapshot(self) -> Snapshot:
         """The numbers as they are now."""
-        return Snapshot(self.counters, sum(events for events, _ in self._queued.values()))
+        return Snapshot(self.counters, sum(events for events, _, _ in self._queued.values()))
 
     def _release(self, submission: Submission) -> None:
-        events, reservation = self._queued.pop(submission.id, (0, None))
+        events, reservation, _ = self._queued.pop(submission.id, _NOBODY)
         if reservation:
             self.events.add(reservation.client, -(events or 1))
             reservation.release()

@@ -5,6 +5,7 @@ BEGIN and COMMIT: `BatchProcessor` opens the store's transaction, and nobody els
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace as replaced
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from aggregator.comparison import Verdicts
+from aggregator.core.metrics import Metrics
 from aggregator.core.quoting import quoted
 from aggregator.errors import AggregatorError, StageFault, TryAgain, Unavailable
 from aggregator.event import Event, Submission
@@ -37,10 +39,17 @@ _PAUSE = 0.005  # seconds; each retry waits so much longer than the one before, 
 class BatchProcessor:
     """Begins and commits transactions; nobody else does."""
 
-    def __init__(self, store: Store, runner: StageRunner, recorder: BatchRecorder) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runner: StageRunner,
+        recorder: BatchRecorder,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.store = store
         self.runner = runner
         self.recorder = recorder
+        self.metrics = metrics or Metrics()
 
     async def settle(self, batch: list[BatchItem], *, is_last: bool) -> BatchResult:
         """Settle what may share a transaction. Raises StoreError: then its fate is unknown.
@@ -99,8 +108,8 @@ class BatchProcessor:
         if not submission.respond_async:
             return BatchResult([], None, failed=[(submission, fault)])
         async with self.store.transaction() as tx:
-            await self.recorder.record((), tx, [(submission, fault)])
-        return BatchResult([], tx.counters, failed=[(submission, fault)])
+            counted = await self.recorder.record((), tx, [(submission, fault)])
+        return BatchResult([], tx.counters, failed=[(submission, fault)], counted=counted)
 
     async def _settle_together(self, batch: list[BatchItem], verdicts: Verdicts) -> BatchResult:
         submissions = [item.submission for item in batch]
@@ -110,8 +119,10 @@ class BatchProcessor:
                 await self._try_strict(batch[0], work)
             else:
                 await self._process(batch, work)
-            await self.recorder.record(submissions, tx)
-        return BatchResult(submissions, tx.counters, work.effects)
+            counted = await self.recorder.record(submissions, tx)
+            begun = time.perf_counter()
+        self.metrics.commit_seconds.observe(time.perf_counter() - begun)
+        return BatchResult(submissions, tx.counters, work.effects, counted=counted)
 
     async def _try_strict(self, item: BatchItem, work: UnitOfWork) -> None:
         try:
@@ -149,8 +160,10 @@ class BatchProcessor:
                         again.append(item)  # nobody would send it again
                     else:
                         failed.append((item.submission, fault))
-            await self.recorder.record(good, tx, failed)
-        return BatchResult(good, tx.counters, work.effects, failed, again, postponed)
+            counted = await self.recorder.record(good, tx, failed)
+            begun = time.perf_counter()
+        self.metrics.commit_seconds.observe(time.perf_counter() - begun)
+        return BatchResult(good, tx.counters, work.effects, failed, again, postponed, counted)
 
     async def _attempt(
         self, item: BatchItem, work: UnitOfWork

@@ -6,6 +6,7 @@ hands back is checked against the contract in `stage.py`; a breach is a StageFau
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -25,6 +26,7 @@ from typing import Any, cast
 from msgspec.structs import astuple, force_setattr
 
 from aggregator.core.fault_log import Seldom, in_a_line, place_of, text_of, traceback_of
+from aggregator.core.metrics import Metrics
 from aggregator.errors import AggregatorError, SettingError, StageFault, StoreError
 from aggregator.event import Event, Pending
 from aggregator.stage import BatchStage, IntakeStage, Stage
@@ -116,11 +118,19 @@ class StageRunner:
     """
 
     def __init__(
-        self, stages: Sequence[NamedStage], timeout: float, stuck: Callable[[str], None]
+        self,
+        stages: Sequence[NamedStage],
+        timeout: float,
+        stuck: Callable[[str], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self.stages = stages
         self.timeout = timeout
         self.stuck = stuck
+        self.metrics = metrics or Metrics()
+        # From 0 on: of a series that begins with 1, Prometheus sees no increase.
+        names = [named.name for named in stages]
+        self.metrics.stage_failures.update(dict.fromkeys((*names, self.names) if names else (), 0))
         self._faults = Seldom()
         self._is_any_watched = any(named.is_watched for named in stages)
         self._is_watching = False
@@ -147,6 +157,7 @@ class StageRunner:
     def report(self, fault: StageFault) -> None:
         """Log the fault and its cause's traceback; of those made in one place, one a minute."""
         stage = str(fault).partition(":")[0]
+        self.metrics.stage_failures[stage] += 1
         if (more := self._faults.told(f"{stage} {place_of(fault.__cause__)}")) is not None:
             log.error("the stage %s%s%s", str(fault), more, traceback_of(fault.__cause__))
 
@@ -206,6 +217,7 @@ class StageRunner:
     ) -> Sequence[Event]:
         limit = _NO_LIMIT
         returned: Sequence[Event]
+        begun = time.perf_counter()
         try:
             if work is None:
                 # Most stages left of the bar never wait: nothing could interrupt them, and setting
@@ -228,6 +240,8 @@ class StageRunner:
             if isinstance(error, KeyboardInterrupt) or _is_cancelled():
                 raise
             raise _raised(named.name, error, work, limit) from error
+        finally:
+            self.metrics.stage_seconds[named.name].observe(time.perf_counter() - begun)
         if work and work.failure:
             raise _raised(named.name, work.failure, work, limit)
         return returned

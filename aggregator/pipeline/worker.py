@@ -9,6 +9,7 @@ without a timer.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from aggregator.core.fault_log import Seldom
+from aggregator.core.metrics import Metrics
 from aggregator.errors import AggregatorError, StageFault, StoreError
 from aggregator.event import Submission
 from aggregator.pipeline.batch import (
@@ -31,7 +33,7 @@ from aggregator.pipeline.maintenance import Maintenance
 from aggregator.pipeline.pending import PendingSubmissions
 from aggregator.pipeline.processor import BatchProcessor
 from aggregator.queue import Queue
-from aggregator.store import Store
+from aggregator.store import OUTCOMES, Store
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Worker:
         *,
         maintenance: Maintenance,
         batch_events: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self.store = store
         self.queue = queue
@@ -60,6 +63,8 @@ class Worker:
         self.pending = pending
         self.batch_events = batch_events
         self.maintenance = maintenance
+        self.metrics = metrics or Metrics()
+        self.metrics.events.update(dict.fromkeys(OUTCOMES, 0))
         self.trouble = ""
         """Why nothing can be stored just now; empty while all is well."""
         self._stopping = asyncio.Event()
@@ -129,6 +134,8 @@ class Worker:
             return []
         taken, self._taking = self._taking.result(), None
         self._is_drained = not taken
+        for submission in taken:
+            self.metrics.queue_wait_seconds.observe(self.pending.waited(submission))
         return list(map(BatchItem.of, taken))
 
     async def _begin_to_take(self) -> "asyncio.Task[list[Submission]]":
@@ -230,6 +237,7 @@ class Worker:
     async def _settle(self, batch: list[BatchItem]) -> BatchResult:
         if self.trouble:  # not mended before the service began to stop
             raise StoreError(self.trouble)
+        self.metrics.batch_events.observe(sum(len(item.submission.events) for item in batch))
         try:
             with self._timed():
                 return await self.processor.settle(batch, is_last=self._stopping.is_set())
@@ -249,6 +257,7 @@ class Worker:
 
     def _acknowledge(self, settled: BatchResult) -> None:
         self._effects.run(settled.effects)
+        self._note(settled)
         self.pending.settle(settled.stored, settled.counters or self.pending.counters)
         for submission, fault in settled.failed:
             # One that was answered 202 is told by name, where it is put into quarantine.
@@ -259,6 +268,12 @@ class Worker:
                 if more is not None:
                     log.log(level, "submission %s failed: %s%s", submission.id, fault, more)
             self.pending.fail([submission], fault)
+
+    def _note(self, settled: BatchResult) -> None:
+        if settled.counters is not None:
+            self.metrics.moments.last_commit = time.time()
+            for outcome in OUTCOMES:
+                self.metrics.events[outcome] += getattr(settled.counted, outcome)
 
     async def _fail(self, items: list[BatchItem], error: StoreError) -> None:
         """Fail those who wait with the error; keep those answered 202, once the store is back."""
@@ -300,6 +315,7 @@ class Worker:
         self.trouble = str(error)
         while True:
             log.error("the store failed: %s", self.trouble)
+            self.metrics.moments.store_failures += 1
             self.pending.fail_waiting(StoreError(self.trouble))
             try:
                 await self.store.reopen()

@@ -46,8 +46,8 @@ class DocsPage(Routes):
         part = _operation("readAsset", "A part of it.", {"*/*": {}})
         part["parameters"] = [_ASSET, *part["parameters"]]
         return [
-            Route("GET", "/docs", self.page, page),
-            Route("GET", "/docs/{asset}", self.asset, part),
+            Route("GET", "/docs", self.page, page, scope=None),
+            Route("GET", "/docs/{asset}", self.asset, part, scope=None),
         ]
 
     async def page(self, request: web.Request) -> web.StreamResponse:

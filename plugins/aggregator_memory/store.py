@@ -27,6 +27,8 @@ from aggregator.store import (
     KeepsHistory,
     KeepsQuarantine,
     KeyOwner,
+    Measured,
+    MeasuresItself,
     NewestSeq,
     Page,
     Quarantined,
@@ -47,7 +49,7 @@ log = logging.getLogger(__name__)
 _SCANNED = 20_000  # events that one page examines at most
 
 
-class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
+class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields, MeasuresItself):
     """`memory:` keeps the contract but for two points: nothing is durable, no field is indexed."""
 
     def __init__(self, url: str) -> None:
@@ -83,6 +85,10 @@ class MemoryStore(KeepsHistory, KeepsQuarantine, IndexesFields):
         """Forget that it was asked for."""
         for pointer in pointers:
             self._pointers.pop(pointer, None)
+
+    def measure(self) -> Measured:
+        """It has no files."""
+        return Measured(self._newest.seq, {})
 
     async def changed(self, after: int) -> int:
         """Only this process stores events here."""

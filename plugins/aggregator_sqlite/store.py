@@ -27,6 +27,8 @@ from aggregator.store import (
     IndexesFields,
     KeepsHistory,
     KeepsQuarantine,
+    Measured,
+    MeasuresItself,
     NewestSeq,
     OpensReadOnly,
     Page,
@@ -79,7 +81,13 @@ _EARLY = 256, 2, 256  # keys in memory, runs of a level, keys of a step
 
 
 class SqliteStore(
-    KeepsHistory, KeepsQuarantine, IndexesFields, OpensReadOnly, BacksUp, ChecksItself
+    KeepsHistory,
+    KeepsQuarantine,
+    IndexesFields,
+    OpensReadOnly,
+    BacksUp,
+    ChecksItself,
+    MeasuresItself,
 ):
     """`sqlite:///data/aggregator.db` is relative, `sqlite:////var/lib/aggregator.db` absolute."""
 
@@ -112,6 +120,17 @@ class SqliteStore(
     def grow_early(self) -> None:
         """Make and merge runs of keys from the first events on, in the whole process."""
         key_index.KEYS_IN_MEMORY, runs.RUNS_PER_LEVEL, runs.KEYS_PER_STEP = _EARLY
+
+    def measure(self) -> Measured:
+        """Its files, and the room on their disk; the last seq is that of our own last commit."""
+        parts = {"database": self.path, "log": self.path.with_name(f"{self.path.name}-wal")}
+        sizes: dict[str, int] = {}
+        free = None
+        with suppress(OSError):  # the disk fails: then what else there is to tell matters more
+            sizes = {part: path.stat().st_size for part, path in parts.items() if path.exists()}
+            disk = os.statvfs(self.path.parent)
+            free = disk.f_bavail * disk.f_frsize
+        return Measured(self._newest.seq, sizes, free)
 
     async def key_spec(self) -> str | None:
         """The key spec that the file keeps, read on a connection that cannot write."""

@@ -32,6 +32,8 @@ main() {
   check 'no other address of this machine answers' refused_elsewhere
   check 'the health check passes' is_healthy
   check 'it fails where nothing listens' unhealthy_without_service
+  check 'the image alone does not start without tokens' refused_without_tokens
+  check 'with a token it does, and asks for it' asks_for_a_token
 
   check 'the service stops on SIGTERM' compose stop aggregator
   expect 'its exit code' 0 "$(exit_code aggregator)"
@@ -135,6 +137,32 @@ unhealthy_without_service() {
   local status=0
   podman run --rm --timeout 60 --network none "$image" health || status=$?
   ((status == 1))
+}
+
+refused_without_tokens() {
+  local status=0
+  podman run --rm --timeout 60 "$image" serve || status=$?
+  ((status == 2))
+}
+
+asks_for_a_token() {
+  local name=$project-token answer token
+  token=$(podman run --rm --entrypoint sh "$image" -c \
+    'aggregator token new a --scope read --tokens /tmp/t.json; cat /tmp/t.json >&2' 2>"$log.tokens")
+  sed -n '/^{/,$p' "$log.tokens" >"$log.json"
+  podman run -d --rm --name "$name" --entrypoint sh -e AGGREGATOR_TOKENS=/tmp/t.json -e KEPT="$(<"$log.json")" \
+    "$image" -c 'printf %s "$KEPT" >/tmp/t.json && exec aggregator serve'
+  rm -f "$log.tokens" "$log.json"
+  local deadline=$((SECONDS + 60))
+  until podman exec "$name" aggregator health; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.2
+  done
+  answer=0
+  podman exec "$name" aggregator token whoami || answer=$?
+  podman exec -e AGGREGATOR_TOKEN="$token" "$name" aggregator token whoami || answer=2
+  podman stop -t 20 "$name"
+  ((answer == 1))
 }
 
 # The address is the one that this machine would use to reach the outside; nothing is sent there.

@@ -253,3 +253,24 @@ async def test_command_tells_people_and_programs(
     store.path.unlink()
     status, told = await run(store)
     assert (status, "there is none yet" in told) == (2, True)
+
+
+async def test_probe_says_it_in_a_line_with_the_status_of_monitoring_plugins(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # for the main thread alone
+    data = r" \| events=12;;;0 seconds=\d+\.\d{3}s;;;0\n"
+    status, told = await run(store, "--probe")
+    assert status == 0
+    text = "AGGREGATOR OK - nothing is damaged in 12 events up to seq 12"
+    assert re.fullmatch(re.escape(text) + data, told)
+    await store.close()
+    change(store.path, "UPDATE topics SET stored = 9")
+    status, told = await run(store, "--probe")
+    assert status == 2
+    assert re.fullmatch(r"AGGREGATOR CRITICAL - damaged: [^|\n]+" + data, told)
+    for url, why in ((f"sqlite:///{tmp_path}/none.db", "none yet"), ("none|such", "none/such")):
+        store.url = url
+        status, told = await run(store, "--probe")
+        assert status == 3
+        assert re.fullmatch(rf"AGGREGATOR UNKNOWN - [^|\n]*{why}[^|\n]*\n", told), told

@@ -109,6 +109,7 @@ class Hanging(Routes):
             Route("GET", "/hangs", self.hang),
             Route("GET", "/nothing", self.nothing),
             Route("GET", "/fails/{what}", self.fail),
+            Route("GET", "/odd", self.odd),
         ]
 
     async def hang(self, request: web.Request) -> web.StreamResponse:
@@ -119,6 +120,10 @@ class Hanging(Routes):
 
     async def fail(self, request: web.Request) -> web.StreamResponse:
         raise RuntimeError(request.match_info["what"])
+
+    async def odd(self, _: web.Request) -> web.StreamResponse:
+        """Answer with a status that HTTP does not know."""
+        return web.Response(status=599)
 
     async def nothing(self, _: web.Request) -> Any:
         """Answer with no response."""
@@ -209,6 +214,14 @@ async def test_handler_that_answers_with_nothing_has_failed(
     assert await _status(client, "/nothing") == (500, PROBLEM)
     assert "GET /nothing failed" in caplog.text
     assert "answered with None, which is no response" in caplog.text
+
+
+async def test_status_that_http_does_not_know_is_answered_and_counted(start: Start) -> None:
+    client = await start(_with_routes("Hanging"))
+    async with client.get("/odd") as answer:
+        assert answer.status == 599
+    async with client.get("/metrics") as answer:
+        assert 'aggregator_rejected_total{code="599",reason="other"} 1.0' in await answer.text()
 
 
 async def test_handler_that_fails_is_told_once_in_lines_that_are_ours(

@@ -258,3 +258,23 @@ async def test_connections_that_come_and_go_leave_nothing_behind(client: Client)
             await asyncio.sleep(0.01)
     await until(lambda: not connections(client).held)
     await until_all_is_back(client)
+
+
+async def test_answers_that_nobody_reads_are_not_gathered(start: Start) -> None:
+    """Not even those that are small: a connection may ask for any number of them."""
+    client = await start(answer_timeout=1)
+    async with client.post("/publish", json=event(payload={"x": "x" * 33_000})) as response:
+        assert response.status == 200
+    ask = b"GET /events?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    largest = 0
+    async with connected(client, address=SECOND) as (_, writer):
+        await until(lambda: len(client.server.handler.connections) == 2)  # type: ignore[union-attr]
+        served = client.server.handler.connections[-1]  # type: ignore[union-attr]
+        writer.transport.pause_reading()
+        for _ in range(600):
+            writer.write(ask)
+            await asyncio.sleep(0.002)
+            if served.transport:
+                largest = max(largest, served.transport.get_write_buffer_size())
+        await until(lambda: not connections(client).by_client.get(SECOND))
+    assert 0 < largest < 3 * 65_536

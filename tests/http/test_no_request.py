@@ -46,6 +46,26 @@ async def test_what_is_no_request_is_answered_with_a_problem(
     assert await stored_ids(client) == ["next"]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /events HTTP/1.1\r\nAuthorization: Bearer agg_not-to-be-told\n\r\n\r\n",
+        b"GET /events HTTP/1.1\r\nAuthorization: Basic not-to-be-told\n\r\n\r\n",
+        PUBLISH + b"X: agg_not_to-be-told\n\r\n\r\n",
+    ],
+)
+async def test_log_tells_no_credentials_of_what_is_no_request(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(refusals, "_seldom", Seldom())
+    caplog.set_level(logging.INFO)
+    assert (await exchange(client.host, client.port, [sent])).status == 400
+    (told,) = (one for one in caplog.records if one.name == refusals.__name__)
+    assert "refused with 400" in told.getMessage()
+    assert "not-to" not in told.getMessage()
+    assert "agg_" not in told.getMessage()
+
+
 async def test_garbage_is_told_once_however_often_it_comes(
     client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from itertools import count
+from typing import Any
 
 import pytest
 from bodies import PROBLEM, get, publish, spelled
@@ -219,9 +220,9 @@ async def test_many_readers_are_all_told_in_the_same_few_reads(
     reads = []
     read = SharedPoll._read
 
-    async def counted(poll: SharedPoll, wanted: Query) -> PollResult:
+    async def counted(poll: SharedPoll, wanted: Query, *more: Any) -> PollResult:
         reads.append(wanted)
-        return await read(poll, wanted)
+        return await read(poll, wanted, *more)
 
     monkeypatch.setattr(SharedPoll, "_read", counted)
     async with AsyncExitStack() as stack:

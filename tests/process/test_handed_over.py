@@ -29,7 +29,7 @@ def test_all_sockets_are_named_and_that_one_is_open_to_others(
     with closing(socket.create_server(("0.0.0.0", 0))) as everywhere:
         service.hand_over(listening, everywhere)
         first = service.url
-        assert service.start() == first
+        assert service.start("--open") == first
         second = f"http://127.0.0.1:{everywhere.getsockname()[1]}"
         for url in (first, second):
             service.url = url
@@ -38,7 +38,7 @@ def test_all_sockets_are_named_and_that_one_is_open_to_others(
         assert service.process.stdout
         told = service.process.stdout.read().splitlines()
     assert told[0] == f"  and on    {second}"
-    assert told[-1].startswith("  open to   everybody who reaches this machine")
+    assert told[-1].startswith("  open to   everybody who reaches this machine: no tokens")
 
 
 def test_socket_of_a_file_is_served(service: Service, tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def until_more_is_answered(publishers: Publishers) -> None:
 
 
 def test_address_that_is_printed_for_all_addresses_can_be_reached(service: Service) -> None:
-    url = service.start("--host", "0.0.0.0")
+    url = service.start("--host", "0.0.0.0", "--open")
     assert url.startswith("http://127.0.0.1:")
     assert service.publish(event())[0] == 200
     assert service.process.stdout
     told = [next(service.process.stdout) for _ in range(5)]
-    assert "there is no login" in told[-1]
+    assert "no tokens; without TLS" in told[-1]

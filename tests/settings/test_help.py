@@ -22,7 +22,8 @@ CONCERNED = {
     "serve": {setting.name for setting in config.each()},
     "settings": {setting.name for setting in config.each()},
     "plugins": {"pipeline"},
-    "health": {"host", "port"},
+    "health": {"host", "port", "tls_cert", "tls_key"},
+    "token": set(),  # each of its own: `tokens`, or where the service is
     "backup": {"store"},
     "check": {"store"},
     "change-key": {"store", "key"},

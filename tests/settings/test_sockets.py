@@ -66,7 +66,7 @@ def test_address_that_the_machine_lacks_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, addresses: tuple[Any, ...]
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-    (found,) = sockets._bound("a-name", 0)
+    (found,) = sockets.bound("a-name", 0)
     with closing(found):
         assert found.getsockname()[0] == "127.0.0.1"
 
@@ -76,7 +76,7 @@ def test_host_whose_addresses_the_machine_lacks_is_refused(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: (ELSEWHERE,))
     with pytest.raises(SettingError, match="cannot listen on a-name, port 0: Cannot assign"):
-        sockets._bound("a-name", 0)
+        sockets.bound("a-name", 0)
 
 
 async def test_connection_that_comes_while_a_short_start_goes_on_is_left_for_the_service(
