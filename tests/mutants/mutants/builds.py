@@ -196,8 +196,8 @@ class SkipsAtThePage(Build):
     def change(put: Put) -> None:
         read = stream.SharedPoll._read
 
-        async def read_past(self: Any, wanted: Any) -> stream.PollResult:
-            found = await read(self, wanted)
+        async def read_past(self: Any, *asked: Any) -> stream.PollResult:
+            found = await read(self, *asked)
             past = found.position + (not found.is_end)
             return stream.PollResult(found.messages, found.last, past, is_end=found.is_end)
 
@@ -210,7 +210,11 @@ class ExportsTooMuch(Build):
     @staticmethod
     def change(put: Put) -> None:
         begin = export.Cursor.__init__
-        put(export.Cursor, "__init__", lambda self, wanted, newest: begin(self, wanted, newest + 1))
+
+        def begun(self: Any, wanted: Any, newest: int, *rest: Any) -> None:
+            begin(self, wanted, newest + 1, *rest)
+
+        put(export.Cursor, "__init__", begun)
 
 
 class MergesAllButTheLast(Build):
