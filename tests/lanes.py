@@ -187,6 +187,7 @@ LONG: Tests = {
         "test_read_at_once_or_one_by_one",
         "test_cloud_events_are_taken_as_by_the_slow_look",
     ),
+    "deploy/test_nginx.py": (),
     "http/test_cloud_events_sdks.py": (
         "test_events_of_the_javascript_sdk_are_the_same_in_every_mode",
     ),

@@ -85,6 +85,8 @@ def test_broken_build_is_caught_by_a_test(mutant: str) -> None:
         check=False,
     )
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout + ran.stderr
+    # One that no longer fits what it changes would fail every test.
+    assert "TypeError" not in ran.stdout, ran.stdout
 
 
 @pytest.mark.timeout(400)
