@@ -18,7 +18,7 @@ help:
 	@echo 'make prove           kill a service 1,000 times, and check every word it gave (a quarter of an hour)'
 	@echo 'make bench           measure the service beside its limits and its peers (half an hour; 3 minutes'
 	@echo '                     with BENCH=--quick)'
-	@echo 'make test            test every part (3 minutes on two cores)'
+	@echo 'make test            test every part (4 to 5 minutes on two cores)'
 	@echo 'make test-rest       run all other tests: more cases of each fault, long proofs, what measures time'
 	@echo 'make test-all        both'
 	@echo 'make check           lint and type-check'
