@@ -4,13 +4,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from test_client_share import FIRST, SECOND, until
+from test_connections import Connection, head_of, rest_of
 
 from added import INSTALLED
 from aggregator import tls
@@ -28,8 +29,6 @@ from certificates import Pair, make_pair
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FOLLOW = b"GET /events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +100,6 @@ async def start(tmp_path: Path, pair: Pair) -> AsyncIterator[Start]:
             return Secured(app, runner, listening.getsockname()[1], pair)
 
         yield start
-
-
-async def head_of(connection: Connection) -> bytes:
-    async with asyncio.timeout(10):
-        return await connection[0].readuntil(b"\r\n\r\n")
-
-
-async def rest_of(connection: Connection) -> bytes:
-    async with asyncio.timeout(10):
-        with suppress(ConnectionError):
-            return await connection[0].read()
-    return b""
 
 
 async def test_silent_connections_are_counted_and_keep_nobody_out(start: Start) -> None:
